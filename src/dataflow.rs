@@ -1,0 +1,37 @@
+//! The dataflow: records in by command, shared batches out by cut; the only module that knows timely and differential.
+//!
+//! ```text
+//!  ingest thread          every worker                                                      any thread
+//!  source ──> epochs ══> decode ──by id──> shard: fold ──> states, index, quarantine ─┐
+//!                                            │  ▲                                     ├─ cut ──> published
+//!                                 holders <──┘  └── pins (an epoch later)             │
+//!                                    └──by reporter key──> who is current ──> orphans ┘
+//! ```
+//!
+//! Invariants: (1) epochs strictly increase, and a binding is announced before its epoch is sealed; (2) within an epoch
+//! a resource's events are folded in order of partition and offset, so the state at an epoch does not depend on the
+//! number of workers or on how records were batched; (3) a batch, once in a cut, never changes; (4) compaction never
+//! passes the published epoch, so a cut can be read at it. Failure: a panic here is a broken invariant and ends the
+//! process. Not here: how cuts become a read view (`published`).
+
+pub mod counters;
+pub mod cut;
+pub mod epochs;
+mod graph;
+pub mod index;
+pub mod ingest;
+mod ledger;
+mod reporter_keys;
+mod shard;
+pub mod shared_batch;
+mod upsert;
+mod worker;
+
+pub use counters::{Counters, IgnoredLog};
+pub use cut::{Binding, Cut, CutSink};
+pub use epochs::{EpochSource, LogTime, WallClock};
+pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
+pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared};
+pub use shared_batch::{Batch, Row};
+pub use ledger::QuarantineLimits;
+pub use worker::{Engine, EngineConfig, ShardConfig, StartError};

@@ -1,0 +1,56 @@
+//! What a worker hands over at an epoch: the batch lists of all its arrangements.
+//!
+//! A cut with `upper` can be read at any epoch `t` with `since <= t < upper`; its batches may hold updates beyond `t`,
+//! which a reader passes over. Cuts of all workers at one `t`, with the binding of `t`, make a read view.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::index::{Holder, IndexKey, ReporterKeyHash};
+use super::shared_batch::Batch;
+use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};
+
+/// The batches of one worker's share of every arrangement.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Complete below this epoch.
+    pub upper: Epoch,
+    /// Distinctions among times below this are gone.
+    pub since: Epoch,
+    /// States by resource.
+    pub states: Vec<Batch<ResourceId, Arc<State>>>,
+    /// Live resources by dimension value.
+    pub index: Vec<Batch<IndexKey, ResourceId>>,
+    /// Who holds or held a reporter key.
+    pub holders: Vec<Batch<ReporterKeyHash, Holder>>,
+    /// Older holders of a reporter key, with the current one.
+    pub orphans: Vec<Batch<ResourceId, ResourceId>>,
+    /// Rejected records.
+    pub quarantine: Vec<Batch<Coordinates, Arc<QuarantineEntry>>>,
+}
+
+/// Which position an epoch seals.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The next offset of every partition after it.
+    pub position: Arc<Position>,
+    /// When the first record of the epoch was polled, on the process's own clock; none for an epoch without records.
+    pub polled_at: Option<std::time::Instant>,
+}
+
+/// Whoever assembles cuts into read views.
+pub trait CutSink: Send + Sync {
+    /// Learns that an epoch is about to be sealed; called in order, before any worker can deliver a cut of it.
+    fn bind(&self, binding: Binding);
+
+    /// Takes a worker's cut; called by the worker's thread.
+    fn deliver(&self, worker: usize, cut: Cut);
+
+    /// The epoch of the newest read view; compaction may go as far as this and no further.
+    fn published(&self) -> Epoch;
+
+    /// Waits until `epoch` is published, at most `wait`; whether it is.
+    fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool;
+}

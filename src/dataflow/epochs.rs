@@ -1,0 +1,66 @@
+//! Where epochs come from: the wall clock when serving, the log's own timestamps when replaying.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::model::Epoch;
+
+/// A source of epochs.
+pub trait EpochSource: Send {
+    /// The next epoch, greater than `last`; `newest_timestamp_ms` is the greatest record timestamp in it, if any.
+    fn next(&mut self, last: Epoch, newest_timestamp_ms: Option<i64>) -> Epoch;
+
+    /// Whether epochs must wait for their records, because only they tell the time.
+    fn from_records(&self) -> bool;
+}
+
+/// The wall clock; stands still rather than go back.
+#[derive(Debug, Default)]
+pub struct WallClock;
+
+impl EpochSource for WallClock {
+    fn next(&mut self, last: Epoch, _newest_timestamp_ms: Option<i64>) -> Epoch {
+        now_ms().max(last + 1)
+    }
+
+    fn from_records(&self) -> bool {
+        false
+    }
+}
+
+/// Milliseconds since 1970 by the wall clock.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The running maximum of the records' timestamps, so that a replay is the same every time. Timestamps beyond
+/// `latest` (the far future of a broken clock) do not carry the rest away.
+#[derive(Debug)]
+pub struct LogTime {
+    latest: Epoch,
+}
+
+impl Default for LogTime {
+    /// Up to a year from now.
+    fn default() -> Self {
+        Self { latest: now_ms() + 366 * 86_400_000 }
+    }
+}
+
+impl LogTime {
+    /// Timestamps up to `latest` count.
+    pub fn until(latest: Epoch) -> Self {
+        Self { latest }
+    }
+}
+
+impl EpochSource for LogTime {
+    fn next(&mut self, last: Epoch, newest_timestamp_ms: Option<i64>) -> Epoch {
+        let newest = newest_timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms <= self.latest);
+        newest.unwrap_or(0).max(last + 1)
+    }
+
+    fn from_records(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,153 @@
+//! The dataflow of one worker, drawn: decode, upsert, reporter keys, and the loop of the pins.
+
+use std::sync::Arc;
+
+use differential_dataflow::operators::arrange::TraceAgent;
+use differential_dataflow::trace::TraceReader;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::{ConnectLoop, Feedback, Input};
+use timely::dataflow::{InputHandle, Scope, Stream};
+use timely::progress::Antichain;
+use uuid::Uuid;
+
+use super::counters::{self, Counters, IgnoredLog};
+use super::cut::Cut;
+use super::index::{Holder, ReporterKeyHash};
+use super::reporter_keys::reporter_keys;
+use super::shard::{Body, Item, Shard};
+use super::shared_batch::{Batch, Row, SharedSpine};
+use super::upsert::{Pin, UpsertTraces, upsert};
+use crate::decode::{Decoded, Decoder};
+use crate::model::{Epoch, EventId, EventOrder, Reject, ResourceId};
+use crate::source::RecordBatch;
+
+/// Where the ingest puts records.
+pub(super) type RecordsInput = InputHandle<Epoch, timely::container::CapacityContainerBuilder<Vec<RecordBatch>>>;
+
+/// Everything that a worker reads its cuts from.
+pub(super) struct Traces {
+    upsert: UpsertTraces,
+    holders: TraceAgent<SharedSpine<ReporterKeyHash, Holder>>,
+    orphans: TraceAgent<SharedSpine<ResourceId, ResourceId>>,
+    since: Epoch,
+    upper: Epoch,
+}
+
+/// Builds the dataflow.
+pub(super) fn build(
+    scope: Scope<'_, Epoch>,
+    input: &mut RecordsInput,
+    decoder: Decoder,
+    shard: Shard,
+    counters: Arc<Counters>,
+    ignored: Arc<IgnoredLog>,
+) -> Traces {
+    let records = scope.input_from(input);
+    let items = decode(records, decoder, counters);
+    let (loop_end, pins) = scope.feedback::<Vec<Pin>>(1);
+    let (holders, traces) = upsert(items, pins, shard, ignored);
+    let keys = reporter_keys(holders);
+    keys.pins.connect_loop(loop_end);
+    Traces { upsert: traces, holders: keys.holders, orphans: keys.orphans.trace, since: 0, upper: 0 }
+}
+
+/// Decodes where the records are, before they are exchanged: in parallel although the topic has one partition.
+fn decode<'scope>(
+    records: Stream<'scope, Epoch, Vec<RecordBatch>>,
+    mut decoder: Decoder,
+    counters: Arc<Counters>,
+) -> Stream<'scope, Epoch, Vec<Item>> {
+    records.unary(Pipeline, "Decode", move |_capability, _info| {
+        move |input, output| {
+            input.for_each(|time, batches| {
+                let epoch = *time.least().expect("records have an epoch");
+                let mut session = output.session(&time);
+                for batch in batches.drain(..) {
+                    for record in batch.iter() {
+                        match decoder.decode(&record) {
+                            Decoded::Skip(reason) => counters::add(counters.skipped(reason), 1),
+                            Decoded::Event(mut event) => {
+                                event.observed_ms = observed_ms(event.observed_ms, epoch);
+                                let route = event.id;
+                                let order = event.order;
+                                session.give(Item { route, order, body: Body::Event(Box::new(event)) });
+                            }
+                            Decoded::Reject(mut reject) => {
+                                reject.observed_ms = observed_ms(reject.observed_ms, epoch);
+                                let route = route_of(&reject);
+                                let order = reject.order;
+                                session.give(Item { route, order, body: Body::Reject(Box::new(reject)) });
+                            }
+                        }
+                    }
+                }
+                for (anomaly, count) in decoder.take_anomalies() {
+                    if count > 0 {
+                        counters::add(counters.anomaly(anomaly), count);
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// The record's timestamp, or the epoch where it has none.
+fn observed_ms(timestamp_ms: i64, epoch: Epoch) -> i64 {
+    if timestamp_ms > 0 { timestamp_ms } else { i64::try_from(epoch).unwrap_or(i64::MAX) }
+}
+
+/// The resource of a reject, else something that is the same when the record comes again.
+fn route_of(reject: &Reject) -> ResourceId {
+    let of_event = |id: EventId| ResourceId::from_uuid(id.uuid());
+    let of_place = |order: EventOrder| ResourceId::from_uuid(Uuid::from_u64_pair(0, order.coordinates.offset.unsigned_abs()));
+    reject.id.or(reject.event_id.map(of_event)).unwrap_or_else(|| of_place(reject.order))
+}
+
+/// The batches of a trace and the time up to which they are complete.
+fn batches<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Vec<Batch<K, V>> {
+    let mut batches = Vec::new();
+    trace.map_spans(|span| batches.extend(span.inner.clone()));
+    batches
+}
+
+fn upper<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Epoch {
+    let mut upper = Antichain::new();
+    trace.read_upper(&mut upper);
+    upper.as_option().copied().unwrap_or(Epoch::MAX)
+}
+
+fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epoch, upper: Epoch) {
+    trace.set_logical_compaction(Antichain::from_elem(since).borrow());
+    trace.set_physical_compaction(Antichain::from_elem(upper).borrow());
+}
+
+impl Traces {
+    /// A cut, if any arrangement has come further since the last one. `published` is how far compaction may go.
+    pub(super) fn cut(&mut self, published: Epoch) -> Option<Cut> {
+        let upsert = &mut self.upsert;
+        let uppers = [
+            upper(&mut upsert.states),
+            upper(&mut upsert.index),
+            upper(&mut upsert.quarantine),
+            upper(&mut self.holders),
+            upper(&mut self.orphans),
+        ];
+        let upper = uppers.into_iter().min().filter(|upper| *upper > self.upper)?;
+        (self.upper, self.since) = (upper, published.max(self.since));
+        compact(&mut upsert.states, self.since, uppers[0]);
+        compact(&mut upsert.index, self.since, uppers[1]);
+        compact(&mut upsert.quarantine, self.since, uppers[2]);
+        compact(&mut self.holders, self.since, uppers[3]);
+        compact(&mut self.orphans, self.since, uppers[4]);
+        Some(Cut {
+            upper,
+            since: self.since,
+            states: batches(&mut upsert.states),
+            index: batches(&mut upsert.index),
+            holders: batches(&mut self.holders),
+            orphans: batches(&mut self.orphans),
+            quarantine: batches(&mut upsert.quarantine),
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! The ingest: one thread that polls the source, mints epochs, and hands records to the workers.
+//!
+//! An epoch is begun by its first record and sealed when it is old enough or full; then its binding (which position it
+//! seals) is announced, and only then do the workers learn that it is complete. An idle log seals an empty epoch now
+//! and then, so that time goes on. Backpressure: at most so many epochs or bytes are sealed and not yet published.
+//! Dropped here, before anything is decoded: records of topics that were not asked for, and those below the position
+//! that this process resumed from (rule 1 of the design's section 3).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::counters::{self, Counters, IgnoredLog};
+use super::cut::{Binding, CutSink};
+use super::epochs::EpochSource;
+use super::worker::Engine;
+use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics};
+use crate::source::{Limit, Polled, RecordBatch, Source, SourceError};
+
+/// How records become epochs.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// An epoch with records is sealed after this.
+    pub seal_interval: Duration,
+    /// Without records an empty epoch is sealed after this.
+    pub idle_seal_interval: Duration,
+    /// An epoch is sealed when it has this many bytes.
+    pub epoch_bytes_max: usize,
+    /// An epoch is sealed when it has this many records.
+    pub epoch_records_max: usize,
+    /// One worker gets about this many bytes at a time.
+    pub chunk_bytes: usize,
+    /// At most this many epochs are on their way.
+    pub in_flight_epochs_max: usize,
+    /// At most about this many bytes are on their way.
+    pub in_flight_bytes_max: usize,
+    /// How often the source is told how far reading has come.
+    pub commit_interval: Duration,
+    /// Topics that are read; empty for all but those known to carry something else.
+    pub topics: Vec<String>,
+    /// Where reading begins; records below are dropped.
+    pub resume: Position,
+    /// New epochs are greater than this.
+    pub last_epoch: Epoch,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            seal_interval: Duration::from_millis(10),
+            idle_seal_interval: Duration::from_secs(1),
+            epoch_bytes_max: 4 * 1024 * 1024,
+            epoch_records_max: usize::MAX,
+            chunk_bytes: 256 * 1024,
+            in_flight_epochs_max: 32,
+            in_flight_bytes_max: 64 * 1024 * 1024,
+            commit_interval: Duration::from_secs(5),
+            topics: Vec::new(),
+            resume: Position::default(),
+            last_epoch: 0,
+        }
+    }
+}
+
+/// How the ingest came to its end.
+#[derive(Debug, Clone)]
+pub struct IngestEnd {
+    /// The last epoch that was sealed.
+    pub last_epoch: Epoch,
+    /// How far reading came.
+    pub position: Arc<Position>,
+}
+
+/// The epoch under construction.
+#[derive(Default)]
+struct Open {
+    epoch: Option<Epoch>,
+    began: Option<Instant>,
+    /// Batches that wait for their epoch, where only the records tell the time.
+    held: Vec<RecordBatch>,
+    bytes: usize,
+    records: usize,
+    newest_timestamp_ms: Option<i64>,
+}
+
+/// The ingest thread's state.
+pub struct Ingest {
+    config: IngestConfig,
+    source: Box<dyn Source>,
+    epochs: Box<dyn EpochSource>,
+    engine: Engine,
+    sink: Arc<dyn CutSink>,
+    topics: Topics,
+    counters: Arc<Counters>,
+    ignored: Arc<IgnoredLog>,
+    stop: Arc<AtomicBool>,
+    wanted: Vec<Option<bool>>,
+    position: Position,
+    last_binding: Arc<Position>,
+    last_epoch: Epoch,
+    arrivals: u64,
+    in_flight: VecDeque<(Epoch, usize)>,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").field("last_epoch", &self.last_epoch).finish_non_exhaustive()
+    }
+}
+
+/// What the ingest shares with the rest of the service.
+#[derive(Clone)]
+pub struct IngestShared {
+    /// Where cuts and bindings go.
+    pub sink: Arc<dyn CutSink>,
+    /// The topic names.
+    pub topics: Topics,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    /// The last ignored events.
+    pub ignored: Arc<IgnoredLog>,
+    /// Set to make the ingest seal what it has and end.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Ingest {
+    /// An ingest that is not running yet.
+    pub fn new(
+        config: IngestConfig,
+        source: Box<dyn Source>,
+        epochs: Box<dyn EpochSource>,
+        engine: Engine,
+        shared: IngestShared,
+    ) -> Self {
+        let IngestShared { sink, topics, counters, ignored, stop } = shared;
+        let (position, last_epoch) = (config.resume.clone(), config.last_epoch);
+        Self {
+            config,
+            source,
+            epochs,
+            engine,
+            sink,
+            topics,
+            counters,
+            ignored,
+            stop,
+            wanted: Vec::new(),
+            last_binding: Arc::new(position.clone()),
+            position,
+            last_epoch,
+            arrivals: 0,
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// Runs until the source ends or a stop is asked for; then everything read is sealed and published, and the
+    /// workers have ended.
+    pub fn run(mut self) -> Result<IngestEnd, SourceError> {
+        let result = self.read_to_end();
+        if result.is_ok() {
+            while !self.sink.wait_published(self.last_epoch, Duration::from_millis(100)) {}
+        }
+        let end = IngestEnd { last_epoch: self.last_epoch, position: Arc::clone(&self.last_binding) };
+        self.source.commit(&self.position);
+        self.engine.stop();
+        result.map(|()| end)
+    }
+
+    fn read_to_end(&mut self) -> Result<(), SourceError> {
+        let mut open = Open::default();
+        let (mut last_seal, mut last_commit) = (Instant::now(), Instant::now());
+        loop {
+            let stopping = self.stop.load(Ordering::Acquire);
+            let polled = if stopping { Polled::End } else { self.poll(&mut open, last_seal)? };
+            self.source.note_ends(&mut self.position);
+            let began_ago = open.began.map(|began| began.elapsed());
+            let old_enough = began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(&open, polled));
+            let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
+            let idle = open.began.is_none() && !self.epochs.from_records() && last_seal.elapsed() >= self.config.idle_seal_interval;
+            if old_enough || full || idle || (polled == Polled::End && open.began.is_some()) {
+                self.seal(&mut open);
+                last_seal = Instant::now();
+                if last_commit.elapsed() >= self.config.commit_interval {
+                    self.source.commit(&self.position);
+                    last_commit = Instant::now();
+                }
+            }
+            if polled == Polled::End {
+                return Ok(());
+            }
+            self.wait_for_room();
+        }
+    }
+
+    /// A replay fills its epochs: how old they are says nothing while there is more to read.
+    fn waits_for_more(&self, open: &Open, polled: Polled) -> bool {
+        self.epochs.from_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
+    }
+
+    fn poll(&mut self, open: &mut Open, last_seal: Instant) -> Result<Polled, SourceError> {
+        let until = match open.began {
+            Some(began) => began + self.config.seal_interval,
+            None => last_seal + self.config.idle_seal_interval,
+        };
+        let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
+        let mut batch = RecordBatch::new();
+        let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
+        let limit = Limit { bytes: self.config.chunk_bytes, records: room };
+        let polled = self.source.poll(&mut batch, wait, limit)?;
+        if !batch.is_empty() {
+            self.take(batch, open);
+        }
+        Ok(polled)
+    }
+
+    /// Takes a batch into the open epoch.
+    fn take(&mut self, mut batch: RecordBatch, open: &mut Open) {
+        counters::add(&self.counters.records, batch.len() as u64);
+        counters::add(&self.counters.record_bytes, batch.bytes() as u64);
+        open.began.get_or_insert_with(Instant::now);
+        open.bytes += batch.bytes();
+        open.records += batch.len();
+        let epoch = open.epoch.unwrap_or(self.last_epoch);
+        let mut ignored = Vec::new();
+        let mut newest = open.newest_timestamp_ms;
+        let mut names: Option<(TopicId, Arc<str>)> = None;
+        self.arrivals = batch.number(self.arrivals, |coordinates, timestamp_ms| {
+            let Coordinates { topic, partition, offset } = coordinates;
+            let (_, name) = match &names {
+                Some((known, _)) if *known == topic => names.as_ref().expect("just matched"),
+                _ => names.insert((topic, self.topics.name(topic))),
+            };
+            let wanted = wanted(&mut self.wanted, topic, name, &self.config.topics);
+            let read_before = self.config.resume.next_offset(name, partition).is_some_and(|next| offset < next);
+            if read_before {
+                counters::add(self.counters.ignored(IgnoredReason::AlreadyRead), 1);
+                ignored.push(Ignored { reason: IgnoredReason::AlreadyRead, id: None, event_id: None, coordinates, epoch });
+                return false;
+            }
+            self.position.advance(name, partition, offset.saturating_add(1));
+            if !wanted {
+                let reason = if name.ends_with(".tuples") { SkipReason::Tuple } else { SkipReason::OtherTopic };
+                counters::add(self.counters.skipped(reason), 1);
+                return false;
+            }
+            newest = newest.max(Some(timestamp_ms));
+            true
+        });
+        open.newest_timestamp_ms = newest;
+        self.ignored.note(ignored);
+        if self.epochs.from_records() {
+            open.held.push(batch);
+        } else {
+            self.begin(open);
+            if !batch.is_empty() {
+                self.engine.records(batch);
+            }
+        }
+    }
+
+    /// Begins the open epoch on the workers, if it is not yet.
+    fn begin(&mut self, open: &mut Open) -> Epoch {
+        *open.epoch.get_or_insert_with(|| {
+            let epoch = self.epochs.next(self.last_epoch, open.newest_timestamp_ms);
+            assert!(epoch > self.last_epoch, "epochs strictly increase");
+            self.engine.begin(epoch);
+            epoch
+        })
+    }
+
+    /// Seals the open epoch and leaves a fresh one.
+    fn seal(&mut self, open: &mut Open) {
+        let epoch = self.begin(open);
+        let closed = std::mem::take(open);
+        for batch in closed.held.into_iter().filter(|batch| !batch.is_empty()) {
+            self.engine.records(batch);
+        }
+        if *self.last_binding != self.position {
+            self.last_binding = Arc::new(self.position.clone());
+        }
+        self.sink.bind(Binding { epoch, position: Arc::clone(&self.last_binding), polled_at: closed.began });
+        self.engine.seal(epoch);
+        self.last_epoch = epoch;
+        self.in_flight.push_back((epoch, closed.bytes));
+        counters::add(&self.counters.epochs_sealed, 1);
+    }
+
+    /// Waits until few enough epochs and bytes are on their way.
+    fn wait_for_room(&mut self) {
+        loop {
+            let published = self.sink.published();
+            while self.in_flight.front().is_some_and(|(epoch, _)| *epoch <= published) {
+                self.in_flight.pop_front();
+            }
+            let bytes: usize = self.in_flight.iter().map(|(_, bytes)| bytes).sum();
+            let room = self.in_flight.len() <= self.config.in_flight_epochs_max && bytes <= self.config.in_flight_bytes_max;
+            match self.in_flight.front() {
+                Some((oldest, _)) if !room => drop(self.sink.wait_published(*oldest, Duration::from_millis(100))),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Whether a topic is read, decided once a topic.
+fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[String]) -> bool {
+    let index = topic.index();
+    if known.len() <= index {
+        known.resize(index + 1, None);
+    }
+    *known[index].get_or_insert_with(|| {
+        if asked.is_empty() {
+            !(name.ends_with(".tuples") || name.starts_with("debezium-heartbeat") || name == "outbox.event.workspace")
+        } else {
+            asked.iter().any(|asked| asked == name)
+        }
+    })
+}

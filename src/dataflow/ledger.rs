@@ -1,0 +1,143 @@
+//! The open rejects of one shard: what is in quarantine, what clears it, which header ids were seen.
+//!
+//! Decided where the events of the same resource are folded, so that "newer" has one meaning. Bounded in entries, bytes
+//! and remembered ids; what is pushed out is counted.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::shared_batch::Update;
+use crate::model::{Coordinates, Epoch, EventId, EventOrder, QuarantineEntry, QuarantineStatus, Reject, ResourceId};
+
+/// The bounds of the quarantine.
+#[derive(Debug, Clone, Copy)]
+pub struct QuarantineLimits {
+    /// At most this many entries.
+    pub entries_max: usize,
+    /// At most about this many bytes.
+    pub bytes_max: usize,
+}
+
+impl Default for QuarantineLimits {
+    fn default() -> Self {
+        Self { entries_max: 10_000, bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+impl QuarantineLimits {
+    /// The share of one of `shards`.
+    pub(super) fn share(self, shards: usize) -> Self {
+        Self { entries_max: (self.entries_max / shards).max(1), bytes_max: self.bytes_max / shards }
+    }
+}
+
+/// Header ids of rejects that are remembered, so that a replay makes no second entry.
+const SEEN_IDS_MAX: usize = 100_000;
+
+/// Changes of the quarantine's arrangement.
+pub(super) type QuarantineUpdates = Vec<Update<Coordinates, Arc<QuarantineEntry>>>;
+
+/// What happened to the ledger, for the counters.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct LedgerTally {
+    pub(super) again: u64,
+    pub(super) evicted: u64,
+    pub(super) cleared: u64,
+}
+
+type EntryKey = (Epoch, EventOrder);
+
+/// The quarantine entries of one shard.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    limits: QuarantineLimits,
+    entries: BTreeMap<EntryKey, Arc<QuarantineEntry>>,
+    by_id: HashMap<ResourceId, Vec<EntryKey>>,
+    held_bytes: usize,
+    seen: HashSet<EventId>,
+    seen_in_order: VecDeque<EventId>,
+    pub(super) tally: LedgerTally,
+}
+
+impl Ledger {
+    pub(super) fn new(limits: QuarantineLimits) -> Self {
+        Self {
+            limits,
+            entries: BTreeMap::new(),
+            by_id: HashMap::new(),
+            held_bytes: 0,
+            seen: HashSet::new(),
+            seen_in_order: VecDeque::new(),
+            tally: LedgerTally::default(),
+        }
+    }
+
+    /// Takes a reject in, unless its header id was seen.
+    pub(super) fn reject(&mut self, reject: Reject, epoch: Epoch, out: &mut QuarantineUpdates) {
+        if let Some(id) = reject.event_id {
+            if !self.seen.insert(id) {
+                self.tally.again += 1;
+                return;
+            }
+            self.seen_in_order.push_back(id);
+            if self.seen_in_order.len() > SEEN_IDS_MAX
+                && let Some(oldest) = self.seen_in_order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
+        }
+        let key = (epoch, reject.order);
+        self.held_bytes += reject.held_bytes();
+        if let Some(id) = reject.id {
+            self.by_id.entry(id).or_default().push(key);
+        }
+        let entry = QuarantineEntry { reject, status: QuarantineStatus::Open, first_seen: epoch };
+        self.put(key, Arc::new(entry), epoch, out);
+        while self.entries.len() > self.limits.entries_max || self.held_bytes > self.limits.bytes_max {
+            let Some((&oldest, _)) = self.entries.first_key_value() else { break };
+            self.remove(oldest, epoch, out);
+            self.tally.evicted += 1;
+        }
+    }
+
+    /// Notes that an event of `id` was applied: one that says everything clears the entries of its resource, another
+    /// marks them.
+    pub(super) fn supersede(&mut self, id: ResourceId, says_everything: bool, epoch: Epoch, out: &mut QuarantineUpdates) {
+        let Some(keys) = self.by_id.get(&id).cloned() else { return };
+        for key in keys {
+            if says_everything {
+                self.remove(key, epoch, out);
+                self.tally.cleared += 1;
+            } else if let Some(entry) = self.entries.get(&key).filter(|entry| entry.status == QuarantineStatus::Open) {
+                let marked = QuarantineEntry { status: QuarantineStatus::PartlySuperseded, ..(**entry).clone() };
+                self.put(key, Arc::new(marked), epoch, out);
+            }
+        }
+    }
+
+    /// Whether any resource has an entry, so that most epochs look no further.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    fn put(&mut self, key: EntryKey, entry: Arc<QuarantineEntry>, epoch: Epoch, out: &mut QuarantineUpdates) {
+        out.push(((entry.coordinates(), Arc::clone(&entry)), epoch, 1));
+        if let Some(before) = self.entries.insert(key, entry) {
+            out.push(((before.coordinates(), before), epoch, -1));
+        }
+    }
+
+    fn remove(&mut self, key: EntryKey, epoch: Epoch, out: &mut QuarantineUpdates) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        self.held_bytes -= entry.reject.held_bytes();
+        if let Some(id) = entry.reject.id
+            && let Some(keys) = self.by_id.get_mut(&id)
+        {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_id.remove(&id);
+            }
+        }
+        out.push(((entry.coordinates(), entry), epoch, -1));
+    }
+}

@@ -1,0 +1,291 @@
+//! One worker's resources: folds the events of an epoch and says what that changes in every arrangement.
+//!
+//! Promises: the changes of an epoch depend on its events and the state before it alone, not on their batches; a
+//! resource that ends an epoch as it began it changes nothing; a tombstone is forgotten `tombstone_retention_ms` after
+//! the epoch that made it, unless it is *pinned*: an older holder of its reporter key exists, which would become
+//! current again without it (F14). No timely here: [`super::upsert`] calls this in order of time, and so can a test.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use serde::{Deserialize, Serialize};
+
+use super::counters::{self, Counters};
+use super::index::{HashKeys, Holder, IndexKey, ReporterKeyHash};
+use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates};
+use super::shared_batch::{Diff, Update};
+use crate::fold::{self, Outcome, Rules};
+use crate::model::{
+    Applied, Epoch, Event, EventOrder, Field, Ignored, IgnoredReason, Lifecycle, Operation, Reject, ResourceId, State,
+};
+
+/// An event or a reject on its way to the shard that owns its resource.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Item {
+    /// The resource; for a reject without one, whatever spreads it well and the same at every replay.
+    pub(super) route: ResourceId,
+    pub(super) order: EventOrder,
+    pub(super) body: Body,
+}
+
+/// What an item carries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Body {
+    Event(Box<Event>),
+    Reject(Box<Reject>),
+}
+
+/// What a shard is set up with.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardConfig {
+    /// The duplicate rule's parameters.
+    pub rules: Rules,
+    /// How long a tombstone is kept after the epoch that made it.
+    pub tombstone_retention_ms: u64,
+    /// The quarantine's bounds, of all shards together.
+    pub quarantine: QuarantineLimits,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            rules: Rules::default(),
+            tombstone_retention_ms: 7 * 86_400_000,
+            quarantine: QuarantineLimits::default(),
+        }
+    }
+}
+
+/// Changes of the arrangements.
+#[derive(Debug, Default)]
+pub(super) struct Deltas {
+    pub(super) states: Vec<Update<ResourceId, Arc<State>>>,
+    pub(super) index: Vec<Update<IndexKey, ResourceId>>,
+    pub(super) holders: Vec<Update<ReporterKeyHash, Holder>>,
+    pub(super) quarantine: QuarantineUpdates,
+    pub(super) ignored: Vec<Ignored>,
+}
+
+/// Counts of one call, added to the shared counters at its end.
+#[derive(Default)]
+struct Tally {
+    applied: [u64; Applied::ALL.len()],
+    ignored: [u64; IgnoredReason::ALL.len()],
+    let_go: u64,
+    expired: u64,
+}
+
+/// The resources of one worker.
+pub(super) struct Shard {
+    config: ShardConfig,
+    keys: HashKeys,
+    counters: Arc<Counters>,
+    hasher: RandomState,
+    states: HashTable<Arc<State>>,
+    /// How many older holders of its reporter key a resource stands before.
+    pins: HashMap<ResourceId, Diff>,
+    /// When tombstones are to be forgotten.
+    due: BTreeMap<Epoch, Vec<ResourceId>>,
+    /// Tombstones whose time is over and that are pinned.
+    overdue: BTreeSet<ResourceId>,
+    ledger: Ledger,
+    tally: Tally,
+}
+
+impl Shard {
+    pub(super) fn new(config: ShardConfig, shards: usize, keys: HashKeys, counters: Arc<Counters>) -> Self {
+        Self {
+            config,
+            keys,
+            counters,
+            hasher: RandomState::new(),
+            states: HashTable::new(),
+            pins: HashMap::new(),
+            due: BTreeMap::new(),
+            overdue: BTreeSet::new(),
+            ledger: Ledger::new(config.quarantine.share(shards)),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The next epoch at which a tombstone is to be forgotten.
+    pub(super) fn next_due(&self) -> Option<Epoch> {
+        self.due.first_key_value().map(|(epoch, _)| *epoch)
+    }
+
+    /// Folds the events of `epoch`. They are sorted here; epochs come in order.
+    pub(super) fn fold_epoch(&mut self, epoch: Epoch, items: &mut Vec<Item>, out: &mut Deltas) {
+        items.sort_unstable_by_key(|item| (item.route, item.order));
+        let mut items = items.drain(..).peekable();
+        while let Some(first) = items.next() {
+            let id = first.route;
+            let before = self.state(id).cloned();
+            let mut now = before.clone();
+            self.fold_item(first.body, epoch, &mut now, out);
+            while let Some(next) = items.next_if(|item| item.route == id) {
+                self.fold_item(next.body, epoch, &mut now, out);
+            }
+            self.put(id, before, now, epoch, out);
+        }
+        drop(items);
+        self.count();
+    }
+
+    fn state(&self, id: ResourceId) -> Option<&Arc<State>> {
+        self.states.find(self.hasher.hash_one(id), |state| state.id == id)
+    }
+
+    fn fold_item(&mut self, body: Body, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
+        let event = match body {
+            Body::Reject(reject) => {
+                counters::add(self.counters.rejected(reject.reason), 1);
+                return self.ledger.reject(*reject, epoch, &mut out.quarantine);
+            }
+            Body::Event(event) => *event,
+        };
+        let mut ignore = |tally: &mut Tally, reason: IgnoredReason| {
+            tally.ignored[reason as usize] += 1;
+            let coordinates = event.order.coordinates;
+            out.ignored.push(Ignored { reason, id: Some(event.id), event_id: event.event_id, coordinates, epoch });
+        };
+        match fold::fold(now.as_deref(), &event, epoch, &self.config.rules) {
+            Outcome::Ignored(reason) => ignore(&mut self.tally, reason),
+            Outcome::Applied { state, applied, let_go_within_tolerance } => {
+                self.tally.applied[applied as usize] += 1;
+                self.tally.let_go += u64::from(let_go_within_tolerance);
+                if applied == Applied::DeletedAgain {
+                    ignore(&mut self.tally, IgnoredReason::AlreadyDeleted);
+                }
+                *now = Some(Arc::new(state));
+                if !self.ledger.is_empty() {
+                    let says_everything = event.operation == Operation::Deleted
+                        || (event.text(Field::WorkspaceId).is_some() && event.text(Field::Data).is_some());
+                    self.ledger.supersede(event.id, says_everything, epoch, &mut out.quarantine);
+                }
+            }
+        }
+    }
+
+    /// Replaces the state of `id` and notes what changes in the arrangements.
+    fn put(&mut self, id: ResourceId, before: Option<Arc<State>>, now: Option<Arc<State>>, epoch: Epoch, out: &mut Deltas) {
+        let unchanged = match (&before, &now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (None, None) => true,
+            _ => false,
+        };
+        if unchanged {
+            return;
+        }
+        if let Some(state) = &now
+            && matches!(state.lifecycle, Lifecycle::Deleted { .. })
+        {
+            let due = epoch.saturating_add(self.config.tombstone_retention_ms);
+            self.due.entry(due).or_default().push(id);
+        }
+        self.note_index(id, before.as_deref(), now.as_deref(), epoch, out);
+        self.note_holder(id, before.as_deref(), now.as_deref(), epoch, out);
+        if let Some(before) = before {
+            out.states.push(((id, before), epoch, -1));
+        }
+        let hasher = &self.hasher;
+        let entry = self.states.entry(hasher.hash_one(id), |state| state.id == id, |state| hasher.hash_one(state.id));
+        match (entry, now) {
+            (Entry::Occupied(mut slot), Some(state)) => {
+                *slot.get_mut() = Arc::clone(&state);
+                out.states.push(((id, state), epoch, 1));
+            }
+            (Entry::Vacant(slot), Some(state)) => {
+                slot.insert(Arc::clone(&state));
+                out.states.push(((id, state), epoch, 1));
+            }
+            (Entry::Occupied(slot), None) => drop(slot.remove()),
+            (Entry::Vacant(_), None) => {}
+        }
+    }
+
+    fn note_index(&self, id: ResourceId, before: Option<&State>, now: Option<&State>, epoch: Epoch, out: &mut Deltas) {
+        let listed = |state: Option<&State>| state.map(|state| self.keys.index_keys(state)).unwrap_or_default();
+        if let (Some(before), Some(now)) = (before, now)
+            && before.is_live() == now.is_live()
+            && super::Dimension::ALL.iter().all(|by| before.text(by.field()) == now.text(by.field()))
+        {
+            return;
+        }
+        for (left, came) in listed(before).into_iter().zip(listed(now)) {
+            if left != came {
+                out.index.extend(left.map(|key| ((key, id), epoch, -1)));
+                out.index.extend(came.map(|key| ((key, id), epoch, 1)));
+            }
+        }
+    }
+
+    fn note_holder(&self, id: ResourceId, before: Option<&State>, now: Option<&State>, epoch: Epoch, out: &mut Deltas) {
+        const KEY: [Field; 4] =
+            [Field::ResourceType, Field::ReporterType, Field::ReporterInstanceId, Field::LocalResourceId];
+        if let (Some(before), Some(now)) = (before, now)
+            && KEY.iter().all(|field| before.text(*field) == now.text(*field))
+        {
+            return;
+        }
+        let held = |state: Option<&State>| {
+            let state = state?;
+            Some((self.keys.reporter_key(state)?, Holder::of(id, state.first_seen)))
+        };
+        out.holders.extend(held(before).map(|holder| (holder, epoch, -1)));
+        out.holders.extend(held(now).map(|holder| (holder, epoch, 1)));
+    }
+
+    /// Notes that a resource stands before `diff` more older holders of its reporter key.
+    pub(super) fn pin(&mut self, epoch: Epoch, id: ResourceId, diff: Diff, out: &mut Deltas) {
+        let count = self.pins.entry(id).or_insert(0);
+        *count += diff;
+        if *count == 0 {
+            self.pins.remove(&id);
+            if self.overdue.remove(&id) {
+                self.forget(id, epoch, out);
+                self.count();
+            }
+        }
+    }
+
+    /// Forgets the tombstones whose time is over at `epoch`, which is the next due one.
+    pub(super) fn expire(&mut self, epoch: Epoch, out: &mut Deltas) {
+        for id in self.due.remove(&epoch).unwrap_or_default() {
+            if self.pins.contains_key(&id) {
+                self.overdue.insert(id);
+            } else {
+                self.forget(id, epoch, out);
+            }
+        }
+        self.count();
+    }
+
+    /// Forgets a tombstone, unless a later event has made it something else since.
+    fn forget(&mut self, id: ResourceId, epoch: Epoch, out: &mut Deltas) {
+        let Some(state) = self.state(id).cloned() else { return };
+        let over = state.last.epoch.saturating_add(self.config.tombstone_retention_ms) <= epoch;
+        if !state.is_live() && over {
+            self.tally.expired += 1;
+            self.put(id, Some(state), None, epoch, out);
+        }
+    }
+
+    fn count(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        for applied in Applied::ALL {
+            counters::add(self.counters.applied(applied), tally.applied[applied as usize]);
+        }
+        for reason in IgnoredReason::ALL {
+            counters::add(self.counters.ignored(reason), tally.ignored[reason as usize]);
+        }
+        counters::add(&self.counters.let_go_within_tolerance, tally.let_go);
+        counters::add(&self.counters.tombstones_expired, tally.expired);
+        let ledger = std::mem::take(&mut self.ledger.tally);
+        counters::add(&self.counters.rejected_again, ledger.again);
+        counters::add(&self.counters.quarantine_evicted, ledger.evicted);
+        counters::add(&self.counters.quarantine_cleared, ledger.cleared);
+    }
+}

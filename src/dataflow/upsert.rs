@@ -1,0 +1,199 @@
+//! The upsert operator: a timely shell around [`Shard`] that calls it in order of time and writes its arrangements.
+//!
+//! Frontiers: it acts at an epoch once both inputs have passed it: the events, and the pins, which come back from the
+//! reporter keys one millisecond later than the changes that made them. It holds a capability at the earliest epoch at
+//! which it could still act: the next epoch with events, the next tombstone that is due, or the frontier of the events.
+//! Its three arrangements (states, index, quarantine) are written here directly, sorted by the order in which the shard
+//! works anyway; only the holders go on by exchange.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_dataflow::consolidation::consolidate_updates;
+use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
+use differential_dataflow::trace::{Builder as _, Description, ExertionLogic, Span, Trace};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::OperatorInfo;
+use timely::dataflow::{Scope, Stream};
+use timely::progress::frontier::MutableAntichain;
+use timely::progress::{Antichain, Stamp};
+
+use super::counters::IgnoredLog;
+use super::index::{Holder, IndexKey, ReporterKeyHash};
+use super::shard::{Deltas, Item, Shard};
+use super::shared_batch::{Builder, Diff, Row, SharedSpine, Update};
+use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
+
+/// The traces that the operator writes.
+pub(super) struct UpsertTraces {
+    pub(super) states: TraceAgent<SharedSpine<ResourceId, Arc<State>>>,
+    pub(super) index: TraceAgent<SharedSpine<IndexKey, ResourceId>>,
+    pub(super) quarantine: TraceAgent<SharedSpine<Coordinates, Arc<QuarantineEntry>>>,
+}
+
+/// A change of who holds a reporter key.
+pub(super) type HolderUpdate = Update<ReporterKeyHash, Holder>;
+/// A resource and by how many its pins change.
+pub(super) type Pin = (ResourceId, Epoch, Diff);
+
+/// One arrangement under construction.
+struct Arrangement<K: Row, V: Row> {
+    writer: TraceWriter<SharedSpine<K, V>>,
+    lower: Epoch,
+}
+
+impl<K: Row, V: Row> Arrangement<K, V> {
+    fn new(scope: Scope<'_, Epoch>, info: &OperatorInfo) -> (TraceAgent<SharedSpine<K, V>>, Self) {
+        let activator = Some(scope.activator_for(Rc::clone(&info.address)));
+        let mut trace = SharedSpine::<K, V>::new(info.clone(), None, activator);
+        if let Some(exert) = scope.worker().config().get::<ExertionLogic>("differential/default_exert_logic") {
+            trace.set_exert_logic(Arc::clone(exert));
+        }
+        let (reader, writer) = TraceAgent::new(trace, info.clone(), None);
+        (reader, Self { writer, lower: 0 })
+    }
+
+    /// Ends a batch of `updates` at `upper`.
+    fn seal(&mut self, updates: &mut Vec<Update<K, V>>, upper: &Antichain<Epoch>) {
+        let first = updates.iter().map(|(_, epoch, _)| *epoch).min();
+        consolidate_updates(updates);
+        if updates.is_empty() {
+            self.writer.seal(upper.clone());
+        } else {
+            let mut builder = Builder::<K, V>::default();
+            builder.push(updates);
+            updates.clear();
+            let lower = Antichain::from_elem(self.lower);
+            let description = Description::new(lower, upper.clone(), Antichain::from_elem(0));
+            let stamp = first.map(Stamp::from_elem).unwrap_or_default();
+            self.writer.insert(Span::new(description, builder.done().map(Into::into)), stamp);
+        }
+        self.lower = upper.as_option().copied().unwrap_or(Epoch::MAX);
+    }
+}
+
+/// Events and pins that wait for their epoch.
+#[derive(Default)]
+struct Waiting {
+    items: BTreeMap<Epoch, Vec<Item>>,
+    pins: BTreeMap<Epoch, Vec<(ResourceId, Diff)>>,
+}
+
+impl Waiting {
+    /// Acts on everything before `until`, in order of time; within an epoch pins, then tombstones, then events.
+    fn act(&mut self, shard: &mut Shard, until: Option<Epoch>, deltas: &mut Deltas) {
+        loop {
+            let next_items = self.items.first_key_value().map(|(epoch, _)| *epoch);
+            let next_pins = self.pins.first_key_value().map(|(epoch, _)| *epoch);
+            // When the input has ended, time has too: tombstones that are not due by then stay.
+            let due = shard.next_due().filter(|_| until.is_some());
+            let Some(epoch) = [next_items, next_pins, due].into_iter().flatten().min() else { return };
+            if until.is_some_and(|until| epoch >= until) {
+                return;
+            }
+            for (id, diff) in self.pins.remove(&epoch).unwrap_or_default() {
+                shard.pin(epoch, id, diff, deltas);
+            }
+            if due == Some(epoch) {
+                shard.expire(epoch, deltas);
+            }
+            if let Some(mut items) = self.items.remove(&epoch) {
+                shard.fold_epoch(epoch, &mut items, deltas);
+            }
+        }
+    }
+}
+
+/// The least element of a frontier of a totally ordered time; none when it is empty.
+fn least(frontier: &MutableAntichain<Epoch>) -> Option<Epoch> {
+    frontier.frontier().first().copied()
+}
+
+/// The earlier of two frontiers, where none is the end of time.
+fn earlier(a: Option<Epoch>, b: Option<Epoch>) -> Option<Epoch> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Builds the operator.
+pub(super) fn upsert<'scope>(
+    items: Stream<'scope, Epoch, Vec<Item>>,
+    pins: Stream<'scope, Epoch, Vec<Pin>>,
+    mut shard: Shard,
+    ignored: Arc<IgnoredLog>,
+) -> (Stream<'scope, Epoch, Vec<HolderUpdate>>, UpsertTraces) {
+    let scope = items.scope();
+    let mut builder = OperatorBuilder::new("Upsert".to_owned(), scope);
+    let info = builder.operator_info();
+    let mut items_input = builder.new_input(items, Exchange::new(|item: &Item| item.route.shard_hash()));
+    let mut pins_input = builder.new_input(pins, Exchange::new(|pin: &Pin| pin.0.shard_hash()));
+    let (holders_output, holders) = builder.new_output::<Vec<HolderUpdate>>();
+    let mut holders_output = OutputBuilder::from(holders_output);
+
+    let (states_reader, mut states) = Arrangement::new(scope, &info);
+    let (index_reader, mut index) = Arrangement::new(scope, &info);
+    let (quarantine_reader, mut quarantine) = Arrangement::new(scope, &info);
+    let traces = UpsertTraces { states: states_reader, index: index_reader, quarantine: quarantine_reader };
+
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop();
+        let waiting = RefCell::new(Waiting::default());
+        let mut deltas = Deltas::default();
+        let mut sealed: Option<Epoch> = Some(0);
+        move |frontiers| {
+            items_input.for_each(|time, data| {
+                let epoch = *time.least().expect("an item has an epoch");
+                waiting.borrow_mut().items.entry(epoch).or_default().append(data);
+            });
+            pins_input.for_each(|time, data| {
+                let epoch = *time.least().expect("a pin has an epoch");
+                let mut waiting = waiting.borrow_mut();
+                waiting.pins.entry(epoch).or_default().extend(data.drain(..).map(|(id, _, diff)| (id, diff)));
+            });
+            let events_frontier = least(&frontiers[0]);
+            // The pins' frontier ends when nothing but ourselves could still produce any.
+            let until = earlier(events_frontier, least(&frontiers[1]));
+            if sealed.is_some() && until != sealed {
+                let mut waiting = waiting.borrow_mut();
+                waiting.act(&mut shard, until, &mut deltas);
+                if !deltas.holders.is_empty() {
+                    let capability = capability.as_ref().expect("held while there is anything to act on");
+                    let mut output = holders_output.activate();
+                    let mut by_epoch: BTreeMap<Epoch, Vec<HolderUpdate>> = BTreeMap::new();
+                    for update in deltas.holders.drain(..) {
+                        by_epoch.entry(update.1).or_default().push(update);
+                    }
+                    for (epoch, mut updates) in by_epoch {
+                        output.session(&capability.delayed(&epoch)).give_container(&mut updates);
+                    }
+                }
+                ignored.note(std::mem::take(&mut deltas.ignored));
+                let upper: Antichain<Epoch> = until.into_iter().collect();
+                states.seal(&mut deltas.states, &upper);
+                index.seal(&mut deltas.index, &upper);
+                quarantine.seal(&mut deltas.quarantine, &upper);
+                sealed = until;
+                // Hold on to the earliest epoch at which there may be something to do.
+                let next_items = waiting.items.first_key_value().map(|(epoch, _)| *epoch);
+                let next_pins = waiting.pins.first_key_value().map(|(epoch, _)| *epoch);
+                let hold = [events_frontier, next_items, next_pins, shard.next_due()].into_iter().flatten().min();
+                match (events_frontier.or(next_items).or(next_pins), hold) {
+                    (Some(_), Some(hold)) => {
+                        capability.as_mut().expect("held until the inputs end").downgrade(&hold);
+                    }
+                    _ => capability = None,
+                }
+            }
+            states.writer.exert();
+            index.writer.exert();
+            quarantine.writer.exert();
+        }
+    });
+    (holders, traces)
+}

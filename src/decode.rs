@@ -1,0 +1,223 @@
+//! Decoding: a record in; an event, a skip or a reject out. No I/O, no state but the schemas already understood.
+//!
+//! Promises: every variant K1 to K4, V1 to V9, H1 to H7 and the legacy shapes of kessel-events 4.1 and 7 become the
+//! event they mean; every poison becomes a [`Reject`] that says what is wrong; nothing panics and nothing recurses
+//! further than a fixed depth. The steps: headers, key, envelope ([`value`]), event object ([`payload`]), and here what
+//! they mean together. A value whose schema was seen before is parsed from its payload on ([`schema_cache`]).
+//! Not here: which topics are wanted and what was read already (the ingest), what an event does (`fold`).
+
+mod event;
+mod headers;
+mod json;
+mod key;
+mod line;
+mod payload;
+mod schema_cache;
+mod value;
+
+use crate::model::{Anomaly, Event, EventId, Reject, RejectReason, SkipReason};
+use crate::source::{Content, Record, Wire};
+
+use headers::Headers;
+use json::Fault;
+use key::Key;
+use line::LineParts;
+use schema_cache::{Prefix, SchemaCache};
+use value::Shape;
+
+/// The limits of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A record whose key and value are greater goes to the quarantine unread.
+    pub record_bytes_max: usize,
+    /// This much of a rejected key or value is kept.
+    pub reject_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { record_bytes_max: 1024 * 1024, reject_bytes_max: 64 * 1024 }
+    }
+}
+
+/// What a record is.
+#[derive(Debug)]
+pub enum Decoded {
+    /// An event.
+    Event(Event),
+    /// About something else.
+    Skip(SkipReason),
+    /// For the quarantine.
+    Reject(Reject),
+}
+
+/// Decodes records one by one; every worker has its own.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    cache: SchemaCache,
+    parts: LineParts,
+    anomalies: [u64; Anomaly::ALL.len()],
+}
+
+/// A part of a record that decides what it is.
+enum Verdict {
+    Event(Event),
+    Skip(SkipReason),
+}
+
+impl Decoder {
+    /// A decoder that has understood no schema yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, cache: SchemaCache::default(), parts: LineParts::default(), anomalies: [0; 5] }
+    }
+
+    /// How often each anomaly was met since the last call.
+    pub fn take_anomalies(&mut self) -> impl Iterator<Item = (Anomaly, u64)> + use<> {
+        Anomaly::ALL.into_iter().zip(std::mem::take(&mut self.anomalies))
+    }
+
+    /// Decodes one record.
+    pub fn decode(&mut self, record: &Record<'_>) -> Decoded {
+        match record.content {
+            Content::Wire(wire) => self.decode_wire(record, &wire),
+            Content::Broken(line) => {
+                let detail = crate::source::line::frame(line).err().unwrap_or_default();
+                Decoded::Reject(self.reject_line(record, line, Fault::new(RejectReason::NotALogLine, detail)))
+            }
+            Content::Line { line, rest_at } => {
+                // Taken out so that its buffers and the rest of the decoder can be borrowed at once.
+                let mut parts = std::mem::take(&mut self.parts);
+                let decoded = match parts.read(line, rest_at, &mut self.cache) {
+                    Err(fault) => Decoded::Reject(self.reject_line(record, line, fault)),
+                    Ok(()) => match parts.known.take() {
+                        None => self.decode_wire(record, &parts.wire()),
+                        Some(prefix) => self.decode_rest(record, &parts.wire(), &prefix),
+                    },
+                };
+                self.parts = parts;
+                decoded
+            }
+        }
+    }
+
+    /// A record whose value stands in `wire` as a whole.
+    fn decode_wire(&mut self, record: &Record<'_>, wire: &Wire<'_>) -> Decoded {
+        let total_bytes = wire.key().map_or(0, <[u8]>::len) + wire.value().map_or(0, <[u8]>::len);
+        let (headers, headers_fault) = headers::read(wire);
+        let key = key::read(wire.key());
+        if total_bytes > self.limits.record_bytes_max {
+            let allowed = self.limits.record_bytes_max;
+            let detail = format!("key and value have {total_bytes} bytes; at most {allowed} are allowed");
+            let fault = Fault::new(RejectReason::RecordTooLarge, detail);
+            return Decoded::Reject(self.reject(record, wire, &headers, &key, fault));
+        }
+        let known = wire.value().and_then(|value| Some((value, self.cache.of_value(value)?)));
+        if let (Some((value, prefix)), Ok(key), Ok(())) = (known, &key, &headers_fault)
+            && let Some(text) = payload_of(&value[prefix.plain.len()..])
+            && let Ok(event) = self.interpret_text(record, &headers, key, text)
+        {
+            return event;
+        }
+        let verdict = headers_fault.and_then(|()| {
+            let key = key.as_ref().map_err(Clone::clone)?;
+            let shape = value::shape(wire.value(), &mut self.cache)?;
+            self.interpret(record, &headers, key, shape)
+        });
+        match verdict {
+            Ok(Verdict::Event(event)) => Decoded::Event(event),
+            Ok(Verdict::Skip(reason)) => Decoded::Skip(reason),
+            Err(fault) => Decoded::Reject(self.reject(record, wire, &headers, &key, fault)),
+        }
+    }
+
+    /// A record whose value is the rest after a known schema.
+    fn decode_rest(&mut self, record: &Record<'_>, wire: &Wire<'_>, prefix: &Prefix) -> Decoded {
+        let rest = wire.value().unwrap_or_default();
+        let (headers, headers_fault) = headers::read(wire);
+        if rest.len() + prefix.plain.len() <= self.limits.record_bytes_max
+            && headers_fault.is_ok()
+            && let Ok(key) = key::read(wire.key())
+            && let Some(text) = payload_of(rest)
+            && let Ok(decoded) = self.interpret_text(record, &headers, &key, text)
+        {
+            return decoded;
+        }
+        // Whatever is wrong with it, the slow road says so about the whole value.
+        let mut whole = crate::source::RecordBatch::new();
+        let value = [&*prefix.plain, rest].concat();
+        let text_headers: Vec<_> = wire.headers().map(|(name, value)| (String::from_utf8_lossy(name), value)).collect();
+        let headers = text_headers.iter().map(|(name, value)| (&**name, *value));
+        whole.push_wire(record.order.coordinates, record.timestamp_ms, wire.key(), Some(&value), headers);
+        match whole.iter().next().map(|whole| whole.content) {
+            Some(Content::Wire(wire)) => self.decode_wire(record, &wire),
+            _ => unreachable!("a record was just pushed as its parts"),
+        }
+    }
+
+    /// The event in the text of a payload, an error where the slow road must look.
+    fn interpret_text(&mut self, record: &Record<'_>, headers: &Headers<'_>, key: &Key, text: &str) -> Result<Decoded, Fault> {
+        let shape = if text == "{}" { Shape::EmptyPayload } else { Shape::Event(text.into()) };
+        self.interpret(record, headers, key, shape).map(|verdict| match verdict {
+            Verdict::Event(event) => Decoded::Event(event),
+            Verdict::Skip(reason) => Decoded::Skip(reason),
+        })
+    }
+
+    fn interpret(&mut self, record: &Record<'_>, headers: &Headers<'_>, key: &Key, shape: Shape<'_>) -> Result<Verdict, Fault> {
+        let mut noted = |anomaly: Anomaly| self.anomalies[anomaly as usize] += 1;
+        if headers.repeated {
+            noted(Anomaly::RepeatedHeader);
+        }
+        event::interpret(record, headers, key, shape, &mut noted)
+    }
+
+    fn reject(&self, record: &Record<'_>, wire: &Wire<'_>, headers: &Headers<'_>, key: &Result<Key, Fault>, fault: Fault) -> Reject {
+        let capped = |bytes: &[u8]| bytes[..bytes.len().min(self.limits.reject_bytes_max)].into();
+        let id = match key {
+            Ok(Key::Id(id)) => Some(*id),
+            Ok(Key::Text(_) | Key::Nothing) | Err(_) => wire.value().and_then(event::identity_in_value),
+        };
+        let header_id = headers.id.as_deref().map(|text| EventId::of_text(text).0);
+        Reject {
+            id,
+            event_id: header_id.or_else(|| wire.value().and_then(event::event_id_in_value)),
+            order: record.order,
+            observed_ms: record.timestamp_ms,
+            reason: fault.reason,
+            detail: fault.detail.into(),
+            key: wire.key().map(capped),
+            value: wire.value().map(capped),
+            headers: wire
+                .headers()
+                .take(64)
+                .map(|(name, value)| (String::from_utf8_lossy(&name[..name.len().min(256)]).into(), value.map(capped)))
+                .collect(),
+            total_bytes: (wire.key().map_or(0, <[u8]>::len) + wire.value().map_or(0, <[u8]>::len)) as u64,
+        }
+    }
+
+    fn reject_line(&self, record: &Record<'_>, line: &[u8], fault: Fault) -> Reject {
+        Reject {
+            id: None,
+            event_id: None,
+            order: record.order,
+            observed_ms: record.timestamp_ms,
+            reason: fault.reason,
+            detail: fault.detail.into(),
+            key: None,
+            value: Some(line[..line.len().min(self.limits.reject_bytes_max)].into()),
+            headers: Vec::new(),
+            total_bytes: line.len() as u64,
+        }
+    }
+}
+
+/// The payload's text in what follows `{"schema":..,"payload":`, if it is an object and nothing else follows.
+fn payload_of(rest: &[u8]) -> Option<&str> {
+    let rest = rest.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
+    std::str::from_utf8(rest).ok().filter(|text| text.starts_with('{'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! The event object, read in one strict pass into borrowed slots.
+//!
+//! Nothing is judged here but JSON itself: which fields must be there, and what they mean, is for `decode`. So a
+//! relationship event with a number where a resource has a text is told from a resource with a wrong type.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::json::{self, Fault, Found, Name, Names, Strict};
+use crate::model::RejectReason;
+
+/// What stood at the place of a text.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) enum Slot<'a> {
+    /// Nothing, or null.
+    #[default]
+    Absent,
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Something else, by the name of its type.
+    Other(&'static str),
+}
+
+impl Slot<'_> {
+    /// The text, none where there is none.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Absent | Self::Other(_) => None,
+        }
+    }
+
+    /// The text; an error that names `field` where something else stands.
+    pub(super) fn require_text(&self, field: &str) -> Result<Option<&str>, Fault> {
+        match self {
+            Self::Text(text) => Ok(Some(text)),
+            Self::Absent => Ok(None),
+            Self::Other(found) => {
+                Err(Fault::new(RejectReason::WrongType, format!("`{field}` must be a string, found {found}")))
+            }
+        }
+    }
+}
+
+/// The fields of an event object.
+#[derive(Debug, Default)]
+pub(super) struct Payload<'a> {
+    pub(super) specversion: Slot<'a>,
+    pub(super) kind: Slot<'a>,
+    pub(super) id: Slot<'a>,
+    pub(super) source: Slot<'a>,
+    pub(super) subject: Slot<'a>,
+    pub(super) time: Slot<'a>,
+    pub(super) metadata_id: Slot<'a>,
+    pub(super) resource_type: Slot<'a>,
+    pub(super) created_at: Slot<'a>,
+    pub(super) updated_at: Slot<'a>,
+    pub(super) workspace_id: Slot<'a>,
+    pub(super) reporter_type: Slot<'a>,
+    pub(super) reporter_instance_id: Slot<'a>,
+    pub(super) local_resource_id: Slot<'a>,
+    pub(super) api_href: Slot<'a>,
+    pub(super) console_href: Slot<'a>,
+    pub(super) reporter_version: Slot<'a>,
+    /// The raw text of `data.resource_data`, none when absent or null.
+    pub(super) resource_data: Option<&'a str>,
+    /// Whether it is an event of the tuples topic by its fields.
+    pub(super) is_tuple: bool,
+    /// Whether `data.metadata` or `data` has the fields of a relationship.
+    pub(super) is_relationship: bool,
+    /// Where something other than an object stood in the place of one.
+    pub(super) not_an_object: Option<&'static str>,
+}
+
+/// Parses an event object.
+pub(super) fn parse(text: &str) -> Result<Payload<'_>, Fault> {
+    let found = Found::default();
+    let mut payload = Payload::default();
+    let seed = Level { place: Place::Top, payload: &mut payload, found: &found };
+    json::parse_strict(text, seed, &found)?;
+    if let Some(data) = payload.resource_data {
+        json::check(data)?;
+    }
+    Ok(payload)
+}
+
+/// The objects whose fields are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    Data,
+    Metadata,
+    ReporterData,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Top => "payload",
+            Self::Data => "data",
+            Self::Metadata => "data.metadata",
+            Self::ReporterData => "data.reporter_data",
+        }
+    }
+}
+
+/// Walks one known object.
+struct Level<'p, 'a, 'f> {
+    place: Place,
+    payload: &'p mut Payload<'a>,
+    found: &'f Found,
+}
+
+impl<'a> Level<'_, 'a, '_> {
+    fn slot(&mut self, name: &str) -> Option<&mut Slot<'a>> {
+        let payload = &mut *self.payload;
+        Some(match (self.place, name) {
+            (Place::Top, "specversion") => &mut payload.specversion,
+            (Place::Top, "type") => &mut payload.kind,
+            (Place::Top, "id") => &mut payload.id,
+            (Place::Top, "source") => &mut payload.source,
+            (Place::Top, "subject") => &mut payload.subject,
+            (Place::Top, "time") => &mut payload.time,
+            (Place::Metadata, "id") => &mut payload.metadata_id,
+            (Place::Metadata, "resource_type") => &mut payload.resource_type,
+            (Place::Metadata, "created_at") => &mut payload.created_at,
+            (Place::Metadata, "updated_at") => &mut payload.updated_at,
+            (Place::Metadata, "workspace_id") => &mut payload.workspace_id,
+            (Place::ReporterData, "reporter_type") => &mut payload.reporter_type,
+            (Place::ReporterData, "reporter_instance_id") => &mut payload.reporter_instance_id,
+            (Place::ReporterData, "local_resource_id") => &mut payload.local_resource_id,
+            (Place::ReporterData, "api_href") => &mut payload.api_href,
+            (Place::ReporterData, "console_href") => &mut payload.console_href,
+            (Place::ReporterData, "reporter_version") => &mut payload.reporter_version,
+            _ => return None,
+        })
+    }
+
+    fn child(&self, name: &str) -> Option<Place> {
+        match (self.place, name) {
+            (Place::Top, "data") => Some(Place::Data),
+            (Place::Data, "metadata") => Some(Place::Metadata),
+            (Place::Data, "reporter_data") => Some(Place::ReporterData),
+            _ => None,
+        }
+    }
+
+    fn mark(&mut self, name: &str) {
+        match (self.place, name) {
+            (Place::Top, "reporter_resource_key" | "relation") => self.payload.is_tuple = true,
+            (Place::Data, "relationship_data") | (Place::Metadata, "relationship_type") => {
+                self.payload.is_relationship = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn not_an_object(self) {
+        self.payload.not_an_object.get_or_insert(self.place.name());
+    }
+}
+
+impl<'a> DeserializeSeed<'a> for Level<'_, 'a, '_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Level<'_, 'a, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the object `{}`", self.place.name())
+    }
+
+    fn visit_map<A: MapAccess<'a>>(mut self, mut fields: A) -> Result<(), A::Error> {
+        let mut names = Names::default();
+        while let Some(Name(name)) = fields.next_key::<Name<'a>>()? {
+            self.mark(&name);
+            let found = self.found;
+            if let Some(slot) = self.slot(&name) {
+                *slot = fields.next_value_seed(SlotSeed(Strict { found }))?;
+            } else if let Some(place) = self.child(&name) {
+                fields.next_value_seed(Level { place, payload: self.payload, found })?;
+            } else if (self.place, &*name) == (Place::Data, "resource_data") {
+                let raw: &'a RawValue = fields.next_value()?;
+                self.payload.resource_data = Some(raw.get()).filter(|text| *text != "null");
+            } else {
+                fields.next_value_seed(Strict { found })?;
+            }
+            names.note(name, found)?;
+        }
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.not_an_object();
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.not_an_object();
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.not_an_object();
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.not_an_object();
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        self.not_an_object();
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'a>>(self, elements: A) -> Result<(), A::Error> {
+        let found = self.found;
+        self.not_an_object();
+        Strict { found }.visit_seq(elements)
+    }
+}
+
+/// Reads a text, or walks whatever else stands there.
+struct SlotSeed<'f>(Strict<'f>);
+
+impl<'a> DeserializeSeed<'a> for SlotSeed<'_> {
+    type Value = Slot<'a>;
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Slot<'a>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for SlotSeed<'_> {
+    type Value = Slot<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Slot<'a>, E> {
+        Ok(Slot::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Slot<'a>, E> {
+        Ok(Slot::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_unit<E>(self) -> Result<Slot<'a>, E> {
+        Ok(Slot::Absent)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Slot<'a>, E> {
+        Ok(Slot::Other("a boolean"))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Slot<'a>, E> {
+        Ok(Slot::Other("a number"))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Slot<'a>, E> {
+        Ok(Slot::Other("a number"))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Slot<'a>, E> {
+        Ok(Slot::Other("a number"))
+    }
+    fn visit_seq<A: SeqAccess<'a>>(self, elements: A) -> Result<Slot<'a>, A::Error> {
+        self.0.visit_seq(elements).map(|()| Slot::Other("an array"))
+    }
+    fn visit_map<A: MapAccess<'a>>(self, fields: A) -> Result<Slot<'a>, A::Error> {
+        self.0.visit_map(fields).map(|()| Slot::Other("an object"))
+    }
+}

@@ -1,0 +1,214 @@
+//! The fold: one resource's state, one event, the state after it. Pure, and the heart of Tarn.
+//!
+//! Promises: F1 to F21 of kessel-events section 4.2 and the duplicate rule of the design's section 3, for deletes too;
+//! the same input gives the same output, whatever the clock, the worker or the batch. In: the state so far (none where
+//! the id was never met or its tombstone expired) and a decoded event, in order of delivery. Out: [`Outcome`].
+//! Not here: rule 1 (the resume position), which the ingest applies before it decodes; reporter keys that two ids hold
+//! (F14), which need more than one state.
+
+mod duplicates;
+mod repeat;
+
+use crate::model::{
+    Applied, Epoch, Event, EventId, Field, IgnoredReason, LastEvent, Lifecycle, Operation, SeenIds, State, Texts,
+    TextsTooLong, Timestamp,
+};
+
+pub use duplicates::{FUTURE_LIMIT, RECENT_ALWAYS, RECENT_LIMIT};
+
+/// The parameters of the duplicate rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How far the clocks of two writers may differ.
+    pub clock_skew_tolerance_ms: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { clock_skew_tolerance_ms: 10_000 }
+    }
+}
+
+/// What an event did.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is a new state.
+    Applied {
+        /// The state after the event.
+        state: State,
+        /// What the event did to it.
+        applied: Applied,
+        /// Ids forgotten although within the tolerance: from here on an event that old would be lost.
+        let_go_within_tolerance: u32,
+    },
+    /// The state stays as it is.
+    Ignored(IgnoredReason),
+}
+
+/// Folds `event` into `state` in `epoch`.
+pub fn fold(state: Option<&State>, event: &Event, epoch: Epoch, rules: &Rules) -> Outcome {
+    if let Some(state) = state
+        && let Some(reason) = duplicates::judge(state, event, rules)
+    {
+        return Outcome::Ignored(reason);
+    }
+    let (seen, let_go_within_tolerance) = duplicates::remember(state, event, rules);
+    let frame = Frame { event, epoch, seen, rules };
+    let (state, applied) = match (event.operation, state) {
+        (Operation::Deleted, previous) => frame.delete(previous),
+        (operation, Some(previous)) if previous.is_live() => frame.report_again(operation, previous),
+        (operation, previous) => frame.begin_life(operation, previous),
+    };
+    Outcome::Applied { state, applied, let_go_within_tolerance }
+}
+
+/// What every new state takes from the event alone.
+struct Frame<'a> {
+    event: &'a Event,
+    epoch: Epoch,
+    seen: SeenIds,
+    rules: &'a Rules,
+}
+
+impl Frame<'_> {
+    /// F1, F2, F13: a life that starts from nothing but this event.
+    fn begin_life(self, operation: Operation, tombstone: Option<&State>) -> (State, Applied) {
+        let applied = match (tombstone, operation) {
+            (Some(_), _) => Applied::Revived,
+            (None, Operation::Created) => Applied::Created,
+            (None, _) => Applied::Met,
+        };
+        let created_at = match operation {
+            Operation::Created => self.event.created_at.or(self.event.reported_at),
+            _ => self.event.created_at,
+        };
+        let lifecycle = Lifecycle::Live { created_at, updated_at: self.event.reported_at };
+        let texts = self.event.texts.clone();
+        (self.state(lifecycle, texts, tombstone), applied)
+    }
+
+    /// F3 to F9, F20, F21: a report on top of a known one.
+    fn report_again(self, operation: Operation, previous: &State) -> (State, Applied) {
+        let known_created_at = match previous.lifecycle {
+            Lifecycle::Live { created_at, .. } => created_at,
+            Lifecycle::Deleted { .. } => None,
+        };
+        let said_created_at = match operation {
+            Operation::Created => self.event.created_at.or(self.event.reported_at),
+            _ => self.event.created_at,
+        };
+        let merged = merge_texts(&previous.texts, &self.event.texts);
+        // Both were within the limits of their own; together they can only pass them by a hair, and then the
+        // event's own texts are what was said last.
+        let texts = merged.unwrap_or_else(|TextsTooLong| self.event.texts.clone());
+        let applied =
+            if repeat::says_the_same(&previous.texts, &texts) { Applied::Repeated } else { Applied::Updated };
+        let texts = match applied {
+            Applied::Repeated => keep_data_as_it_stands(&previous.texts, texts),
+            _ => texts,
+        };
+        let created_at = known_created_at.or(said_created_at);
+        let lifecycle = Lifecycle::Live { created_at, updated_at: self.event.reported_at };
+        (self.state(lifecycle, texts, Some(previous)), applied)
+    }
+
+    /// F10 to F12, F16: whatever else the event carries, it deletes.
+    fn delete(self, previous: Option<&State>) -> (State, Applied) {
+        let Some(previous) = previous else {
+            let lifecycle = Lifecycle::Deleted { deleted_at: Some(self.deleted_at()) };
+            let texts = only_event_id(&self.event.texts);
+            return (self.state(lifecycle, texts, None), Applied::DeletedUnknown);
+        };
+        if !previous.is_live() {
+            // Only the ids move: forgetting this one would let its redelivery delete a later life.
+            let mut state = previous.clone();
+            state.seen = self.seen;
+            state.last = LastEvent { order: self.event.order, epoch: self.epoch, ..previous.last };
+            return (state, Applied::DeletedAgain);
+        }
+        let lifecycle = Lifecycle::Deleted { deleted_at: Some(self.deleted_at()) };
+        let texts = tombstone_texts(&previous.texts, &self.event.texts);
+        (self.state(lifecycle, texts, Some(previous)), Applied::Deleted)
+    }
+
+    fn deleted_at(&self) -> Timestamp {
+        let from_id = self.event.id_time_ms().and_then(|ms| i64::try_from(ms).ok());
+        Timestamp::from_millis(from_id.unwrap_or(self.event.observed_ms))
+    }
+
+    fn state(self, lifecycle: Lifecycle, texts: Texts, previous: Option<&State>) -> State {
+        State {
+            id: self.event.id,
+            lifecycle,
+            texts,
+            last: LastEvent {
+                id: self.event.event_id,
+                order: self.event.order,
+                reference_ms: duplicates::reference_ms(self.event, self.rules),
+                observed_ms: self.event.observed_ms,
+                epoch: self.epoch,
+            },
+            seen: self.seen,
+            first_seen: previous.map_or(self.epoch, |previous| previous.first_seen),
+        }
+    }
+}
+
+/// The report's texts over the known ones: workspace and data are kept where not said (F5, F6), the version goes with
+/// the data (F9), everything else is replaced. Another reporter key starts a report of its own (M12).
+fn merge_texts(known: &Texts, said: &Texts) -> Result<Texts, TextsTooLong> {
+    let key = [Field::ResourceType, Field::ReporterType, Field::ReporterInstanceId, Field::LocalResourceId];
+    let same_report = key.iter().all(|field| known.get(*field) == said.get(*field));
+    let says_data = said.get(Field::Data).is_some();
+    Texts::build(Field::ALL.map(|field| match field {
+        Field::WorkspaceId => said.get(field).or_else(|| known.get(field)),
+        Field::Data | Field::ReporterVersion if same_report && !says_data => {
+            said.get(field).or_else(|| known.get(field))
+        }
+        _ => said.get(field),
+    }))
+}
+
+/// A repeat may spell its data otherwise (order of keys, null for absent): what stands stays, so that nothing moves
+/// downstream.
+fn keep_data_as_it_stands(known: &Texts, said: Texts) -> Texts {
+    if known.get(Field::Data) == said.get(Field::Data) {
+        return said;
+    }
+    let fields = Field::ALL.map(|field| match field {
+        Field::Data => known.get(field),
+        _ => said.get(field),
+    });
+    Texts::build(fields).unwrap_or_else(|TextsTooLong| said.clone())
+}
+
+/// What a tombstone keeps: type, reporter key, last workspace; and the text id of the delete.
+fn tombstone_texts(known: &Texts, event: &Texts) -> Texts {
+    let fields = Field::ALL.map(|field| match field {
+        Field::ResourceType
+        | Field::WorkspaceId
+        | Field::ReporterType
+        | Field::ReporterInstanceId
+        | Field::LocalResourceId => known.get(field),
+        Field::EventIdText => event.get(field),
+        Field::ApiHref | Field::ConsoleHref | Field::ReporterVersion | Field::Data => None,
+    });
+    Texts::build(fields).unwrap_or_default()
+}
+
+fn only_event_id(event: &Texts) -> Texts {
+    let fields = Field::ALL.map(|field| match field {
+        Field::EventIdText => event.get(field),
+        _ => None,
+    });
+    Texts::build(fields).unwrap_or_default()
+}
+
+/// Whether an id lies ahead of its record's timestamp by more than the tolerance.
+fn is_from_the_future(id: EventId, observed_ms: i64, rules: &Rules) -> bool {
+    let observed = u64::try_from(observed_ms).unwrap_or(0);
+    id.time_ms().is_some_and(|ms| ms > observed.saturating_add(rules.clock_skew_tolerance_ms))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! The duplicate rule: which events are new, and what to remember so that the answer stays right.
+//!
+//! Offsets alone would let a replayed suffix turn a resource back; ids alone would lose an update from a pod whose
+//! clock is behind. So a state keeps the ids of its recent events and a floor: an id in the list was applied, an id at
+//! or below the floor was applied or came too late to tell, everything else is new (design section 3, rules 2 to 5).
+//! Whatever is let go raises the floor to its time, so a redelivery is always recognised; the ids with the least times
+//! go first, so the floor stays as low as it can.
+
+use super::{Rules, is_from_the_future};
+use crate::model::{Event, EventId, IgnoredReason, Operation, SeenIds, State};
+
+/// This many of the newest ids are always kept.
+pub const RECENT_ALWAYS: usize = 8;
+/// At most this many ids are kept.
+pub const RECENT_LIMIT: usize = 256;
+/// At most this many ids from the future are kept.
+pub const FUTURE_LIMIT: usize = 64;
+
+/// Why the event is not new to `state`, none where it is.
+pub(super) fn judge(state: &State, event: &Event, rules: &Rules) -> Option<IgnoredReason> {
+    let last = state.last.coordinates();
+    let here = event.order.coordinates;
+    let same_partition = (last.topic, last.partition) == (here.topic, here.partition);
+    let Some(id) = event.event_id else {
+        let newer = !same_partition || here.offset > last.offset;
+        return (!newer).then_some(IgnoredReason::OffsetNotNewer);
+    };
+    if state.seen.contains(id) {
+        return Some(IgnoredReason::Duplicate);
+    }
+    let time_ms = id.time_ms()?;
+    if state.seen.floor_ms.is_some_and(|floor| time_ms <= floor) {
+        return Some(IgnoredReason::BelowFloor);
+    }
+    let stale_before = state.last.reference_ms?.saturating_sub(rules.clock_skew_tolerance_ms);
+    (!same_partition && time_ms < stale_before).then_some(IgnoredReason::StaleBacklog)
+}
+
+/// The time that later events from other partitions are measured against, ms since 1970.
+pub(super) fn reference_ms(event: &Event, rules: &Rules) -> Option<u64> {
+    let observed = u64::try_from(event.observed_ms).unwrap_or(0);
+    event.id_time_ms().map(|ms| ms.min(observed.saturating_add(rules.clock_skew_tolerance_ms)))
+}
+
+/// The ids to remember once the event is applied, and how many were forgotten although within the tolerance.
+pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (SeenIds, u32) {
+    let mut seen = state.map_or_else(SeenIds::default, |state| state.seen.clone());
+    let Some(id) = event.event_id else {
+        return (seen, 0);
+    };
+    if state.is_none() && event.operation != Operation::Created {
+        seen.floor_ms = reference_ms(event, rules).map(|ms| ms.saturating_sub(rules.clock_skew_tolerance_ms));
+    }
+    let mut recent = Vec::with_capacity(seen.recent.len() + 1);
+    let mut forgotten = 0;
+    if let Some(future) = seen.future.as_deref_mut() {
+        let passed = |known: &EventId| !is_from_the_future(*known, event.observed_ms, rules);
+        recent.extend(future.iter().copied().filter(passed));
+        future.retain(|known| !passed(known));
+    }
+    recent.extend_from_slice(&seen.recent);
+    if is_from_the_future(id, event.observed_ms, rules) {
+        let future = seen.future.get_or_insert_default();
+        if future.len() == FUTURE_LIMIT {
+            future.remove(0);
+            forgotten += 1;
+        }
+        future.push(id);
+    } else {
+        recent.push(id);
+    }
+    if seen.future.as_deref().is_some_and(Vec::is_empty) {
+        seen.future = None;
+    }
+    forgotten += let_go(&mut recent, &mut seen.floor_ms, rules);
+    seen.recent = recent.into_boxed_slice();
+    (seen, forgotten)
+}
+
+/// Forgets ids that need not be kept, raising the floor to theirs; returns how many of them were within the tolerance.
+fn let_go(recent: &mut Vec<EventId>, floor_ms: &mut Option<u64>, rules: &Rules) -> u32 {
+    if recent.len() <= RECENT_ALWAYS {
+        return 0;
+    }
+    let newest = recent.iter().filter_map(|id| id.time_ms()).max().unwrap_or(0);
+    let keep_from = newest.saturating_sub(rules.clock_skew_tolerance_ms);
+    let old = recent.len() - RECENT_ALWAYS;
+    let mut raise = |id: EventId| *floor_ms = (*floor_ms).max(id.time_ms());
+    let mut index = 0;
+    recent.retain(|id| {
+        let keep = index >= old || id.time_ms().is_some_and(|ms| ms >= keep_from);
+        index += 1;
+        if !keep {
+            raise(*id);
+        }
+        keep
+    });
+    let mut within_tolerance = 0;
+    while recent.len() > RECENT_LIMIT {
+        let old = recent.len() - RECENT_ALWAYS;
+        let oldest = (0..old).min_by_key(|index| recent[*index].time_ms()).expect("the limit is above what is always kept");
+        raise(recent.remove(oldest));
+        within_tolerance += 1;
+    }
+    within_tolerance
+}

@@ -1,0 +1,242 @@
+//! The current state of one resource, live or deleted, with what is needed to recognise a redelivery.
+//!
+//! Immutable once made: the upsert's map and every batch of an arrangement share it behind one `Arc`.
+//! Two states of one id are told apart by the event that made them, so ordering them never reads a text.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Coordinates, Epoch, EventId, EventOrder, Field, ResourceId, Texts, Timestamp};
+
+/// Alive, or a tombstone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifecycle {
+    /// Reported and not deleted since.
+    Live {
+        /// When it was first reported, none where no event said so.
+        created_at: Option<Timestamp>,
+        /// When it was last reported, none where the last event did not say.
+        updated_at: Option<Timestamp>,
+    },
+    /// Deleted; kept as long as an old event could come again.
+    Deleted {
+        /// The time in the delete's id, else its record's timestamp.
+        deleted_at: Option<Timestamp>,
+    },
+}
+
+/// The event that made a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastEvent {
+    /// Its id, none where the record had none.
+    pub id: Option<EventId>,
+    /// Where its record stands.
+    pub order: EventOrder,
+    /// The time that stale backlogs are measured against, ms since 1970: the id's, never ahead of the record's own
+    /// timestamp by more than the tolerance. None where the id has no time.
+    pub reference_ms: Option<u64>,
+    /// The record's timestamp, ms since 1970.
+    pub observed_ms: i64,
+    /// The epoch in which it was folded.
+    pub epoch: Epoch,
+}
+
+impl LastEvent {
+    /// When the event happened: the time in its id, else its record's timestamp.
+    pub fn time(&self) -> Timestamp {
+        let id_ms = self.id.and_then(EventId::time_ms).and_then(|ms| i64::try_from(ms).ok());
+        Timestamp::from_millis(id_ms.unwrap_or(self.observed_ms))
+    }
+
+    /// Where its record stands.
+    pub fn coordinates(&self) -> Coordinates {
+        self.order.coordinates
+    }
+}
+
+/// The ids of recent events and the floor under which an id counts as a replay (design section 3).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SeenIds {
+    /// In order of application.
+    pub(crate) recent: Box<[EventId]>,
+    /// Ids from the future: listed until their time has passed, never raising the floor before.
+    pub(crate) future: Option<Box<Vec<EventId>>>,
+    /// The greatest time of any id let go, ms since 1970.
+    pub(crate) floor_ms: Option<u64>,
+}
+
+impl SeenIds {
+    /// The floor, ms since 1970; none while the list is the whole history.
+    pub fn floor_ms(&self) -> Option<u64> {
+        self.floor_ms
+    }
+
+    /// Whether an id is among the kept ones.
+    pub fn contains(&self, id: EventId) -> bool {
+        // Newest first: a redelivery is most often a recent one.
+        self.recent.iter().rev().any(|known| *known == id)
+            || self.future.as_deref().is_some_and(|future| future.contains(&id))
+    }
+}
+
+/// The state of one resource after its last applied event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// The resource.
+    pub id: ResourceId,
+    /// Alive or deleted, with its times.
+    pub lifecycle: Lifecycle,
+    /// Type, workspace, the one report (reporter key, hrefs, version, data). A tombstone keeps type, reporter key
+    /// and last workspace.
+    pub texts: Texts,
+    /// The event that made this state.
+    pub last: LastEvent,
+    /// What recognises redeliveries.
+    pub seen: SeenIds,
+    /// The epoch in which the id was first met.
+    pub first_seen: Epoch,
+}
+
+impl State {
+    /// The text of a field.
+    #[inline]
+    pub fn text(&self, field: Field) -> Option<&str> {
+        self.texts.get(field)
+    }
+
+    /// Whether the resource is alive.
+    pub fn is_live(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Live { .. })
+    }
+
+    /// What tells two states of one id apart: when and by which record they were made.
+    fn version(&self) -> (Epoch, EventOrder) {
+        (self.last.epoch, self.last.order)
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for State {}
+
+impl PartialOrd for State {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for State {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.id, self.version()).cmp(&(other.id, other.version()))
+    }
+}
+
+/// What an applied event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Made a resource that was not known (F1).
+    Created,
+    /// Made a resource by its update, because the log began later (F2).
+    Met,
+    /// Replaced the report (F3, F4).
+    Updated,
+    /// Said the same again (F20): times and event columns moved, nothing else.
+    Repeated,
+    /// Deleted a live resource (F10).
+    Deleted,
+    /// Deleted one never met (F11).
+    DeletedUnknown,
+    /// Deleted what was deleted: nothing changed but the ids (F12).
+    DeletedAgain,
+    /// Reported after a delete: same id, a new life (F13).
+    Revived,
+}
+
+impl Applied {
+    /// All outcomes, for the counters.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Met,
+        Self::Updated,
+        Self::Repeated,
+        Self::Deleted,
+        Self::DeletedUnknown,
+        Self::DeletedAgain,
+        Self::Revived,
+    ];
+
+    /// The label of its counter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Met => "met",
+            Self::Updated => "updated",
+            Self::Repeated => "repeated",
+            Self::Deleted => "deleted",
+            Self::DeletedUnknown => "deleted_unknown",
+            Self::DeletedAgain => "deleted_again",
+            Self::Revived => "revived",
+        }
+    }
+}
+
+/// Why an event changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum IgnoredReason {
+    /// Its offset is below the position that this process resumed from (rule 1).
+    AlreadyRead,
+    /// Its id is among those that the state remembers (rule 2).
+    Duplicate,
+    /// Its id's time is at or below the floor (rule 3).
+    BelowFloor,
+    /// It comes from another partition and is much older than the last applied event (rule 4).
+    StaleBacklog,
+    /// It has no id, and its offset is not beyond the last one applied from its partition (H5).
+    OffsetNotNewer,
+    /// It deletes what is deleted (F12).
+    AlreadyDeleted,
+}
+
+impl IgnoredReason {
+    /// All reasons, for the counters.
+    pub const ALL: [Self; 6] = [
+        Self::AlreadyRead,
+        Self::Duplicate,
+        Self::BelowFloor,
+        Self::StaleBacklog,
+        Self::OffsetNotNewer,
+        Self::AlreadyDeleted,
+    ];
+
+    /// The label of its counter and its name over HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyRead => "already_read",
+            Self::Duplicate => "duplicate",
+            Self::BelowFloor => "below_floor",
+            Self::StaleBacklog => "stale_backlog",
+            Self::OffsetNotNewer => "offset_not_newer",
+            Self::AlreadyDeleted => "already_deleted",
+        }
+    }
+}
+
+/// An event that changed nothing, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// Why.
+    pub reason: IgnoredReason,
+    /// The resource, none where the record was dropped before it was decoded.
+    pub id: Option<ResourceId>,
+    /// The event's id.
+    pub event_id: Option<EventId>,
+    /// Where its record stands.
+    pub coordinates: Coordinates,
+    /// The epoch in which it was met.
+    pub epoch: Epoch,
+}

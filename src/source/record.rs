@@ -1,0 +1,215 @@
+//! Records as they came: coordinates, and bytes that lie in one buffer a batch.
+//!
+//! A record is either the parts that Kafka gave (key, value, headers) or a line of a log that holds them escaped; the
+//! decoder unescapes a line on the worker that decodes it.
+
+use crate::model::{Coordinates, EventOrder};
+
+/// A range of a batch's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes of `buffer` that it names.
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// The range from `start` to the end of `buffer`.
+    pub fn since(start: usize, buffer: &[u8]) -> Self {
+        let bound = |at: usize| u32::try_from(at).expect("a batch is far smaller than 4 GiB");
+        Self { start: bound(start), end: bound(buffer.len()) }
+    }
+}
+
+/// A header's name and value.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderSpan {
+    /// The name.
+    pub name: Span,
+    /// The value, none for null.
+    pub value: Option<Span>,
+}
+
+/// Where the parts of a record lie.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Wire { key: Option<Span>, value: Option<Span>, headers_start: u32, headers_end: u32 },
+    Line { line: Span, rest_at: u32 },
+    Broken { line: Span },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    order: EventOrder,
+    timestamp_ms: i64,
+    place: Place,
+}
+
+/// Records that were polled together.
+#[derive(Debug, Default, Clone)]
+pub struct RecordBatch {
+    buffer: Vec<u8>,
+    heads: Vec<Head>,
+    headers: Vec<HeaderSpan>,
+}
+
+/// The parts of a record as Kafka gives them.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire<'a> {
+    /// The buffer that the spans name.
+    pub buffer: &'a [u8],
+    /// The key, none for null.
+    pub key: Option<Span>,
+    /// The value, none for null.
+    pub value: Option<Span>,
+    /// The headers in order.
+    pub headers: &'a [HeaderSpan],
+}
+
+impl<'a> Wire<'a> {
+    /// The key's bytes.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.key.map(|span| span.of(self.buffer))
+    }
+
+    /// The value's bytes.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.value.map(|span| span.of(self.buffer))
+    }
+
+    /// Names and values of the headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        let buffer = self.buffer;
+        self.headers.iter().map(move |header| (header.name.of(buffer), header.value.map(|span| span.of(buffer))))
+    }
+}
+
+/// What a record is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// Key, value and headers.
+    Wire(Wire<'a>),
+    /// A line of a log, and where in it the fields after the coordinates begin (0: nowhere in particular).
+    Line {
+        /// The line, without its end.
+        line: &'a [u8],
+        /// Where the scan of the coordinates stopped.
+        rest_at: usize,
+    },
+    /// A line that has no coordinates.
+    Broken(&'a [u8]),
+}
+
+/// One record.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Where it stands.
+    pub order: EventOrder,
+    /// Its timestamp, ms since 1970; 0 or less where it has none.
+    pub timestamp_ms: i64,
+    /// What it is made of.
+    pub content: Content<'a>,
+}
+
+impl RecordBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Bytes of its buffer.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Adds a record as Kafka gives it.
+    pub fn push_wire<'h>(
+        &mut self,
+        coordinates: Coordinates,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) {
+        let key = key.map(|bytes| self.append(bytes));
+        let value = value.map(|bytes| self.append(bytes));
+        let headers_start = self.headers.len() as u32;
+        for (name, value) in headers {
+            let header = HeaderSpan { name: self.append(name.as_bytes()), value: value.map(|bytes| self.append(bytes)) };
+            self.headers.push(header);
+        }
+        let headers_end = self.headers.len() as u32;
+        self.push(coordinates, timestamp_ms, Place::Wire { key, value, headers_start, headers_end });
+    }
+
+    /// Adds a line of a log whose coordinates are known; `rest_at` as in [`Content::Line`].
+    pub fn push_line(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: &[u8], rest_at: usize) {
+        let line = self.append(line);
+        self.push(coordinates, timestamp_ms, Place::Line { line, rest_at: rest_at as u32 });
+    }
+
+    /// Adds a line that has no coordinates of its own; `coordinates` name the line.
+    pub fn push_broken(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: &[u8]) {
+        let line = self.append(line);
+        self.push(coordinates, timestamp_ms, Place::Broken { line });
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        Span::since(start, &self.buffer)
+    }
+
+    fn push(&mut self, coordinates: Coordinates, timestamp_ms: i64, place: Place) {
+        let order = EventOrder { coordinates, arrival: 0 };
+        self.heads.push(Head { order, timestamp_ms, place });
+    }
+
+    /// Numbers the records from `first`, in order of arrival, and shows each one's coordinates and timestamp.
+    /// Records for which `keep` says no are taken out.
+    pub fn number(&mut self, first: u64, mut keep: impl FnMut(Coordinates, i64) -> bool) -> u64 {
+        let mut arrival = first;
+        self.heads.retain_mut(|head| {
+            head.order.arrival = arrival;
+            arrival += 1;
+            keep(head.order.coordinates, head.timestamp_ms)
+        });
+        arrival
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        self.heads.iter().map(|head| Record {
+            order: head.order,
+            timestamp_ms: head.timestamp_ms,
+            content: match head.place {
+                Place::Wire { key, value, headers_start, headers_end } => Content::Wire(Wire {
+                    buffer: &self.buffer,
+                    key,
+                    value,
+                    headers: &self.headers[headers_start as usize..headers_end as usize],
+                }),
+                Place::Line { line, rest_at } => {
+                    Content::Line { line: line.of(&self.buffer), rest_at: rest_at as usize }
+                }
+                Place::Broken { line } => Content::Broken(line.of(&self.buffer)),
+            },
+        })
+    }
+}
