@@ -1,6 +1,8 @@
 //! Tarn.
+pub mod clock;
 pub mod dataflow;
 pub mod decode;
 pub mod fold;
 pub mod model;
+pub mod published;
 pub mod source;

@@ -1,7 +1,6 @@
 //! Where epochs come from: the wall clock when serving, the log's own timestamps when replaying.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use crate::clock::now_ms;
 use crate::model::Epoch;
 
 /// A source of epochs.
@@ -25,12 +24,6 @@ impl EpochSource for WallClock {
     fn from_records(&self) -> bool {
         false
     }
-}
-
-/// Milliseconds since 1970 by the wall clock.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The running maximum of the records' timestamps, so that a replay is the same every time. Timestamps beyond

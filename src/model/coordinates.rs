@@ -38,6 +38,9 @@ pub struct Coordinates {
 pub struct Topics(Arc<RwLock<Vec<Arc<str>>>>);
 
 impl Topics {
+    /// The topic under which lines of a log stand that name none; no record can come from it.
+    pub const LINES: &'static str = "(lines)";
+
     /// The id of `name`, made on first use; none when 65,536 names are taken.
     pub fn intern(&self, name: &str) -> Option<TopicId> {
         let find = |names: &Vec<Arc<str>>| names.iter().position(|known| &**known == name);

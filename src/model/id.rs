@@ -103,6 +103,12 @@ impl ResourceId {
         Some(Self::from_uuid(Uuid::from_u128(next)))
     }
 
+    /// The id before in order, none before the least.
+    pub fn predecessor(self) -> Option<Self> {
+        let before = self.uuid().as_u128().checked_sub(1)?;
+        Some(Self::from_uuid(Uuid::from_u128(before)))
+    }
+
     /// A well spread hash, the same in every process: which worker owns the resource.
     pub fn shard_hash(self) -> u64 {
         let mixed = (self.high ^ self.low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -1,0 +1,250 @@
+//! A log file or standard input, plain, `.gz` or `.zst`, a record a line as `kcat -C -J` prints them.
+//!
+//! A thread of its own reads and unpacks blocks that end at a line's end; polling frames their lines, which finds the
+//! coordinates and nothing more. A line that is no record becomes a broken record with its line number, never an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::{Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus, Span, line};
+use crate::model::{Coordinates, Position, TopicId, Topics};
+
+/// A block is about this long.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// A longer line is cut here and is then no record.
+const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Blocks read ahead.
+const BLOCKS_AHEAD: usize = 16;
+
+/// Where a log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPath {
+    /// A file; packed if its name ends in `.gz` or `.zst`.
+    File(PathBuf),
+    /// Standard input, not packed.
+    StandardInput,
+}
+
+impl LogPath {
+    /// `-` is standard input.
+    pub fn parse(text: &str) -> Self {
+        if text == "-" { Self::StandardInput } else { Self::File(text.into()) }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::StandardInput => "standard input".to_owned(),
+        }
+    }
+}
+
+type Block = io::Result<Vec<u8>>;
+
+/// A log being read.
+#[derive(Debug)]
+pub struct LogFile {
+    shown: String,
+    blocks: Receiver<Block>,
+    block: Vec<u8>,
+    at: usize,
+    lines: i64,
+    topics: Topics,
+    lines_topic: TopicId,
+    last_topic: Option<(String, TopicId)>,
+    status: SourceStatus,
+    position: Position,
+    bytes_read: u64,
+}
+
+impl LogFile {
+    /// Opens a log.
+    pub fn open(path: &LogPath, topics: Topics, status: SourceStatus) -> Result<Self, SourceError> {
+        let shown = path.shown();
+        let failed = |source: io::Error| SourceError::Read { path: shown.clone(), source };
+        let reader = match path {
+            LogPath::StandardInput => Box::new(io::stdin()) as Box<dyn Read + Send>,
+            LogPath::File(path) => unpacked(path).map_err(failed)?,
+        };
+        let (sender, blocks) = bounded(BLOCKS_AHEAD);
+        std::thread::Builder::new()
+            .name("tarn-log-reader".to_owned())
+            .spawn(move || read_blocks(reader, &sender))
+            .map_err(failed)?;
+        let lines_topic = topics.intern(Topics::LINES).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
+        status.update(|state| state.phase = Phase::Reading);
+        Ok(Self {
+            shown,
+            blocks,
+            block: Vec::new(),
+            at: 0,
+            lines: 0,
+            topics,
+            lines_topic,
+            last_topic: None,
+            status,
+            position: Position::default(),
+            bytes_read: 0,
+        })
+    }
+
+    /// Unpacked bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// Frames the lines of the block at hand, up to `limit`.
+    fn frame_block(&mut self, batch: &mut RecordBatch, limit: Limit) {
+        // A block that fits goes into the batch as it is; otherwise its lines are copied one by one.
+        let block = std::mem::take(&mut self.block);
+        let start = std::mem::take(&mut self.at);
+        let mut places = Vec::new();
+        let mut at = start;
+        while at < block.len() && places.len() < limit.records {
+            let end = memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |length| at + length);
+            self.lines += 1;
+            let line = block[at..end].strip_suffix(b"\r").unwrap_or(&block[at..end]);
+            if !line.trim_ascii().is_empty() {
+                places.push((self.place(line), self.lines, at, at + line.len()));
+            }
+            at = end + 1;
+        }
+        let rest = if at < block.len() { block[at..].to_vec() } else { Vec::new() };
+        *batch = RecordBatch::from_block(block);
+        for (place, line_number, start, end) in places {
+            let bound = |at: usize| u32::try_from(at).expect("a block is far smaller than 4 GiB");
+            let span = Span { start: bound(start), end: bound(end) };
+            match place {
+                Some((coordinates, timestamp_ms, rest_at)) => batch.push_line_at(coordinates, timestamp_ms, span, rest_at),
+                None => {
+                    let coordinates = Coordinates { topic: self.lines_topic, partition: 0, offset: line_number };
+                    batch.push_broken_at(coordinates, span);
+                }
+            }
+        }
+        self.block = rest;
+    }
+
+    /// Coordinates, timestamp and where the rest begins; none for a line that is no record.
+    fn place(&mut self, bytes: &[u8]) -> Option<(Coordinates, i64, usize)> {
+        let frame = line::frame(bytes).ok()?;
+        let topic = match &self.last_topic {
+            Some((name, id)) if *name == *frame.topic => *id,
+            _ => {
+                let id = self.topics.intern(&frame.topic)?;
+                self.last_topic = Some((frame.topic.clone().into_owned(), id));
+                id
+            }
+        };
+        let coordinates = Coordinates { topic, partition: frame.partition, offset: frame.offset };
+        Some((coordinates, frame.timestamp_ms, frame.rest_at))
+    }
+
+    /// Once there is nothing more to read for now, what was read is what there was at start.
+    fn note_caught_up(&self) {
+        self.status.update(|state| {
+            state.end = self.position.clone();
+            state.end_at_start.get_or_insert_with(|| self.position.clone());
+        });
+    }
+}
+
+impl Source for LogFile {
+    fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        if self.block.is_empty() {
+            match self.blocks.recv_timeout(wait) {
+                Ok(Ok(block)) => self.block = block,
+                Ok(Err(source)) => return Err(SourceError::Read { path: self.shown.clone(), source }),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.note_caught_up();
+                    return Ok(Polled::Nothing);
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.note_caught_up();
+                    self.status.update(|state| state.phase = Phase::Ended);
+                    return Ok(Polled::End);
+                }
+            }
+            self.bytes_read += self.block.len() as u64;
+            self.status.update(|state| state.last_heard_ms = crate::clock::now_ms());
+        }
+        self.frame_block(batch, limit);
+        Ok(Polled::Records)
+    }
+
+    fn note_ends(&mut self, position: &mut Position) {
+        if self.position != *position {
+            self.position.clone_from(position);
+        }
+    }
+}
+
+/// A reader of the unpacked bytes of a file.
+fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let file = File::open(path)?;
+    Ok(match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(BLOCK_BYTES, file))),
+        Some("zst") => Box::new(zstd::Decoder::new(file)?),
+        _ => Box::new(file),
+    })
+}
+
+/// Sends blocks that end at a line's end until the reader ends, or nobody wants them.
+fn read_blocks(mut reader: Box<dyn Read + Send>, blocks: &Sender<Block>) {
+    let mut carried: Vec<u8> = Vec::new();
+    loop {
+        let mut block = std::mem::take(&mut carried);
+        match read_some(&mut reader, &mut block) {
+            Err(error) => {
+                drop(blocks.send(Err(error)));
+                return;
+            }
+            Ok(true) => {
+                if !block.is_empty() {
+                    drop(blocks.send(Ok(block)));
+                }
+                return;
+            }
+            Ok(false) => {}
+        }
+        match memchr::memrchr(b'\n', &block) {
+            Some(last) => carried = block.split_off(last + 1),
+            None if block.len() < LINE_BYTES_MAX => {
+                carried = block;
+                continue;
+            }
+            None => {}
+        }
+        // A broken log line of enormous length is cut, and each piece is a line that is no record.
+        if blocks.send(Ok(block)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads what one read gives, or a block's worth if that is there at once; whether the end was met.
+fn read_some(reader: &mut dyn Read, block: &mut Vec<u8>) -> io::Result<bool> {
+    let start = block.len();
+    block.resize(start + BLOCK_BYTES, 0);
+    let mut filled = start;
+    let end = loop {
+        match reader.read(&mut block[filled..]) {
+            Ok(0) => break true,
+            Ok(count) => {
+                filled += count;
+                // A pipe gives what there is; a file goes on to fill the block.
+                if filled == block.len() || count < 4096 || memchr::memchr(b'\n', &block[start..filled]).is_some() && count < BLOCK_BYTES / 8 {
+                    break false;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    };
+    block.truncate(filled);
+    Ok(end)
+}

@@ -158,16 +158,19 @@ impl RecordBatch {
         self.push(coordinates, timestamp_ms, Place::Wire { key, value, headers_start, headers_end });
     }
 
-    /// Adds a line of a log whose coordinates are known; `rest_at` as in [`Content::Line`].
-    pub fn push_line(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: &[u8], rest_at: usize) {
-        let line = self.append(line);
+    /// An empty batch that owns a block of lines, to be named by [`Self::push_line_at`].
+    pub fn from_block(block: Vec<u8>) -> Self {
+        Self { buffer: block, ..Self::default() }
+    }
+
+    /// Adds a line that lies in the block.
+    pub fn push_line_at(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: Span, rest_at: usize) {
         self.push(coordinates, timestamp_ms, Place::Line { line, rest_at: rest_at as u32 });
     }
 
-    /// Adds a line that has no coordinates of its own; `coordinates` name the line.
-    pub fn push_broken(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: &[u8]) {
-        let line = self.append(line);
-        self.push(coordinates, timestamp_ms, Place::Broken { line });
+    /// Adds a line of the block that has no coordinates of its own; `coordinates` name the line.
+    pub fn push_broken_at(&mut self, coordinates: Coordinates, line: Span) {
+        self.push(coordinates, 0, Place::Broken { line });
     }
 
     fn append(&mut self, bytes: &[u8]) -> Span {

@@ -1,0 +1,18 @@
+//! The published read view: one instant of everything, for any thread, without a lock, a queue or a worker.
+//!
+//! Workers hand over cuts; when all have one at some epoch, the cuts and the epoch's binding become a [`ReadView`],
+//! swapped in by one pointer ([`Publisher`]). A reader takes the pointer and sees all arrangements at one epoch for as
+//! long as it holds it. Pages are read by keyset over sorted lists ([`pages`]); tokens name positions ([`token`]).
+//! Invariants: epochs of read views strictly increase; a view's batches are complete at its epoch and never change.
+//! Not here: how batches come about (`dataflow`), JSON (`http`).
+
+pub mod pages;
+mod publisher;
+mod seek;
+pub mod token;
+mod view;
+
+pub use pages::{Filter, Page};
+pub use publisher::Publisher;
+pub use token::{ConsistencyToken, PageToken, TokenError, TokenKey};
+pub use view::ReadView;

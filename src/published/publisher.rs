@@ -1,0 +1,102 @@
+//! Assembles cuts into read views and swaps them in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::view::ReadView;
+use crate::dataflow::{Binding, Cut, CutSink};
+use crate::model::{Epoch, Position};
+
+/// What waits to be published.
+struct Pending {
+    cuts: Vec<Option<Cut>>,
+    bindings: VecDeque<Binding>,
+}
+
+/// The one place where read views come from.
+pub struct Publisher {
+    pending: Mutex<Pending>,
+    view: ArcSwap<ReadView>,
+    published: AtomicU64,
+    /// Guards nothing but the wait for the next view.
+    waiters: Mutex<()>,
+    news: Condvar,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Publisher(at {})", self.published())
+    }
+}
+
+impl Publisher {
+    /// A publisher whose first view is empty, at `epoch` and `position`.
+    pub fn new(workers: usize, epoch: Epoch, position: Position) -> Self {
+        Self {
+            pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new() }),
+            view: ArcSwap::from_pointee(ReadView::new(epoch, Arc::new(position), Vec::new())),
+            published: AtomicU64::new(epoch),
+            waiters: Mutex::new(()),
+            news: Condvar::new(),
+        }
+    }
+
+    /// The newest read view.
+    pub fn view(&self) -> Arc<ReadView> {
+        self.view.load_full()
+    }
+
+    fn publish(&self, view: ReadView) {
+        let before = self.published.load(Ordering::Acquire);
+        assert!(view.epoch() > before, "a read view is newer than the one before: {} after {before}", view.epoch());
+        let epoch = view.epoch();
+        self.view.store(Arc::new(view));
+        self.published.store(epoch, Ordering::Release);
+        drop(self.waiters.lock().expect("no waiter panics"));
+        self.news.notify_all();
+    }
+}
+
+impl CutSink for Publisher {
+    fn bind(&self, binding: Binding) {
+        let mut pending = self.pending.lock().expect("no deliverer panics");
+        let last = pending.bindings.back().map_or(self.published(), |last| last.epoch);
+        assert!(binding.epoch > last, "bindings come in order: {} after {last}", binding.epoch);
+        pending.bindings.push_back(binding);
+    }
+
+    fn deliver(&self, worker: usize, cut: Cut) {
+        let mut pending = self.pending.lock().expect("no deliverer panics");
+        pending.cuts[worker] = Some(cut);
+        let Some(upper) = pending.cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else { return };
+        let mut newest = None;
+        while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {
+            newest = pending.bindings.pop_front();
+            if let Some(polled_at) = newest.as_ref().and_then(|binding| binding.polled_at) {
+                metrics::histogram!("tarn_polled_to_published_seconds").record(polled_at.elapsed().as_secs_f64());
+            }
+        }
+        if let Some(binding) = newest {
+            let cuts: Vec<Cut> = pending.cuts.iter().flatten().cloned().collect();
+            assert!(cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper), "every cut is readable");
+            self.publish(ReadView::new(binding.epoch, binding.position, cuts));
+        }
+    }
+
+    fn published(&self) -> Epoch {
+        self.published.load(Ordering::Acquire)
+    }
+
+    fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
+        let waiters = self.waiters.lock().expect("no waiter panics");
+        let (_guard, result) = self
+            .news
+            .wait_timeout_while(waiters, wait, |()| self.published() < epoch)
+            .expect("no waiter panics");
+        !result.timed_out()
+    }
+}

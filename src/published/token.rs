@@ -1,0 +1,246 @@
+//! Tokens: small, opaque, versioned, authenticated.
+//!
+//! A *consistency token* names the position that an answer reflects, and the log it belongs to; a *page token* says
+//! where a list goes on, and for which filter. Both end in a MAC, so nobody reads positions into them or makes one up;
+//! a token of another process's key, of another version or a damaged one is refused with a reason.
+
+use std::hash::{Hash, Hasher};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use siphasher::sip::SipHasher13;
+
+use super::pages::Filter;
+use crate::model::{Epoch, Position, ResourceId};
+
+const CONSISTENCY_VERSION: u8 = 1;
+const PAGE_VERSION: u8 = 65;
+const MAC_BYTES: usize = 12;
+/// A longer text is no token of ours: a position of two hundred partitions fits.
+pub const TOKEN_CHARS_MAX: usize = 4_096;
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not the text of a token.
+    #[error("it is damaged: tokens are passed on exactly as they were given")]
+    Damaged,
+    /// The MAC is not ours.
+    #[error("it was not made by this instance, or was changed")]
+    Foreign,
+    /// A token of another version or kind.
+    #[error("it is a token of another kind or version")]
+    OtherKind,
+    /// A page token of another list.
+    #[error("it belongs to a list with other filters; keep the filters the same from page to page")]
+    OtherFilter,
+}
+
+/// The key of the MACs.
+#[derive(Clone)]
+pub struct TokenKey([u8; 32]);
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey(..)")
+    }
+}
+
+impl TokenKey {
+    /// A key from the system's randomness.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// A key from a secret of the configuration.
+    pub fn from_secret(secret: &str) -> Self {
+        use sha2::Digest;
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    fn mac(&self, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.0).expect("any length of key will do");
+        mac.update(body);
+        mac
+    }
+
+    fn seal(&self, mut body: Vec<u8>) -> String {
+        let tag = self.mac(&body).finalize().into_bytes();
+        body.extend_from_slice(&tag[..MAC_BYTES]);
+        URL_SAFE_NO_PAD.encode(body)
+    }
+
+    /// The body of a token of `version`.
+    fn open(&self, text: &str, version: u8) -> Result<Vec<u8>, TokenError> {
+        if text.len() > TOKEN_CHARS_MAX {
+            return Err(TokenError::Damaged);
+        }
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Damaged)?;
+        let body_bytes = bytes.len().checked_sub(MAC_BYTES).ok_or(TokenError::Damaged)?;
+        let tag = bytes.split_off(body_bytes);
+        self.mac(&bytes).verify_truncated_left(&tag).map_err(|_| TokenError::Foreign)?;
+        match bytes.first() {
+            Some(first) if *first == version => Ok(bytes),
+            _ => Err(TokenError::OtherKind),
+        }
+    }
+}
+
+/// The position that an answer reflects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsistencyToken {
+    /// Which life of the durable state it belongs to.
+    pub incarnation: u64,
+    /// The epoch of the answer.
+    pub epoch: Epoch,
+    /// Hash of topic, partition, next offset.
+    pub next_offsets: Vec<(u32, i32, i64)>,
+}
+
+impl ConsistencyToken {
+    /// The token of a position.
+    pub fn of(incarnation: u64, epoch: Epoch, position: &Position) -> Self {
+        let next_offsets = position.iter().map(|(topic, partition, next)| (topic_hash(topic), partition, next)).collect();
+        Self { incarnation, epoch, next_offsets }
+    }
+
+    /// As text.
+    pub fn encode(&self, key: &TokenKey) -> String {
+        let mut body = vec![CONSISTENCY_VERSION];
+        body.extend_from_slice(&self.incarnation.to_be_bytes());
+        put_varint(&mut body, self.epoch);
+        for (topic, partition, next) in &self.next_offsets {
+            body.extend_from_slice(&topic.to_be_bytes());
+            put_varint(&mut body, u64::from(partition.unsigned_abs()));
+            put_varint(&mut body, next.unsigned_abs());
+        }
+        key.seal(body)
+    }
+
+    /// From text.
+    pub fn decode(text: &str, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, CONSISTENCY_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        let incarnation = u64::from_be_bytes(take(&mut rest)?);
+        let epoch = get_varint(&mut rest)?;
+        let mut next_offsets = Vec::new();
+        while !rest.is_empty() {
+            let topic = u32::from_be_bytes(take(&mut rest)?);
+            let partition = i32::try_from(get_varint(&mut rest)?).map_err(|_| TokenError::Damaged)?;
+            let next = i64::try_from(get_varint(&mut rest)?).map_err(|_| TokenError::Damaged)?;
+            next_offsets.push((topic, partition, next));
+        }
+        Ok(Self { incarnation, epoch, next_offsets })
+    }
+}
+
+/// Where a list goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageToken {
+    /// After this id.
+    pub after: ResourceId,
+}
+
+impl PageToken {
+    /// As text, for a list with this filter.
+    pub fn encode(&self, filter: &Filter, key: &TokenKey) -> String {
+        let mut body = vec![PAGE_VERSION];
+        body.extend_from_slice(self.after.uuid().as_bytes());
+        body.extend_from_slice(&filter_hash(filter).to_be_bytes());
+        key.seal(body)
+    }
+
+    /// From text, for a list with this filter.
+    pub fn decode(text: &str, filter: &Filter, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, PAGE_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        let after = ResourceId::from_uuid(uuid::Uuid::from_bytes(take(&mut rest)?));
+        if u64::from_be_bytes(take(&mut rest)?) != filter_hash(filter) || !rest.is_empty() {
+            return Err(TokenError::OtherFilter);
+        }
+        Ok(Self { after })
+    }
+}
+
+fn filter_hash(filter: &Filter) -> u64 {
+    // Fixed keys: the MAC protects it, and it must outlive the process.
+    let mut hasher = SipHasher13::new_with_keys(0x7061_6765, 0x746f_6b65_6e);
+    filter.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn topic_hash(topic: &str) -> u32 {
+    let mut hasher = SipHasher13::new_with_keys(0x746f, 0x7069_63);
+    hasher.write(topic.as_bytes());
+    (hasher.finish() >> 32) as u32
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], TokenError> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or(TokenError::Damaged)?;
+    *rest = tail;
+    Ok(*head)
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn get_varint(rest: &mut &[u8]) -> Result<u64, TokenError> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take(rest)?;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).ok_or(TokenError::Damaged)?;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(TokenError::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position() -> Position {
+        let mut position = Position::default();
+        position.advance(&"outbox.event.kessel.resources".into(), 0, 1_234_567);
+        position.advance(&"outbox.event.kessel.resources".into(), 1, i64::MAX);
+        position
+    }
+
+    #[test]
+    fn tokens_come_back_and_every_changed_character_is_noticed() {
+        let key = TokenKey::from_secret("s");
+        let token = ConsistencyToken::of(7, 1_795_416_443_785, &position());
+        let text = token.encode(&key);
+        assert!(text.len() < 80, "{} characters", text.len());
+        assert_eq!(ConsistencyToken::decode(&text, &key), Ok(token));
+        assert_eq!(ConsistencyToken::decode(&text, &TokenKey::from_secret("t")), Err(TokenError::Foreign));
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert!(ConsistencyToken::decode(std::str::from_utf8(&changed).unwrap(), &key).is_err(), "at {at}");
+        }
+        for cut in 0..text.len() {
+            assert!(ConsistencyToken::decode(&text[..cut], &key).is_err());
+        }
+    }
+
+    #[test]
+    fn a_page_token_belongs_to_its_filter_and_is_no_consistency_token() {
+        let key = TokenKey::random();
+        let after = ResourceId::parse("019ba0c4-5f6e-7c11-9c52-0d2f6d6b7a10").unwrap();
+        let hosts = Filter { dimensions: [vec!["host".into()], vec![], vec![], vec![]], ..Filter::default() };
+        let text = PageToken { after }.encode(&hosts, &key);
+        assert_eq!(PageToken::decode(&text, &hosts, &key), Ok(PageToken { after }));
+        assert_eq!(PageToken::decode(&text, &Filter::default(), &key), Err(TokenError::OtherFilter));
+        assert_eq!(ConsistencyToken::decode(&text, &key), Err(TokenError::OtherKind));
+        assert_eq!(PageToken::decode(&"A".repeat(5_000), &hosts, &key), Err(TokenError::Damaged));
+    }
+}

@@ -1,0 +1,155 @@
+//! One instant: the batches of all workers, read at one epoch.
+
+use std::sync::Arc;
+
+use crate::dataflow::{Batch, Cut, Dimension, HashKeys, ReporterKeyHash, Row};
+use crate::model::{Epoch, Position, QuarantineEntry, ResourceId, State};
+
+/// Everything as it was at an epoch.
+#[derive(Debug)]
+pub struct ReadView {
+    epoch: Epoch,
+    position: Arc<Position>,
+    cuts: Vec<Cut>,
+}
+
+impl ReadView {
+    pub(super) fn new(epoch: Epoch, position: Arc<Position>, cuts: Vec<Cut>) -> Self {
+        Self { epoch, position, cuts }
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How far the log was read at the epoch.
+    pub fn position(&self) -> &Arc<Position> {
+        &self.position
+    }
+
+    pub(super) fn cuts(&self) -> &[Cut] {
+        &self.cuts
+    }
+
+    /// The cut of the worker that owns `id`.
+    fn owner(&self, id: ResourceId) -> Option<&Cut> {
+        let workers = u64::try_from(self.cuts.len()).ok().filter(|workers| *workers > 0)?;
+        self.cuts.get(usize::try_from(id.shard_hash() % workers).ok()?)
+    }
+
+    /// The state of a resource, live or deleted.
+    pub fn state(&self, id: ResourceId) -> Option<&Arc<State>> {
+        one_value(&self.owner(id)?.states, &id, self.epoch)
+    }
+
+    /// The id that took the place of a resource, if it is an orphan (F14).
+    pub fn orphaned_by(&self, id: ResourceId) -> Option<ResourceId> {
+        one_value(&self.owner(id)?.orphans, &id, self.epoch).copied()
+    }
+
+    /// The live resources that hold a reporter key with this local id, in order of id; by hash, to be checked.
+    pub(super) fn holders_of_local_id(&self, keys: HashKeys, local_resource_id: &str) -> Vec<ResourceId> {
+        let local = keys.local_id(local_resource_id);
+        let first = ReporterKeyHash { local, whole: 0 };
+        let mut counts = std::collections::BTreeMap::new();
+        for batch in self.cuts.iter().flat_map(|cut| &cut.holders) {
+            let start = batch.keys().partition_point(|key| *key < first);
+            for index in (start..batch.keys().len()).take_while(|index| batch.keys()[*index].local == local) {
+                for (holder, count) in batch.counted(index, self.epoch) {
+                    *counts.entry(holder.id).or_insert(0) += count;
+                }
+            }
+        }
+        counts.into_iter().filter(|(_, count)| *count > 0).map(|(id, _)| id).collect()
+    }
+
+    /// The quarantine, in order of coordinates.
+    pub fn quarantine(&self) -> Vec<Arc<QuarantineEntry>> {
+        let mut counts: Vec<(&Arc<QuarantineEntry>, isize)> = Vec::new();
+        for batch in self.cuts.iter().flat_map(|cut| &cut.quarantine) {
+            counts.extend((0..batch.keys().len()).flat_map(|index| batch.counted(index, self.epoch)));
+        }
+        counts.sort_by(|a, b| (a.0.coordinates(), a.0).cmp(&(b.0.coordinates(), b.0)));
+        let mut entries = Vec::new();
+        for group in counts.chunk_by(|a, b| a.0 == b.0) {
+            if group.iter().map(|(_, count)| count).sum::<isize>() > 0 {
+                entries.push(Arc::clone(group[0].0));
+            }
+        }
+        entries
+    }
+
+    /// All states, live and deleted, in order of id. Reads everything: for dumps and tests.
+    pub fn all_states(&self) -> Vec<Arc<State>> {
+        let ids = self.cuts.iter().flat_map(|cut| &cut.states).flat_map(|batch| batch.keys().iter().copied());
+        let ids: std::collections::BTreeSet<ResourceId> = ids.collect();
+        ids.into_iter().filter_map(|id| self.state(id).cloned()).collect()
+    }
+
+    /// How many resources are live and current, live and orphaned, deleted. Reads everything.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for state in self.all_states() {
+            match (state.is_live(), self.orphaned_by(state.id)) {
+                (true, None) => census.resources += 1,
+                (true, Some(_)) => census.orphaned += 1,
+                (false, _) => census.deleted += 1,
+            }
+        }
+        census
+    }
+
+    /// Updates and batches held by each arrangement, for people to look at.
+    pub fn holdings(&self) -> Vec<(&'static str, usize, usize)> {
+        fn sum<'a, K: Row, V: Row>(batches: impl Iterator<Item = &'a Batch<K, V>>) -> (usize, usize) {
+            batches.fold((0, 0), |(updates, batches), batch| (updates + batch.updates(), batches + 1))
+        }
+        let (states, state_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.states));
+        let (index, index_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.index));
+        let (holders, holder_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.holders));
+        let (orphans, orphan_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.orphans));
+        let (rejects, reject_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.quarantine));
+        vec![
+            ("states", states, state_batches),
+            ("index", index, index_batches),
+            ("holders", holders, holder_batches),
+            ("orphans", orphans, orphan_batches),
+            ("quarantine", rejects, reject_batches),
+        ]
+    }
+
+    /// Whether a state is listed under a value of a dimension.
+    pub(super) fn matches(state: &State, dimension: Dimension, values: &[String]) -> bool {
+        values.is_empty() || state.text(dimension.field()).is_some_and(|text| values.iter().any(|value| value == text))
+    }
+}
+
+/// Counts of resources.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Live and current.
+    pub resources: usize,
+    /// Live, and another id holds their reporter key.
+    pub orphaned: usize,
+    /// Deleted and remembered.
+    pub deleted: usize,
+}
+
+/// The one value that a key has at `epoch` in an arrangement where it has at most one.
+fn one_value<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epoch) -> Option<&'a V> {
+    let mut counts: Vec<(&V, isize)> = Vec::new();
+    for batch in batches {
+        let Ok(index) = batch.keys().binary_search(key) else { continue };
+        for (value, count) in batch.counted(index, epoch) {
+            match counts.iter_mut().find(|(known, _)| *known == value) {
+                Some((_, sum)) => *sum += count,
+                None => counts.push((value, count)),
+            }
+        }
+    }
+    let mut present = counts.into_iter().filter(|(_, count)| *count != 0);
+    let (value, count) = present.next()?;
+    assert!(count == 1 && present.next().is_none(), "a key has one value or none");
+    Some(value)
+}
