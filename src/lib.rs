@@ -3,6 +3,7 @@ pub mod clock;
 pub mod dataflow;
 pub mod decode;
 pub mod fold;
+pub mod generate;
 pub mod model;
 pub mod published;
 pub mod source;
