@@ -65,7 +65,9 @@ impl Source for LiveGenerator {
         if self.sent >= self.due() {
             if self.sent >= self.preload {
                 let position = self.position.clone();
-                self.status.update(|state| drop(state.end_at_start.get_or_insert(position)));
+                self.status.update(|state| {
+                    state.end_at_start.get_or_insert(position);
+                });
             }
             let until_next = Duration::from_secs_f64(1.0 / self.events_per_second.max(0.001));
             std::thread::sleep(wait.min(until_next));
