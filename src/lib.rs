@@ -1,9 +1,11 @@
 //! Tarn.
 pub mod clock;
+pub mod config;
 pub mod dataflow;
 pub mod decode;
 pub mod fold;
 pub mod generate;
 pub mod model;
 pub mod published;
+pub mod service;
 pub mod source;

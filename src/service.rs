@@ -1,0 +1,179 @@
+//! The service put together: source, ingest, workers, publisher; and its life from start to stop.
+//!
+//! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::config::{Config, SourceKind};
+use crate::dataflow::{
+    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestEnd, IngestShared, LogTime, StartError, WallClock,
+};
+use crate::generate::live::LiveGenerator;
+use crate::generate::{FaultRates, GeneratorConfig};
+use crate::model::{Position, Topics};
+use crate::published::{Publisher, TokenKey};
+use crate::source::kafka::{KafkaConfig, KafkaSource};
+use crate::source::log_file::{LogFile, LogPath};
+use crate::source::{Phase, Source, SourceError, SourceStatus};
+
+/// What readers look at.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where read views come from.
+    pub publisher: Arc<Publisher>,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    /// The last ignored events.
+    pub ignored: Arc<IgnoredLog>,
+    /// The topic names.
+    pub topics: Topics,
+    /// How the source is doing.
+    pub status: SourceStatus,
+    /// The keys of the indexes' hashes.
+    pub keys: HashKeys,
+    /// The key of the tokens.
+    pub token_key: TokenKey,
+    /// Which life of the state this is.
+    pub incarnation: u64,
+    /// When the process began, ms since 1970.
+    pub started_ms: u64,
+}
+
+/// Why the service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The source could not be opened.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The workers could not be started.
+    #[error(transparent)]
+    Workers(#[from] StartError),
+    /// The ingest thread could not be started.
+    #[error("could not start the ingest thread")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The threads behind a service.
+#[derive(Debug)]
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    ingest: JoinHandle<Result<IngestEnd, SourceError>>,
+}
+
+impl Service {
+    /// Whether everything that the log had at start is visible.
+    pub fn is_ready(&self) -> bool {
+        let state = self.status.get();
+        match state.end_at_start {
+            Some(end) => state.phase != Phase::PositionLost && self.publisher.view().position().reached(&end),
+            None => false,
+        }
+    }
+}
+
+/// Starts everything; epochs by the wall clock, or by the records of the log when `replay`.
+pub fn start(config: Config, replay: bool) -> Result<(Service, Running), ServiceError> {
+    let topics = Topics::default();
+    let status = SourceStatus::default();
+    let source = open_source(&config, &topics, &status)?;
+    let epochs: Box<dyn EpochSource> = if replay { Box::new(LogTime::default()) } else { Box::new(WallClock) };
+    start_with(config, source, epochs, topics, status)
+}
+
+/// Starts everything around a source that is at hand.
+pub fn start_with(
+    config: Config,
+    source: Box<dyn Source>,
+    epochs: Box<dyn EpochSource>,
+    topics: Topics,
+    status: SourceStatus,
+) -> Result<(Service, Running), ServiceError> {
+    let keys = HashKeys::random();
+    let counters = Arc::new(Counters::default());
+    let ignored = Arc::new(IgnoredLog::default());
+    let publisher = Arc::new(Publisher::new(config.workers(), 0, Position::default()));
+    let engine_sink = Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>;
+    let engine = Engine::start(&config.engine(), keys, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let shared = IngestShared {
+        sink: Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>,
+        topics: topics.clone(),
+        counters: Arc::clone(&counters),
+        ignored: Arc::clone(&ignored),
+        stop: Arc::clone(&stop),
+    };
+    let ingest = Ingest::new(config.ingest(), source, epochs, engine, shared);
+    let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
+    let token_key = match config.http.token_secret.as_str() {
+        "" => TokenKey::random(),
+        secret => TokenKey::from_secret(secret),
+    };
+    let service = Service {
+        config: Arc::new(config),
+        publisher,
+        counters,
+        ignored,
+        topics,
+        status,
+        keys,
+        token_key,
+        incarnation: rand::random(),
+        started_ms: crate::clock::now_ms(),
+    };
+    Ok((service, Running { stop, ingest }))
+}
+
+/// One arm a source.
+fn open_source(config: &Config, topics: &Topics, status: &SourceStatus) -> Result<Box<dyn Source>, SourceError> {
+    let section = &config.source;
+    Ok(match section.kind {
+        SourceKind::Kafka => {
+            let kafka = KafkaConfig {
+                brokers: section.kafka.brokers.clone(),
+                topics: section.kafka.topics.clone(),
+                group: section.kafka.group.clone(),
+                lost_position: section.kafka.lost_position,
+                discovery_interval: std::time::Duration::from_millis(section.kafka.discovery_interval_ms),
+                properties: section.kafka.properties.clone(),
+                resume: Position::default(),
+            };
+            Box::new(KafkaSource::new(kafka, topics.clone(), status.clone())?)
+        }
+        SourceKind::Log => {
+            let path = LogPath::parse(&section.log.path);
+            Box::new(LogFile::open(&path, topics.clone(), status.clone())?)
+        }
+        SourceKind::Generator => {
+            let generator = GeneratorConfig {
+                seed: section.generator.seed,
+                resources: section.generator.resources,
+                start_ms: crate::clock::now_ms().saturating_sub(section.generator.preload),
+                faults: FaultRates { replays: 0.0002, batch_duplicates: 0.0002, poison: 0.0005, ..FaultRates::default() },
+                ..GeneratorConfig::default()
+            };
+            let rate = section.generator.events_per_second;
+            Box::new(LiveGenerator::new(generator, rate, section.generator.preload, None, topics, status.clone())?)
+        }
+    })
+}
+
+impl Running {
+    /// Asks the ingest to seal what it has and end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Whether the ingest has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ingest.is_finished()
+    }
+
+    /// Waits for the end; everything read is then visible.
+    pub fn join(self) -> Result<IngestEnd, SourceError> {
+        self.ingest.join().expect("the ingest does not panic")
+    }
+}
