@@ -1,0 +1,183 @@
+//! `tarn replay`: a log folded as fast as it goes, with a progress bar, a report and a dump.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tarn::config::{Config, SourceKind};
+use tarn::dataflow::counters::read;
+use tarn::http::{quarantine_json, resource_json};
+use tarn::service::Service;
+
+/// Arguments of `tarn replay`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The log: plain, .gz or .zst; `-` for standard input.
+    log: PathBuf,
+    /// Write what the state ended in to this folder.
+    #[arg(long)]
+    dump: Option<PathBuf>,
+    /// A folder of SQL views to maintain (they arrive with the SQL issue; an empty folder is accepted).
+    #[arg(long)]
+    queries: Option<PathBuf>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Report::Human)]
+    report: Report,
+    /// How many workers; 0 for as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
+    /// An epoch has at most this many records.
+    #[arg(long)]
+    epoch_records: Option<usize>,
+    /// The configuration, for limits and tolerances.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+enum Report {
+    /// For people.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// Replays the log.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let mut config = Config::load(arguments.config.as_deref(), std::env::vars())?;
+    tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
+    refuse_queries(arguments.queries.as_deref())?;
+    config.source.kind = SourceKind::Log;
+    config.source.log.path = arguments.log.display().to_string();
+    if arguments.workers > 0 {
+        config.dataflow.workers = arguments.workers;
+    }
+    if let Some(records) = arguments.epoch_records {
+        config.ingest.epoch_records_max = records.max(1);
+    }
+    let bytes_before = resident_bytes();
+    let began = Instant::now();
+    let (service, running) = tarn::service::start(config, true)?;
+    let bar = progress_bar();
+    while !running.has_ended() {
+        bar.set_position(read(&service.counters.records));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.join().context("the replay ended early")?;
+    let elapsed = began.elapsed();
+    bar.finish_and_clear();
+    let report = report(&service, elapsed, bytes_before);
+    if let Some(folder) = &arguments.dump {
+        dump(&service, folder).with_context(|| format!("could not write the dump to {}", folder.display()))?;
+    }
+    match arguments.report {
+        Report::Json => println!("{report}"),
+        Report::Human => print_report(&report),
+    }
+    Ok(())
+}
+
+fn refuse_queries(folder: Option<&Path>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    let entries = fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "sql") {
+            bail!("{}: SQL views are not maintained yet by this version", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} records, {per_sec}, {elapsed}");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
+    let view = service.publisher.view();
+    let census = view.census();
+    let records = read(&service.counters.records);
+    let mut families = serde_json::Map::new();
+    for (family, label, count) in service.counters.labelled() {
+        let family = families.entry(family).or_insert_with(|| json!({}));
+        family[label] = json!(count);
+    }
+    let held = resident_bytes().saturating_sub(bytes_before);
+    let live = census.resources + census.orphaned;
+    json!({
+        "records": records,
+        "bytes": read(&service.counters.record_bytes),
+        "seconds": elapsed.as_secs_f64(),
+        "timeToConsistentSeconds": elapsed.as_secs_f64(),
+        "eventsPerSecond": records as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+        "epoch": view.epoch(),
+        "resources": census.resources,
+        "orphanedResources": census.orphaned,
+        "deletedResources": census.deleted,
+        "quarantine": view.quarantine().len(),
+        "bytesPerResource": held / u64::try_from(live.max(1)).unwrap_or(u64::MAX),
+        "workers": service.config.workers(),
+        "counters": families,
+    })
+}
+
+fn print_report(report: &Value) {
+    let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
+    println!("{:.0} records in {:.2} s: {:.0} a second", number("records"), number("seconds"), number("eventsPerSecond"));
+    println!(
+        "{:.0} resources, {:.0} orphaned, {:.0} deleted, {:.0} in quarantine; about {:.0} bytes a resource",
+        number("resources"),
+        number("orphanedResources"),
+        number("deletedResources"),
+        number("quarantine"),
+        number("bytesPerResource"),
+    );
+    for (family, counts) in report["counters"].as_object().into_iter().flatten() {
+        let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0));
+        let counts: Vec<String> = counts.map(|(label, count)| format!("{label} {count}")).collect();
+        if !counts.is_empty() {
+            println!("{family}: {}", counts.join(", "));
+        }
+    }
+}
+
+/// What the state ended in, a row a line, sorted.
+fn dump(service: &Service, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let view = service.publisher.view();
+    let create = |name: &str| -> Result<BufWriter<File>> { Ok(BufWriter::new(File::create(folder.join(name))?)) };
+    let mut resources = create("resources.ndjson")?;
+    let mut orphans = create("orphaned_resources.ndjson")?;
+    for state in view.all_states().iter().filter(|state| state.is_live()) {
+        let orphaned_by = view.orphaned_by(state.id);
+        let out = if orphaned_by.is_some() { &mut orphans } else { &mut resources };
+        serde_json::to_writer(&mut *out, &resource_json(state, orphaned_by, &service.topics))?;
+        out.write_all(b"\n")?;
+    }
+    let mut quarantine = create("quarantine.ndjson")?;
+    for entry in view.quarantine() {
+        serde_json::to_writer(&mut quarantine, &quarantine_json(&entry, &service.topics))?;
+        quarantine.write_all(b"\n")?;
+    }
+    for mut file in [resources, orphans, quarantine] {
+        file.flush()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! One error type at the edge, in the shape of Kessel's: `{"code","reason","message","metadata"}`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// What a caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiError {
+    /// The request says something that it cannot: which, and what is allowed.
+    Invalid(String),
+    /// There is no such thing.
+    NotFound(String),
+    /// The route takes other methods.
+    MethodNotAllowed(String),
+    /// Too many requests at once.
+    Overloaded,
+    /// Not ready yet.
+    Unavailable(String),
+    /// A fault of ours.
+    Internal,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, message) = match self {
+            Self::Invalid(message) => (StatusCode::BAD_REQUEST, message),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, message),
+            Self::MethodNotAllowed(message) => (StatusCode::METHOD_NOT_ALLOWED, message),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".to_owned()),
+            Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned()),
+        };
+        let body = json!({"code": status.as_u16(), "reason": "", "message": message, "metadata": {}});
+        let mut response = (status, axum::Json(body)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,132 @@
+//! What operators ask: position, status, ignored events, health, metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+
+use super::query::Query;
+use super::{ApiError, App, answer};
+use crate::dataflow::counters::read;
+use crate::telemetry;
+
+/// `GET /api/tarn/v1/position`
+pub(super) async fn position(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    Query::parse(query.as_deref(), &[])?;
+    let view = app.service.publisher.view();
+    Ok(answer::answer(&app.service, &view, StatusCode::OK, &json!({})))
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartitionLag {
+    topic: String,
+    partition: i32,
+    next_offset: i64,
+    end_offset: i64,
+    lag: i64,
+}
+
+/// `GET /api/tarn/v1/status`
+pub(super) async fn status(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    Query::parse(query.as_deref(), &[])?;
+    let service = &app.service;
+    let view = service.publisher.view();
+    let state = service.status.get();
+    let mut families: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for (family, label, count) in service.counters.labelled() {
+        families.entry(family).or_default().insert(label, count);
+    }
+    let partitions: Vec<PartitionLag> = state
+        .end
+        .iter()
+        .map(|(topic, partition, end_offset)| {
+            let next_offset = view.position().next_offset(topic, partition).unwrap_or(0);
+            let lag = (end_offset - next_offset).max(0);
+            PartitionLag { topic: topic.to_owned(), partition, next_offset, end_offset, lag }
+        })
+        .collect();
+    let arrangements: Vec<_> = view
+        .holdings()
+        .into_iter()
+        .map(|(name, updates, batches)| json!({"name": name, "updates": updates, "batches": batches}))
+        .collect();
+    let content = json!({
+        "ready": service.is_ready(),
+        "startedAt": answer::moment(service.started_ms),
+        "version": env!("CARGO_PKG_VERSION"),
+        "workers": service.config.workers(),
+        "sourceState": {
+            "phase": state.phase.as_str(),
+            "lastError": state.last_error,
+            "lastHeardAt": (state.last_heard_ms > 0).then(|| answer::moment(state.last_heard_ms)),
+            "partitions": partitions,
+        },
+        "counters": {
+            "records": read(&service.counters.records),
+            "epochsSealed": read(&service.counters.epochs_sealed),
+            "letGoWithinTolerance": read(&service.counters.let_go_within_tolerance),
+            "tombstonesExpired": read(&service.counters.tombstones_expired),
+            "rejectedAgain": read(&service.counters.rejected_again),
+            "quarantineEvicted": read(&service.counters.quarantine_evicted),
+            "quarantineCleared": read(&service.counters.quarantine_cleared),
+            "byReason": families,
+        },
+        "arrangements": arrangements,
+    });
+    Ok(answer::answer(service, &view, StatusCode::OK, &content))
+}
+
+/// `GET /api/tarn/v1/ignored`: newest first.
+pub(super) async fn ignored(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    Query::parse(query.as_deref(), &[])?;
+    let service = &app.service;
+    let items: Vec<_> = service
+        .ignored
+        .newest_first()
+        .into_iter()
+        .map(|ignored| {
+            json!({
+                "reason": ignored.reason.as_str(),
+                "resourceId": ignored.id.map(|id| id.to_string()),
+                "eventId": ignored.event_id.map(|id| id.to_string()),
+                "topic": service.topics.name(ignored.coordinates.topic),
+                "partition": ignored.coordinates.partition,
+                "offset": ignored.coordinates.offset,
+                "metAt": answer::moment(ignored.epoch),
+            })
+        })
+        .collect();
+    let view = service.publisher.view();
+    Ok(answer::answer(service, &view, StatusCode::OK, &json!({"items": items})))
+}
+
+/// `GET /livez`
+pub(super) async fn livez() -> Response {
+    axum::Json(json!({"status": "OK", "code": 200})).into_response()
+}
+
+/// `GET /readyz`
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    if app.service.is_ready() {
+        return axum::Json(json!({"status": "OK", "code": 200})).into_response();
+    }
+    let state = app.service.status.get();
+    let why = match state.end_at_start {
+        None => "the end of the log is not known yet",
+        Some(_) => "the log is not read to the end that it had at start",
+    };
+    ApiError::Unavailable(format!("not ready: the source is {}, {why}", state.phase.as_str())).into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let handle = app.metrics.as_ref().ok_or_else(|| ApiError::NotFound("metrics are not recorded".to_owned()))?;
+    telemetry::export(&app.service);
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+    Ok(([content_type], handle.render()).into_response())
+}
