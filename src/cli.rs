@@ -109,7 +109,8 @@ fn serve_until_stopped(config: Config, at_most: Option<Duration>, demo: bool) ->
     let (service, running) = tarn::service::start(config, false)?;
     let result = runtime.block_on(async {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("could not listen on {listen}"))?;
-        let admin = TcpListener::bind(admin_listen).await.with_context(|| format!("could not listen on {admin_listen}"))?;
+        let admin =
+            TcpListener::bind(admin_listen).await.with_context(|| format!("could not listen on {admin_listen}"))?;
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
         tracing::info!(%address, %admin_address, workers = service.config.workers(), "serving");
         let app = App::new(service.clone(), Some(metrics));

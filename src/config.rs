@@ -245,8 +245,9 @@ impl Config {
     /// Reads a file and the environment.
     pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?
+            }
             None => String::new(),
         };
         Self::parse(&text, environment)
@@ -254,13 +255,16 @@ impl Config {
 
     /// Parses a text; the environment's `TARN_SECTION__KEY` win over it.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
         for (name, value) in environment {
             let Some(path) = name.strip_prefix("TARN_").filter(|path| path.contains("__")) else { continue };
             let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-            put(&mut table, &path, &value).map_err(|at| ConfigError::Invalid(format!("{name}: `{at}` is no section")))?;
+            put(&mut table, &path, &value)
+                .map_err(|at| ConfigError::Invalid(format!("{name}: `{at}` is no section")))?;
         }
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+        let config: Self =
+            table.try_into().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
         config.check()?;
         Ok(config)
     }

@@ -32,6 +32,6 @@ pub use cut::{Binding, Cut, CutSink};
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared};
-pub use shared_batch::{Batch, Row};
 pub use ledger::QuarantineLimits;
+pub use shared_batch::{Batch, Row};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError};

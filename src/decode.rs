@@ -156,7 +156,13 @@ impl Decoder {
     }
 
     /// The event in the text of a payload, an error where the slow road must look.
-    fn interpret_text(&mut self, record: &Record<'_>, headers: &Headers<'_>, key: &Key, text: &str) -> Result<Decoded, Fault> {
+    fn interpret_text(
+        &mut self,
+        record: &Record<'_>,
+        headers: &Headers<'_>,
+        key: &Key,
+        text: &str,
+    ) -> Result<Decoded, Fault> {
         let shape = if text == "{}" { Shape::EmptyPayload } else { Shape::Event(text.into()) };
         self.interpret(record, headers, key, shape).map(|verdict| match verdict {
             Verdict::Event(event) => Decoded::Event(event),
@@ -164,7 +170,13 @@ impl Decoder {
         })
     }
 
-    fn interpret(&mut self, record: &Record<'_>, headers: &Headers<'_>, key: &Key, shape: Shape<'_>) -> Result<Verdict, Fault> {
+    fn interpret(
+        &mut self,
+        record: &Record<'_>,
+        headers: &Headers<'_>,
+        key: &Key,
+        shape: Shape<'_>,
+    ) -> Result<Verdict, Fault> {
         let mut noted = |anomaly: Anomaly| self.anomalies[anomaly as usize] += 1;
         if headers.repeated {
             noted(Anomaly::RepeatedHeader);
@@ -172,7 +184,14 @@ impl Decoder {
         event::interpret(record, headers, key, shape, &mut noted)
     }
 
-    fn reject(&self, record: &Record<'_>, wire: &Wire<'_>, headers: &Headers<'_>, key: &Result<Key, Fault>, fault: Fault) -> Reject {
+    fn reject(
+        &self,
+        record: &Record<'_>,
+        wire: &Wire<'_>,
+        headers: &Headers<'_>,
+        key: &Result<Key, Fault>,
+        fault: Fault,
+    ) -> Reject {
         let capped = |bytes: &[u8]| bytes[..bytes.len().min(self.limits.reject_bytes_max)].into();
         let id = match key {
             Ok(Key::Id(id)) => Some(*id),

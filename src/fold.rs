@@ -101,8 +101,7 @@ impl Frame<'_> {
         // Both were within the limits of their own; together they can only pass them by a hair, and then the
         // event's own texts are what was said last.
         let texts = merged.unwrap_or_else(|TextsTooLong| self.event.texts.clone());
-        let applied =
-            if repeat::says_the_same(&previous.texts, &texts) { Applied::Repeated } else { Applied::Updated };
+        let applied = if repeat::says_the_same(&previous.texts, &texts) { Applied::Repeated } else { Applied::Updated };
         let texts = match applied {
             Applied::Repeated => keep_data_as_it_stands(&previous.texts, texts),
             _ => texts,

@@ -8,8 +8,8 @@ mod answer;
 mod error;
 mod openapi;
 mod operations;
-mod query;
 mod quarantine;
+mod query;
 mod resources;
 pub mod server;
 
@@ -77,14 +77,32 @@ pub fn routes() -> Vec<(Route, Handler)> {
     let route = |path, scope, summary, parameters, handler| (Route { path, scope, summary, parameters }, handler);
     vec![
         route("/api/tarn/v1/resources/{id}", Read, "One live resource.", &[], get(resources::one)),
-        route("/api/tarn/v1/resources", Read, "A page of resources, in order of id.", resources::PARAMETERS, get(resources::list)),
+        route(
+            "/api/tarn/v1/resources",
+            Read,
+            "A page of resources, in order of id.",
+            resources::PARAMETERS,
+            get(resources::list),
+        ),
         route("/api/tarn/v1/position", Read, "How far the log is read and visible.", &[], get(operations::position)),
         route("/api/tarn/v1/status", Read, "Source, lag, counters, what is held.", &[], get(operations::status)),
-        route("/api/tarn/v1/quarantine", Read, "Rejected records, without their bytes.", quarantine::PARAMETERS, get(quarantine::list)),
+        route(
+            "/api/tarn/v1/quarantine",
+            Read,
+            "Rejected records, without their bytes.",
+            quarantine::PARAMETERS,
+            get(quarantine::list),
+        ),
         route("/api/tarn/v1/quarantine/{id}", Admin, "One rejected record with its bytes.", &[], get(quarantine::one)),
         route("/api/tarn/v1/ignored", Read, "The last events that changed nothing.", &[], get(operations::ignored)),
         route("/livez", Read, "Whether the process answers.", &[], get(operations::livez)),
-        route("/readyz", Read, "Whether everything that the log had at start is visible.", &[], get(operations::readyz)),
+        route(
+            "/readyz",
+            Read,
+            "Whether everything that the log had at start is visible.",
+            &[],
+            get(operations::readyz),
+        ),
         route("/metrics", Admin, "Metrics for Prometheus.", &[], get(operations::metrics)),
         route("/openapi.json", Read, "This API, described.", &[], get(openapi::document)),
     ]

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
-    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestEnd, IngestShared, LogTime, StartError, WallClock,
+    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestEnd, IngestShared, LogTime, StartError,
+    WallClock,
 };
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
@@ -152,7 +153,12 @@ fn open_source(config: &Config, topics: &Topics, status: &SourceStatus) -> Resul
                 seed: section.generator.seed,
                 resources: section.generator.resources,
                 start_ms: crate::clock::now_ms().saturating_sub(section.generator.preload),
-                faults: FaultRates { replays: 0.0002, batch_duplicates: 0.0002, poison: 0.0005, ..FaultRates::default() },
+                faults: FaultRates {
+                    replays: 0.0002,
+                    batch_duplicates: 0.0002,
+                    poison: 0.0005,
+                    ..FaultRates::default()
+                },
                 ..GeneratorConfig::default()
             };
             let rate = section.generator.events_per_second;

@@ -140,7 +140,12 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
 
 fn print_report(report: &Value) {
     let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
-    println!("{:.0} records in {:.2} s: {:.0} a second", number("records"), number("seconds"), number("eventsPerSecond"));
+    println!(
+        "{:.0} records in {:.2} s: {:.0} a second",
+        number("records"),
+        number("seconds"),
+        number("eventsPerSecond")
+    );
     println!(
         "{:.0} resources, {:.0} orphaned, {:.0} deleted, {:.0} in quarantine; about {:.0} bytes a resource",
         number("resources"),

@@ -100,7 +100,8 @@ fn observed_ms(timestamp_ms: i64, epoch: Epoch) -> i64 {
 /// The resource of a reject, else something that is the same when the record comes again.
 fn route_of(reject: &Reject) -> ResourceId {
     let of_event = |id: EventId| ResourceId::from_uuid(id.uuid());
-    let of_place = |order: EventOrder| ResourceId::from_uuid(Uuid::from_u64_pair(0, order.coordinates.offset.unsigned_abs()));
+    let of_place =
+        |order: EventOrder| ResourceId::from_uuid(Uuid::from_u64_pair(0, order.coordinates.offset.unsigned_abs()));
     reject.id.or(reject.event_id.map(of_event)).unwrap_or_else(|| of_place(reject.order))
 }
 

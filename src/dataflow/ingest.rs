@@ -175,9 +175,12 @@ impl Ingest {
             let polled = if stopping { Polled::End } else { self.poll(&mut open, last_seal)? };
             self.source.note_ends(&mut self.position);
             let began_ago = open.began.map(|began| began.elapsed());
-            let old_enough = began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(&open, polled));
+            let old_enough =
+                began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(&open, polled));
             let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
-            let idle = open.began.is_none() && !self.epochs.from_records() && last_seal.elapsed() >= self.config.idle_seal_interval;
+            let idle = open.began.is_none()
+                && !self.epochs.from_records()
+                && last_seal.elapsed() >= self.config.idle_seal_interval;
             if old_enough || full || idle || (polled == Polled::End && open.began.is_some()) {
                 self.seal(&mut open);
                 last_seal = Instant::now();
@@ -235,7 +238,13 @@ impl Ingest {
             let read_before = self.config.resume.next_offset(name, partition).is_some_and(|next| offset < next);
             if read_before {
                 counters::add(self.counters.ignored(IgnoredReason::AlreadyRead), 1);
-                ignored.push(Ignored { reason: IgnoredReason::AlreadyRead, id: None, event_id: None, coordinates, epoch });
+                ignored.push(Ignored {
+                    reason: IgnoredReason::AlreadyRead,
+                    id: None,
+                    event_id: None,
+                    coordinates,
+                    epoch,
+                });
                 return false;
             }
             if **name == *Topics::LINES {
@@ -297,7 +306,8 @@ impl Ingest {
                 self.in_flight.pop_front();
             }
             let bytes: usize = self.in_flight.iter().map(|(_, bytes)| bytes).sum();
-            let room = self.in_flight.len() <= self.config.in_flight_epochs_max && bytes <= self.config.in_flight_bytes_max;
+            let room =
+                self.in_flight.len() <= self.config.in_flight_epochs_max && bytes <= self.config.in_flight_bytes_max;
             match self.in_flight.front() {
                 Some((oldest, _)) if !room => drop(self.sink.wait_published(*oldest, Duration::from_millis(100))),
                 _ => return,

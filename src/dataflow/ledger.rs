@@ -102,7 +102,13 @@ impl Ledger {
 
     /// Notes that an event of `id` was applied: one that says everything clears the entries of its resource, another
     /// marks them.
-    pub(super) fn supersede(&mut self, id: ResourceId, says_everything: bool, epoch: Epoch, out: &mut QuarantineUpdates) {
+    pub(super) fn supersede(
+        &mut self,
+        id: ResourceId,
+        says_everything: bool,
+        epoch: Epoch,
+        out: &mut QuarantineUpdates,
+    ) {
         let Some(keys) = self.by_id.get(&id).cloned() else { return };
         for key in keys {
             if says_everything {

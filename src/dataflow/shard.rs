@@ -170,7 +170,14 @@ impl Shard {
     }
 
     /// Replaces the state of `id` and notes what changes in the arrangements.
-    fn put(&mut self, id: ResourceId, before: Option<Arc<State>>, now: Option<Arc<State>>, epoch: Epoch, out: &mut Deltas) {
+    fn put(
+        &mut self,
+        id: ResourceId,
+        before: Option<Arc<State>>,
+        now: Option<Arc<State>>,
+        epoch: Epoch,
+        out: &mut Deltas,
+    ) {
         let unchanged = match (&before, &now) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),
             (None, None) => true,

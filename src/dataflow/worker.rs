@@ -130,7 +130,13 @@ impl Engine {
 }
 
 /// A worker's life.
-fn run(worker: &mut Worker, input: RecordsInput, mut traces: graph::Traces, commands: &Receiver<Command>, sink: &dyn CutSink) {
+fn run(
+    worker: &mut Worker,
+    input: RecordsInput,
+    mut traces: graph::Traces,
+    commands: &Receiver<Command>,
+    sink: &dyn CutSink,
+) {
     let mut input = Some(input);
     loop {
         let more = input.as_mut().map(|open| apply(open, commands));

@@ -4,17 +4,18 @@
 
 use std::borrow::Cow;
 
+use super::Verdict;
 use super::headers::Headers;
 use super::json::{Fault, minified};
 use super::key::Key;
 use super::payload::{self, Payload, Slot};
 use super::value::{Row, Shape};
-use super::Verdict;
 use crate::model::{Anomaly, Event, EventId, Operation, RejectReason, ResourceId, SkipReason, Texts, Timestamp};
 use crate::source::Record;
 
 const TYPE_PREFIX: &str = "redhat.inventory.resources.";
-const RELATIONSHIP_TYPES: [&str; 2] = ["redhat.inventory.resources_relationship.", "redhat.inventory.resources-relationship."];
+const RELATIONSHIP_TYPES: [&str; 2] =
+    ["redhat.inventory.resources_relationship.", "redhat.inventory.resources-relationship."];
 const RELATIONSHIP_SUBJECTS: [&str; 2] = ["/resources_relationship/", "/resources-relationship/"];
 /// A longer name, id or version is none that Kessel writes (256 characters there).
 const SHORT_BYTES_MAX: usize = 1024;
@@ -86,7 +87,9 @@ impl Sayings<'_, '_> {
                 Some(Operation::Deleted) => self.delete(&Payload::default(), noted),
                 stated => {
                     let says = stated.map_or("is missing".to_owned(), |stated| format!("says `{}`", stated.as_str()));
-                    let detail = format!("the payload is empty, which only a delete's may be, and the header `operation` {says}");
+                    let detail = format!(
+                        "the payload is empty, which only a delete's may be, and the header `operation` {says}"
+                    );
                     Err(Fault::new(RejectReason::EmptyPayload, detail))
                 }
             },
@@ -159,9 +162,10 @@ impl Sayings<'_, '_> {
         let id = self.identity(payload, noted)?;
         let (event_id, id_text) = self.event_id(payload, noted)?;
         let stated_type = short(&payload.resource_type, "data.metadata.resource_type")?;
-        let resource_type = stated_type.or(type_in_kind).or_else(|| type_in_subject(payload)).ok_or_else(|| {
-            missing("data.metadata.resource_type")
-        })?;
+        let resource_type = stated_type
+            .or(type_in_kind)
+            .or_else(|| type_in_subject(payload))
+            .ok_or_else(|| missing("data.metadata.resource_type"))?;
         let resource_type = normal_type(resource_type);
         let reporter_type = required(&payload.reporter_type, "data.reporter_data.reporter_type")?;
         let instance = payload.reporter_instance_id.require_text("data.reporter_data.reporter_instance_id")?;
@@ -220,8 +224,9 @@ impl Sayings<'_, '_> {
                 Ok(*id)
             }
             // The direct era used the event's source as key.
-            Key::Text(text) if !text.is_empty() && payload.source.text() == Some(text) => identity_in(payload)
-                .ok_or_else(|| no_identity("the key is the event's source")),
+            Key::Text(text) if !text.is_empty() && payload.source.text() == Some(text) => {
+                identity_in(payload).ok_or_else(|| no_identity("the key is the event's source"))
+            }
             Key::Text(text) => {
                 let shown: String = text.chars().take(64).collect();
                 Err(Fault::new(RejectReason::InvalidKey, format!("the key {shown:?} is no UUID")))
@@ -231,7 +236,11 @@ impl Sayings<'_, '_> {
     }
 
     /// H5: the header's id, else the payload's, else none. The text where the id is no UUID.
-    fn event_id(&self, payload: &Payload<'_>, noted: &mut impl FnMut(Anomaly)) -> Result<(Option<EventId>, Option<String>), Fault> {
+    fn event_id(
+        &self,
+        payload: &Payload<'_>,
+        noted: &mut impl FnMut(Anomaly),
+    ) -> Result<(Option<EventId>, Option<String>), Fault> {
         let text = match (self.header_id, payload.id.text().filter(|id| !id.is_empty())) {
             (Some(id), _) => id,
             (None, Some(id)) => {
@@ -260,7 +269,10 @@ fn skip_reason(payload: &Payload<'_>) -> Option<SkipReason> {
     let begins = |slot: &Slot<'_>, prefixes: [&str; 2]| {
         slot.text().is_some_and(|text| prefixes.iter().any(|prefix| text.starts_with(prefix)))
     };
-    if payload.is_relationship || begins(&payload.kind, RELATIONSHIP_TYPES) || begins(&payload.subject, RELATIONSHIP_SUBJECTS) {
+    if payload.is_relationship
+        || begins(&payload.kind, RELATIONSHIP_TYPES)
+        || begins(&payload.subject, RELATIONSHIP_SUBJECTS)
+    {
         return Some(SkipReason::Relationship);
     }
     payload.is_tuple.then_some(SkipReason::Tuple)
@@ -272,7 +284,10 @@ fn split_kind(kind: Option<&str>) -> Result<(Option<&str>, Option<&str>), Fault>
     let rest = kind.strip_prefix(TYPE_PREFIX).and_then(|rest| rest.rsplit_once('.'));
     let (resource_type, operation) = rest.ok_or_else(|| {
         let shown: String = kind.chars().take(128).collect();
-        Fault::new(RejectReason::UnknownVersion, format!("event type {shown:?}; known are {TYPE_PREFIX}<type>.<operation>"))
+        Fault::new(
+            RejectReason::UnknownVersion,
+            format!("event type {shown:?}; known are {TYPE_PREFIX}<type>.<operation>"),
+        )
     })?;
     Ok((Some(resource_type).filter(|text| !text.is_empty()), Some(operation)))
 }

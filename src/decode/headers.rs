@@ -52,7 +52,10 @@ fn text<'a>(name: &[u8], bytes: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
         .map_err(|_| Fault::new(RejectReason::InvalidHeader, format!("the header `{name}` is not UTF-8")))?;
     match text.as_bytes().first() {
         Some(b'"' | b'{') => unwrap_text(text).map(Cow::Owned).ok_or_else(|| {
-            Fault::new(RejectReason::InvalidHeader, format!("the header `{name}` is neither text nor an envelope of one"))
+            Fault::new(
+                RejectReason::InvalidHeader,
+                format!("the header `{name}` is neither text nor an envelope of one"),
+            )
         }),
         _ => Ok(Cow::Borrowed(text)),
     }

@@ -29,7 +29,8 @@ impl Fault {
         let reason = found.unwrap_or_else(|| {
             if detail.contains("recursion limit") {
                 RejectReason::TooDeep
-            } else if detail.contains("surrogate") || detail.contains("unicode") || detail.contains("control character") {
+            } else if detail.contains("surrogate") || detail.contains("unicode") || detail.contains("control character")
+            {
                 RejectReason::InvalidText
             } else {
                 RejectReason::NotJson
@@ -189,7 +190,11 @@ fn with_small_numbers(text: &str) -> String {
 }
 
 /// A strict parse into something typed by a seed.
-pub(super) fn parse_strict<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S, found: &Found) -> Result<S::Value, Fault> {
+pub(super) fn parse_strict<'de, S: DeserializeSeed<'de>>(
+    text: &'de str,
+    seed: S,
+    found: &Found,
+) -> Result<S::Value, Fault> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     parsed.map_err(|error| Fault::of_parser(&error, found.get()))
@@ -239,7 +244,8 @@ mod tests {
 
     #[test]
     fn numbers_of_any_size_are_fine() {
-        for text in ["1e400", "[-1E+999]", "123456789012345678901234567890", "-0", "0.1", r#"{"a":"1e400","b":1e400}"#] {
+        for text in ["1e400", "[-1E+999]", "123456789012345678901234567890", "-0", "0.1", r#"{"a":"1e400","b":1e400}"#]
+        {
             assert_eq!(check(text), Ok(()), "{text}");
         }
         assert_eq!(check(&"9".repeat(100_000)), Ok(()));

@@ -118,8 +118,7 @@ impl LineParts {
     fn read_any(&mut self, line: &[u8]) -> Result<(), Fault> {
         let text = std::str::from_utf8(line)
             .map_err(|error| Fault::new(RejectReason::InvalidText, format!("the line is not UTF-8: {error}")))?;
-        let parts: AnyLine<'_> =
-            serde_json::from_str(text).map_err(|error| Fault::of_parser(&error, None))?;
+        let parts: AnyLine<'_> = serde_json::from_str(text).map_err(|error| Fault::of_parser(&error, None))?;
         self.key = self.raw(parts.key, "key")?;
         self.value = self.raw(parts.payload, "payload")?;
         let headers = parts.headers.unwrap_or_default();
@@ -240,7 +239,10 @@ mod tests {
         let parts = read(r#"{"payload":{"a":[1]},"key":null}"#, 0).expect("a record");
         assert_eq!((parts.wire().key(), parts.wire().value()), (None, Some(br#"{"a":[1]}"#.as_slice())));
         assert_eq!(read(r#"{"payload":"\ud800"}"#, 1).expect_err("lone").reason, RejectReason::InvalidText);
-        assert_eq!(read(r#"{"headers":["id"],"payload":null}"#, 1).expect_err("odd").reason, RejectReason::InvalidHeader);
+        assert_eq!(
+            read(r#"{"headers":["id"],"payload":null}"#, 1).expect_err("odd").reason,
+            RejectReason::InvalidHeader
+        );
         assert!(read(r#"{"payload":"x"} trailing"#, 1).is_err());
     }
 }

@@ -75,7 +75,10 @@ fn learn(text: &str, cache: &mut SchemaCache) {
 
 fn unwrap(text: Cow<'_, str>, envelopes_left: usize) -> Result<Shape<'_>, Fault> {
     if envelopes_left == 0 {
-        return Err(Fault::new(RejectReason::WrongShape, format!("more than {ENVELOPES_MAX} envelopes around the event")));
+        return Err(Fault::new(
+            RejectReason::WrongShape,
+            format!("more than {ENVELOPES_MAX} envelopes around the event"),
+        ));
     }
     match text {
         Cow::Borrowed(text) => unwrap_text(text, envelopes_left),

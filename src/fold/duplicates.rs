@@ -98,7 +98,8 @@ fn let_go(recent: &mut Vec<EventId>, floor_ms: &mut Option<u64>, rules: &Rules) 
     let mut within_tolerance = 0;
     while recent.len() > RECENT_LIMIT {
         let old = recent.len() - RECENT_ALWAYS;
-        let oldest = (0..old).min_by_key(|index| recent[*index].time_ms()).expect("the limit is above what is always kept");
+        let oldest =
+            (0..old).min_by_key(|index| recent[*index].time_ms()).expect("the limit is above what is always kept");
         raise(recent.remove(oldest));
         within_tolerance += 1;
     }

@@ -24,7 +24,16 @@ struct Make {
 }
 
 fn make(operation: Operation, ms: u64) -> Make {
-    Make { operation, ms, tail: 0, partition: 0, offset: ms as i64, observed_ms: None, fields: vec![], without_id: false }
+    Make {
+        operation,
+        ms,
+        tail: 0,
+        partition: 0,
+        offset: ms as i64,
+        observed_ms: None,
+        fields: vec![],
+        without_id: false,
+    }
 }
 
 impl Make {

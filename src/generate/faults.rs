@@ -62,7 +62,10 @@ pub(super) fn poison(random: &mut StdRng, world: &World, now_ms: u64) -> Generat
             key = Some("not a uuid".to_owned());
             r#"{"specversion":"1.0","data":{}}"#.to_owned()
         }
-        _ => r#"{"specversion":"1.0","data":{"metadata":{"resource_type":"host"},"reporter_data":{"reporter_type":7}}}"#.to_owned(),
+        _ => {
+            r#"{"specversion":"1.0","data":{"metadata":{"resource_type":"host"},"reporter_data":{"reporter_type":7}}}"#
+                .to_owned()
+        }
     };
     Generated {
         topic: RESOURCES_TOPIC,

@@ -52,12 +52,12 @@ pub(super) fn record(event: &Happening) -> Generated {
 /// The record of the same transaction on the tuples topic.
 pub(super) fn tuple(event: &Happening) -> Generated {
     let value = json!({"schema": {"type": "struct", "optional": true, "name": "payload"}, "payload": {
-        "reporter_representation_version": event.revision,
-        "reporter_resource_key": {
-            "local_resource_id": local_id(event),
-            "reporter": {"reporter_instance_id": instance(event), "reporter_type": event.kind.reporter_type()},
-            "resource_type": event.kind.resource_type(),
-        }}});
+    "reporter_representation_version": event.revision,
+    "reporter_resource_key": {
+        "local_resource_id": local_id(event),
+        "reporter": {"reporter_instance_id": instance(event), "reporter_type": event.kind.reporter_type()},
+        "resource_type": event.kind.resource_type(),
+    }}});
     let base = record(&Happening { operation: Operation::Deleted, ..event.clone() });
     Generated { topic: TUPLES_TOPIC, value: Some(value.to_string()), ..base }
 }
@@ -117,7 +117,10 @@ pub(super) fn payload(event: &Happening) -> Value {
     // The UUID v1 that Inventory makes for every event: its time, in 100 ns since 1582.
     let ticks = event.time_us * 10 + 0x01B2_1DD2_1381_4000;
     let v1_high = (ticks & 0xffff_ffff) << 32 | ((ticks >> 32) & 0xffff) << 16 | 0x1000 | ((ticks >> 48) & 0xfff);
-    let v1 = Uuid::from_u64_pair(v1_high, 0xac9f_0242_ac11_0002 ^ (spread(event.seed, event.time_us) & 0x0fff_0000_0000_0000));
+    let v1 = Uuid::from_u64_pair(
+        v1_high,
+        0xac9f_0242_ac11_0002 ^ (spread(event.seed, event.time_us) & 0x0fff_0000_0000_0000),
+    );
     let mut payload = Map::new();
     payload.insert("data".into(), data.into());
     payload.insert("datacontenttype".into(), "application/json".into());

@@ -168,7 +168,7 @@ impl World {
         };
         let kind = Self::kind(number, config.hosts_only);
         // The report was committed a little before Debezium writes it, by the clock of one of four pods.
-        let skew_us = faults.clock_skew_ms * 1_000 * (number as u64 % 4) / 3;
+        let skew_us = faults.clock_skew_ms * 1_000 * random.random_range(0..4) / 3;
         let time_us = now_us.saturating_sub(5_000 + skew_us);
         let event_id = self.id_at(time_us / 1_000);
         let mut resource = self.resources[number].clone();

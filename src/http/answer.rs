@@ -78,7 +78,12 @@ struct WithInstant<'a, T> {
 }
 
 /// The answer with this content, at the instant of `view`.
-pub(super) fn answer<T: Serialize>(service: &Service, view: &Arc<ReadView>, status: StatusCode, content: &T) -> Response {
+pub(super) fn answer<T: Serialize>(
+    service: &Service,
+    view: &Arc<ReadView>,
+    status: StatusCode,
+    content: &T,
+) -> Response {
     let instant = instant(service, view);
     let body = serde_json::to_vec(&WithInstant { content, instant: &instant }).unwrap_or_default();
     raw(&instant, status, body)

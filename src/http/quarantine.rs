@@ -107,7 +107,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         None => 0,
         Some(after) => {
             let place = entries.iter().position(|entry| id_of(entry.coordinates(), topics) == after);
-            place.ok_or_else(|| ApiError::Invalid("`after` is not the id of an entry; begin again without it".to_owned()))? + 1
+            place.ok_or_else(|| {
+                ApiError::Invalid("`after` is not the id of an entry; begin again without it".to_owned())
+            })? + 1
         }
     };
     let page = &entries[start..(start + limit).min(entries.len())];
@@ -128,7 +130,8 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
     let entry = entries.iter().find(|entry| id_of(entry.coordinates(), topics) == id);
     let entry = entry.ok_or_else(|| ApiError::NotFound("quarantine entry not found".to_owned()))?;
     let reject = &entry.reject;
-    let headers = reject.headers.iter().map(|(name, value)| HeaderJson { name, value: value.as_deref().map(BytesJson::of) });
+    let headers =
+        reject.headers.iter().map(|(name, value)| HeaderJson { name, value: value.as_deref().map(BytesJson::of) });
     let content = WholeEntryJson {
         entry: quarantine_json(entry, topics),
         key: reject.key.as_deref().map(BytesJson::of),

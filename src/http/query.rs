@@ -21,7 +21,11 @@ impl Query {
         }
         let pairs: Vec<(String, String)> = url_pairs(text)?;
         if let Some((unknown, _)) = pairs.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
-            let known = if allowed.is_empty() { "it takes none".to_owned() } else { format!("known are {}", allowed.join(", ")) };
+            let known = if allowed.is_empty() {
+                "it takes none".to_owned()
+            } else {
+                format!("known are {}", allowed.join(", "))
+            };
             return Err(ApiError::Invalid(format!("unknown parameter {unknown:?}; {known}")));
         }
         Ok(Self(pairs))
@@ -29,9 +33,13 @@ impl Query {
 
     /// Every value of a parameter; an empty one is an error.
     pub(super) fn all(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let values: Vec<String> = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect();
+        let values: Vec<String> =
+            self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect();
         if values.len() > VALUES_MAX {
-            return Err(ApiError::Invalid(format!("`{name}` is given {} times; at most {VALUES_MAX} are allowed", values.len())));
+            return Err(ApiError::Invalid(format!(
+                "`{name}` is given {} times; at most {VALUES_MAX} are allowed",
+                values.len()
+            )));
         }
         if values.iter().any(String::is_empty) {
             return Err(ApiError::Invalid(format!("`{name}` is empty; leave it out, or give a value")));

@@ -158,7 +158,12 @@ fn filter(query: &Query) -> Result<Filter, ApiError> {
         Some(_) => return Err(ApiError::Invalid("`orphaned` must be true or false".to_owned())),
     };
     Ok(Filter {
-        dimensions: [lower("resourceType")?, query.all("workspaceId")?, lower("reporterType")?, lower("reporterInstanceId")?],
+        dimensions: [
+            lower("resourceType")?,
+            query.all("workspaceId")?,
+            lower("reporterType")?,
+            lower("reporterInstanceId")?,
+        ],
         local_resource_ids: query.all("localResourceId")?,
         orphaned,
     })

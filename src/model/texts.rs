@@ -131,8 +131,18 @@ mod tests {
 
     #[test]
     fn absent_and_empty_differ_and_every_field_comes_back() {
-        let fields =
-            [Some("host"), None, Some("hbi"), Some(""), Some("ü-1"), Some("a"), None, Some("1.0"), None, Some("{\"a\":\"ß\"}")];
+        let fields = [
+            Some("host"),
+            None,
+            Some("hbi"),
+            Some(""),
+            Some("ü-1"),
+            Some("a"),
+            None,
+            Some("1.0"),
+            None,
+            Some("{\"a\":\"ß\"}"),
+        ];
         let texts = Texts::build(fields).expect("short");
         assert_eq!(texts.fields(), fields);
         assert_eq!(Texts::default().fields(), [None; FIELDS]);

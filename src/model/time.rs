@@ -79,9 +79,12 @@ mod tests {
 
     #[test]
     fn what_kessel_wrote_comes_back() {
-        for text in
-            ["2026-11-23T06:47:23.785268Z", "2026-11-23T06:47:23Z", "2025-03-12T17:06:02.272666574Z", "2026-01-01T00:00:00.5Z"]
-        {
+        for text in [
+            "2026-11-23T06:47:23.785268Z",
+            "2026-11-23T06:47:23Z",
+            "2025-03-12T17:06:02.272666574Z",
+            "2026-01-01T00:00:00.5Z",
+        ] {
             let parsed = Timestamp::parse(text).expect("valid").expect("not zero");
             assert_eq!(parsed.to_string(), text);
         }
@@ -94,7 +97,9 @@ mod tests {
     #[test]
     fn zero_is_absent_and_nonsense_is_an_error() {
         assert_eq!(Timestamp::parse("0001-01-01T00:00:00Z"), Ok(None));
-        for bad in ["", "yesterday", "2026-11-23", "2026-11-23T06:47:23", "10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z"] {
+        for bad in
+            ["", "yesterday", "2026-11-23", "2026-11-23T06:47:23", "10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
+        {
             assert_eq!(Timestamp::parse(bad), Err(ParseTimestampError), "{bad}");
         }
         assert!(Timestamp::parse("9999-12-31T23:59:59Z").expect("valid").is_some());

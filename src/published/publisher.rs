@@ -72,7 +72,9 @@ impl CutSink for Publisher {
     fn deliver(&self, worker: usize, cut: Cut) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
         pending.cuts[worker] = Some(cut);
-        let Some(upper) = pending.cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else { return };
+        let Some(upper) = pending.cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
+            return;
+        };
         let mut newest = None;
         while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {
             newest = pending.bindings.pop_front();
@@ -82,7 +84,10 @@ impl CutSink for Publisher {
         }
         if let Some(binding) = newest {
             let cuts: Vec<Cut> = pending.cuts.iter().flatten().cloned().collect();
-            assert!(cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper), "every cut is readable");
+            assert!(
+                cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper),
+                "every cut is readable"
+            );
             self.publish(ReadView::new(binding.epoch, binding.position, cuts));
         }
     }
@@ -93,10 +98,8 @@ impl CutSink for Publisher {
 
     fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
         let waiters = self.waiters.lock().expect("no waiter panics");
-        let (_guard, result) = self
-            .news
-            .wait_timeout_while(waiters, wait, |()| self.published() < epoch)
-            .expect("no waiter panics");
+        let (_guard, result) =
+            self.news.wait_timeout_while(waiters, wait, |()| self.published() < epoch).expect("no waiter panics");
         !result.timed_out()
     }
 }

@@ -153,7 +153,8 @@ mod tests {
     fn unions_and_intersections_are_sets() {
         let list = |of: u64| List::Ids((0..100).filter(|n| n % of == 0).map(id).collect());
         let collect = |mut list: List<'_>| {
-            let (mut found, mut from, mut budget) = (vec![], Some(ResourceId::MIN), Budget { steps: 100_000, reached: ResourceId::MIN });
+            let (mut found, mut from, mut budget) =
+                (vec![], Some(ResourceId::MIN), Budget { steps: 100_000, reached: ResourceId::MIN });
             while let Some(next) = from.and_then(|from| list.seek(from, &mut budget)) {
                 found.push(next);
                 from = next.successor();

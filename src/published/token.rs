@@ -102,7 +102,8 @@ pub struct ConsistencyToken {
 impl ConsistencyToken {
     /// The token of a position.
     pub fn of(incarnation: u64, epoch: Epoch, position: &Position) -> Self {
-        let next_offsets = position.iter().map(|(topic, partition, next)| (topic_hash(topic), partition, next)).collect();
+        let next_offsets =
+            position.iter().map(|(topic, partition, next)| (topic_hash(topic), partition, next)).collect();
         Self { incarnation, epoch, next_offsets }
     }
 

@@ -174,7 +174,11 @@ impl KafkaSource {
             // A short timeout while nothing is assigned: there is nothing to read that it could hold up.
             match self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT) {
                 Ok(metadata) => {
-                    let partitions = metadata.topics().iter().filter(|known| known.error().is_none()).flat_map(|known| known.partitions());
+                    let partitions = metadata
+                        .topics()
+                        .iter()
+                        .filter(|known| known.error().is_none())
+                        .flat_map(|known| known.partitions());
                     let new = partitions.map(|partition| (topic.clone(), partition.id()));
                     found.extend(new.filter(|partition| !self.assigned.contains(partition)));
                 }
@@ -193,9 +197,14 @@ impl KafkaSource {
                 Some(next) => Offset::Offset(next),
                 None => Offset::Beginning,
             };
-            list.add_partition_offset(topic, *partition, offset).map_err(|error| SourceError::Setup(error.to_string()))?;
+            list.add_partition_offset(topic, *partition, offset)
+                .map_err(|error| SourceError::Setup(error.to_string()))?;
         }
-        let assigned = if self.assigned.is_empty() { self.consumer.assign(&list) } else { self.consumer.incremental_assign(&list) };
+        let assigned = if self.assigned.is_empty() {
+            self.consumer.assign(&list)
+        } else {
+            self.consumer.incremental_assign(&list)
+        };
         if let Err(error) = assigned {
             self.note_error(&error);
             return Ok(());
@@ -253,7 +262,9 @@ impl KafkaSource {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 self.on_lost_position(error)
             }
-            KafkaError::MessageConsumptionFatal(code) => Err(SourceError::Setup(format!("fatal error of the client: {code}"))),
+            KafkaError::MessageConsumptionFatal(code) => {
+                Err(SourceError::Setup(format!("fatal error of the client: {code}")))
+            }
             other => {
                 self.note_error(other);
                 Ok(())
@@ -271,7 +282,14 @@ impl KafkaSource {
                 continue;
             }
             let detail = format!("offset {next} is next, and the log has {low} to {high} ({error})");
-            tracing::error!(topic, partition, next, low, high, "the log no longer has the position that was to be read next");
+            tracing::error!(
+                topic,
+                partition,
+                next,
+                low,
+                high,
+                "the log no longer has the position that was to be read next"
+            );
             self.status.update(|state| {
                 state.last_error = Some(format!("{topic} [{partition}]: {detail}"));
                 state.incomplete_since_ms.get_or_insert_with(now_ms);

@@ -75,7 +75,8 @@ impl LogFile {
             .name("tarn-log-reader".to_owned())
             .spawn(move || read_blocks(reader, &sender))
             .map_err(failed)?;
-        let lines_topic = topics.intern(Topics::LINES).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
+        let lines_topic =
+            topics.intern(Topics::LINES).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
         status.update(|state| state.phase = Phase::Reading);
         Ok(Self {
             shown,
@@ -119,7 +120,9 @@ impl LogFile {
             let bound = |at: usize| u32::try_from(at).expect("a block is far smaller than 4 GiB");
             let span = Span { start: bound(start), end: bound(end) };
             match place {
-                Some((coordinates, timestamp_ms, rest_at)) => batch.push_line_at(coordinates, timestamp_ms, span, rest_at),
+                Some((coordinates, timestamp_ms, rest_at)) => {
+                    batch.push_line_at(coordinates, timestamp_ms, span, rest_at)
+                }
                 None => {
                     let coordinates = Coordinates { topic: self.lines_topic, partition: 0, offset: line_number };
                     batch.push_broken_at(coordinates, span);
@@ -237,7 +240,10 @@ fn read_some(reader: &mut dyn Read, block: &mut Vec<u8>) -> io::Result<bool> {
             Ok(count) => {
                 filled += count;
                 // A pipe gives what there is; a file goes on to fill the block.
-                if filled == block.len() || count < 4096 || memchr::memchr(b'\n', &block[start..filled]).is_some() && count < BLOCK_BYTES / 8 {
+                if filled == block.len()
+                    || count < 4096
+                    || memchr::memchr(b'\n', &block[start..filled]).is_some() && count < BLOCK_BYTES / 8
+                {
                     break false;
                 }
             }

@@ -151,7 +151,8 @@ impl RecordBatch {
         let value = value.map(|bytes| self.append(bytes));
         let headers_start = self.headers.len() as u32;
         for (name, value) in headers {
-            let header = HeaderSpan { name: self.append(name.as_bytes()), value: value.map(|bytes| self.append(bytes)) };
+            let header =
+                HeaderSpan { name: self.append(name.as_bytes()), value: value.map(|bytes| self.append(bytes)) };
             self.headers.push(header);
         }
         let headers_end = self.headers.len() as u32;

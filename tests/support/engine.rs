@@ -1,0 +1,174 @@
+//! The engine on records at hand, with every published view kept.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tarn::dataflow::{
+    Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
+    LogTime, ShardConfig,
+};
+use tarn::generate::Generated;
+use tarn::http::resource_json;
+use tarn::model::{Coordinates, Epoch, Position, Topics};
+use tarn::published::{Publisher, ReadView};
+use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError};
+
+/// A record for the engine.
+#[derive(Debug, Clone)]
+pub struct Given {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub headers: Vec<(String, Option<String>)>,
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+}
+
+impl From<&Generated> for Given {
+    fn from(record: &Generated) -> Self {
+        Self {
+            topic: record.topic.to_owned(),
+            partition: 0,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            headers: record.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            key: record.key.clone(),
+            value: record.value.clone().map(String::into_bytes),
+        }
+    }
+}
+
+/// A source of records at hand.
+struct Records {
+    records: VecDeque<Given>,
+    topics: Topics,
+}
+
+impl Source for Records {
+    fn poll(&mut self, batch: &mut RecordBatch, _wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        while !limit.reached(batch) {
+            let Some(record) = self.records.pop_front() else { break };
+            let topic = self.topics.intern(&record.topic).expect("few topics");
+            let coordinates = Coordinates { topic, partition: record.partition, offset: record.offset };
+            let headers =
+                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().map(str::as_bytes)));
+            let key = record.key.as_deref().map(str::as_bytes);
+            batch.push_wire(coordinates, record.timestamp_ms, key, record.value.as_deref(), headers);
+        }
+        Ok(if batch.is_empty() { Polled::End } else { Polled::Records })
+    }
+}
+
+/// A publisher that keeps every view.
+struct Recorder {
+    publisher: Publisher,
+    views: Mutex<Vec<Arc<ReadView>>>,
+}
+
+impl CutSink for Recorder {
+    fn bind(&self, binding: Binding) {
+        self.publisher.bind(binding);
+    }
+
+    fn deliver(&self, worker: usize, cut: Cut) {
+        self.publisher.deliver(worker, cut);
+        let view = self.publisher.view();
+        let mut views = self.views.lock().expect("no deliverer panics");
+        if views.last().is_none_or(|last| last.epoch() < view.epoch()) {
+            views.push(view);
+        }
+    }
+
+    fn published(&self) -> Epoch {
+        self.publisher.published()
+    }
+
+    fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
+        self.publisher.wait_published(epoch, wait)
+    }
+}
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub workers: usize,
+    pub epoch_records_max: usize,
+    pub shard: ShardConfig,
+    pub resume: Position,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { workers: 1, epoch_records_max: 1_000, shard: ShardConfig::default(), resume: Position::default() }
+    }
+}
+
+/// What a run left behind.
+pub struct Run {
+    pub views: Vec<Arc<ReadView>>,
+    pub topics: Topics,
+    pub counters: Arc<Counters>,
+    pub ignored: Arc<IgnoredLog>,
+    pub keys: HashKeys,
+}
+
+/// Runs the records to their end.
+pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
+    let topics = Topics::default();
+    let counters = Arc::new(Counters::default());
+    let ignored = Arc::new(IgnoredLog::default());
+    let keys = HashKeys::random();
+    let publisher = Publisher::new(setup.workers, 0, Position::default());
+    let recorder = Arc::new(Recorder { publisher, views: Mutex::default() });
+    let sink = Arc::clone(&recorder) as Arc<dyn CutSink>;
+    let config = EngineConfig {
+        workers: setup.workers,
+        limits: tarn::decode::Limits::default(),
+        shard: setup.shard,
+        idle_merge_effort: Some(1_000),
+    };
+    let engine = Engine::start(&config, keys, Arc::clone(&sink), Arc::clone(&counters), Arc::clone(&ignored));
+    let shared = IngestShared {
+        sink,
+        topics: topics.clone(),
+        counters: Arc::clone(&counters),
+        ignored: Arc::clone(&ignored),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let config = IngestConfig {
+        epoch_records_max: setup.epoch_records_max,
+        // One epoch at a time, so that every one of them is published and seen.
+        in_flight_epochs_max: 0,
+        resume: setup.resume.clone(),
+        ..IngestConfig::default()
+    };
+    let source = Records { records: records.into_iter().collect(), topics: topics.clone() };
+    let ingest =
+        Ingest::new(config, Box::new(source), Box::new(LogTime::default()), engine.expect("workers start"), shared);
+    ingest.run().expect("records at hand do not fail");
+    let views = std::mem::take(&mut *recorder.views.lock().expect("no deliverer panics"));
+    Run { views, topics, counters, ignored, keys }
+}
+
+impl Run {
+    /// The last view.
+    pub fn last(&self) -> &ReadView {
+        self.views.last().expect("at least one epoch")
+    }
+
+    /// Every live resource of a view as the API shows it, by id.
+    pub fn live(&self, view: &ReadView) -> BTreeMap<String, Value> {
+        let states = view.all_states();
+        let live = states.iter().filter(|state| state.is_live());
+        live.map(|state| {
+            let json = resource_json(state, view.orphaned_by(state.id), &self.topics);
+            (state.id.to_string(), serde_json::to_value(json).expect("a resource is JSON"))
+        })
+        .collect()
+    }
+}

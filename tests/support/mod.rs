@@ -1,0 +1,4 @@
+//! What the tests share: a harness around the engine, and the reference that it is compared with.
+
+pub mod engine;
+pub mod reference;
