@@ -29,7 +29,10 @@ impl Fault {
         let reason = found.unwrap_or_else(|| {
             if detail.contains("recursion limit") {
                 RejectReason::TooDeep
-            } else if detail.contains("surrogate") || detail.contains("unicode") || detail.contains("control character")
+            } else if detail.contains("surrogate")
+                || detail.contains("hex escape")
+                || detail.contains("unicode")
+                || detail.contains("control character")
             {
                 RejectReason::InvalidText
             } else {

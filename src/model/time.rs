@@ -53,7 +53,15 @@ impl Timestamp {
 
     /// Parses RFC 3339 with `Z` or an offset; none for Go's zero time.
     pub fn parse(text: &str) -> Result<Option<Self>, ParseTimestampError> {
-        let moment = text.parse::<jiff::Timestamp>().map_err(|_| ParseTimestampError)?;
+        let moment = match text.parse::<jiff::Timestamp>() {
+            Ok(moment) => moment,
+            // The library ends a day early; "for ever" is often written as the last second of year 9999.
+            Err(_) if text.starts_with("9999-12-3") && text.ends_with('Z') => {
+                let civil = text.trim_end_matches('Z').parse::<jiff::civil::DateTime>();
+                civil.map(|_| jiff::Timestamp::MAX).map_err(|_| ParseTimestampError)?
+            }
+            Err(_) => return Err(ParseTimestampError),
+        };
         if moment.as_second() == GO_ZERO_SECONDS {
             return Ok(None);
         }
