@@ -237,6 +237,3 @@ fn payload_of(rest: &[u8]) -> Option<&str> {
     let rest = rest.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
     std::str::from_utf8(rest).ok().filter(|text| text.starts_with('{'))
 }
-
-#[cfg(test)]
-mod tests;

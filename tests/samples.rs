@@ -59,7 +59,10 @@ fn the_life_of_the_recorded_host() {
     assert_eq!(host(1)["createdAt"], created["createdAt"]);
     assert_eq!(host(2)["workspaceId"], host(1)["workspaceId"], "not said, kept (F5)");
     assert_eq!(host(3)["data"], host(2)["data"], "not said, kept (F6)");
-    assert_eq!(host(3)["reporter"]["version"], "2.7.16", "goes with the data (F9)");
+    assert_eq!(host(1)["reporter"]["version"], "2.7.16");
+    assert_eq!(host(2)["reporter"]["version"], Value::Null, "data without a version clears it (F9)");
+    assert_eq!(host(2)["reporter"]["consoleHref"], Value::Null, "absent is cleared (F9)");
+    assert_eq!(host(3)["reporter"]["consoleHref"], "https://www.console.com/");
     assert_eq!(host(4), Value::Null, "deleted (F10)");
     assert!(!host(5).is_null(), "revived (F13)");
     assert_eq!(host(5)["createdAt"], Value::Null, "a new life whose beginning nobody tells");

@@ -113,7 +113,6 @@ pub struct Run {
     pub views: Vec<Arc<ReadView>>,
     pub topics: Topics,
     pub counters: Arc<Counters>,
-    pub ignored: Arc<IgnoredLog>,
     pub keys: HashKeys,
 }
 
@@ -152,7 +151,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         Ingest::new(config, Box::new(source), Box::new(LogTime::default()), engine.expect("workers start"), shared);
     ingest.run().expect("records at hand do not fail");
     let views = std::mem::take(&mut *recorder.views.lock().expect("no deliverer panics"));
-    Run { views, topics, counters, ignored, keys }
+    Run { views, topics, counters, keys }
 }
 
 impl Run {
