@@ -9,7 +9,7 @@ pub trait EpochSource: Send {
     fn next(&mut self, last: Epoch, newest_timestamp_ms: Option<i64>) -> Epoch;
 
     /// Whether epochs must wait for their records, because only they tell the time.
-    fn from_records(&self) -> bool;
+    fn waits_for_records(&self) -> bool;
 }
 
 /// The wall clock; stands still rather than go back.
@@ -21,7 +21,7 @@ impl EpochSource for WallClock {
         now_ms().max(last + 1)
     }
 
-    fn from_records(&self) -> bool {
+    fn waits_for_records(&self) -> bool {
         false
     }
 }
@@ -53,7 +53,7 @@ impl EpochSource for LogTime {
         newest.unwrap_or(0).max(last + 1)
     }
 
-    fn from_records(&self) -> bool {
+    fn waits_for_records(&self) -> bool {
         true
     }
 }

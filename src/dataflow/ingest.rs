@@ -179,7 +179,7 @@ impl Ingest {
                 began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(&open, polled));
             let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
             let idle = open.began.is_none()
-                && !self.epochs.from_records()
+                && !self.epochs.waits_for_records()
                 && last_seal.elapsed() >= self.config.idle_seal_interval;
             if old_enough || full || idle || (polled == Polled::End && open.began.is_some()) {
                 self.seal(&mut open);
@@ -198,7 +198,7 @@ impl Ingest {
 
     /// A replay fills its epochs: how old they are says nothing while there is more to read.
     fn waits_for_more(&self, open: &Open, polled: Polled) -> bool {
-        self.epochs.from_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
+        self.epochs.waits_for_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
     }
 
     fn poll(&mut self, open: &mut Open, last_seal: Instant) -> Result<Polled, SourceError> {
@@ -261,7 +261,7 @@ impl Ingest {
         });
         open.newest_timestamp_ms = newest;
         self.ignored.note(ignored);
-        if self.epochs.from_records() {
+        if self.epochs.waits_for_records() {
             open.held.push(batch);
         } else {
             self.begin(open);

@@ -186,9 +186,7 @@ impl World {
             None => self.id_at(time_us / 1_000),
         };
         let first = operation == Operation::Created || !resource.live;
-        if resource.id.is_none() {
-            resource.workspace = random.random_range(0..self.workspaces);
-        } else if random.random_bool(faults.moves) {
+        if resource.id.is_none() || random.random_bool(faults.moves) {
             resource.workspace = random.random_range(0..self.workspaces);
         }
         let variant = random.random_range(0..10);

@@ -167,13 +167,13 @@ impl PageToken {
 
 fn filter_hash(filter: &Filter) -> u64 {
     // Fixed keys: the MAC protects it, and it must outlive the process.
-    let mut hasher = SipHasher13::new_with_keys(0x7061_6765, 0x746f_6b65_6e);
+    let mut hasher = SipHasher13::new_with_keys(0x7061_6765, 0x0074_6f6b_656e);
     filter.hash(&mut hasher);
     hasher.finish()
 }
 
 fn topic_hash(topic: &str) -> u32 {
-    let mut hasher = SipHasher13::new_with_keys(0x746f, 0x7069_63);
+    let mut hasher = SipHasher13::new_with_keys(0x746f, 0x0070_6963);
     hasher.write(topic.as_bytes());
     (hasher.finish() >> 32) as u32
 }
