@@ -92,12 +92,9 @@ fn check_pages(run: &Run, view: &ReadView, random: &mut StdRng) {
     let fields =
         ["/resourceType", "/workspaceId", "/reporter/type", "/reporter/instanceId", "/reporter/localResourceId"];
     let mut filter = Filter { orphaned: random.random_bool(0.2), ..Filter::default() };
-    for index in 0..5 {
+    for (index, field) in fields.iter().enumerate() {
         if random.random_bool(0.35) && !all.is_empty() {
-            let some = all
-                .values()
-                .nth(random.random_range(0..all.len()))
-                .and_then(|one| one.pointer(fields[index])?.as_str());
+            let some = all.values().nth(random.random_range(0..all.len())).and_then(|one| one.pointer(field)?.as_str());
             let values =
                 some.map(str::to_owned).into_iter().chain(random.random_bool(0.3).then(|| "none".to_owned())).collect();
             if index < 4 { filter.dimensions[index] = values } else { filter.local_resource_ids = values }
