@@ -2,8 +2,8 @@
 //!
 //! Promises: every variant K1 to K4, V1 to V9, H1 to H7 and the legacy shapes of kessel-events 4.1 and 7 become the
 //! event they mean; every poison becomes a [`Reject`] that says what is wrong; nothing panics and nothing recurses
-//! further than a fixed depth. The steps: headers, key, envelope ([`value`]), event object ([`payload`]), and here what
-//! they mean together. A value whose schema was seen before is parsed from its payload on ([`schema_cache`]).
+//! further than a fixed depth. The steps: headers, key, envelope (`value`), event object (`payload`), and here what
+//! they mean together. A value whose schema was seen before is parsed from its payload on (`schema_cache`).
 //! Not here: which topics are wanted and what was read already (the ingest), what an event does (`fold`).
 
 mod event;

@@ -1,7 +1,7 @@
 //! The generator: a seeded Inventory behind a seeded Debezium, writing what Kessel's topic would carry.
 //!
 //! Promises: the same configuration gives the same records, byte for byte; keys, headers and values are those of the
-//! production connector ([`wire`]), for all types and reporters; faults come at the rates asked for. Used as a source of
+//! production connector (`wire`), for all types and reporters; faults come at the rates asked for. Used as a source of
 //! its own ([`live`]), to write logs (`tarn generate`), and by tests and benches, which learn from
 //! [`Generated::redelivery`] and [`Generated::poison`] what a reference must pass over.
 //! Not here: what the records mean.

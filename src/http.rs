@@ -2,7 +2,7 @@
 //!
 //! Readers' routes are on the public listener; those of scope `admin` (metrics, the bytes of quarantined records) on a
 //! second one, loopback by default. Handlers read the published view and render JSON; they never touch the dataflow.
-//! Every answer says what instant it reflects ([`answer`]); every error has Kessel's shape ([`error`]).
+//! Every answer says what instant it reflects (`answer`); every error has Kessel's shape (`error`).
 
 mod answer;
 mod error;
