@@ -131,7 +131,7 @@ section! {
         /// At most this many epochs are on their way.
         in_flight_epochs_max: usize = 32,
         /// At most about this many bytes are on their way.
-        in_flight_bytes_max: usize = 64 * 1024 * 1024,
+        in_flight_bytes_max: usize = 16 * 1024 * 1024,
         /// How often the position is committed for lag tools, ms.
         commit_interval_ms: u64 = 5_000,
     }
@@ -143,7 +143,7 @@ section! {
         /// How many workers; 0 for as many as there are cores.
         workers: usize = 0,
         /// Merging that an idle worker does at a time, in updates; 0 for none.
-        idle_merge_effort: isize = 10_000,
+        idle_merge_effort: usize = 10_000,
     }
 }
 

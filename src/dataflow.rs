@@ -21,6 +21,7 @@ mod graph;
 pub mod index;
 pub mod ingest;
 mod ledger;
+mod merging;
 mod reporter_keys;
 mod shard;
 pub mod shared_batch;

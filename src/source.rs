@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::model::Position;
 
-pub use record::{Content, HeaderSpan, Record, RecordBatch, Span, Wire};
+pub use record::{BufferPool, Content, HeaderSpan, Record, RecordBatch, Span, Wire};
 
 /// What one poll brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -124,6 +124,11 @@ fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epo
 }
 
 impl Traces {
+    /// The upper of the last cut.
+    pub(super) fn upper(&self) -> Epoch {
+        self.upper
+    }
+
     /// A cut, if any arrangement has come further since the last one. `published` is how far compaction may go.
     pub(super) fn cut(&mut self, published: Epoch) -> Option<Cut> {
         let upsert = &mut self.upsert;

@@ -16,7 +16,7 @@ use super::cut::{Binding, CutSink};
 use super::epochs::EpochSource;
 use super::worker::Engine;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics};
-use crate::source::{Limit, Polled, RecordBatch, Source, SourceError};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Source, SourceError};
 
 /// How records become epochs.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Default for IngestConfig {
             epoch_records_max: usize::MAX,
             chunk_bytes: 256 * 1024,
             in_flight_epochs_max: 32,
-            in_flight_bytes_max: 64 * 1024 * 1024,
+            in_flight_bytes_max: 16 * 1024 * 1024,
             commit_interval: Duration::from_secs(5),
             topics: Vec::new(),
             resume: Position::default(),
@@ -88,6 +88,7 @@ struct Open {
 pub struct Ingest {
     config: IngestConfig,
     source: Box<dyn Source>,
+    pool: BufferPool,
     epochs: Box<dyn EpochSource>,
     engine: Engine,
     sink: Arc<dyn CutSink>,
@@ -138,6 +139,7 @@ impl Ingest {
         Self {
             config,
             source,
+            pool: BufferPool::default(),
             epochs,
             engine,
             sink,
@@ -207,7 +209,7 @@ impl Ingest {
             None => last_seal + self.config.idle_seal_interval,
         };
         let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
-        let mut batch = RecordBatch::new();
+        let mut batch = RecordBatch::pooled(&self.pool);
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
         let limit = Limit { bytes: self.config.chunk_bytes, records: room };
         let polled = self.source.poll(&mut batch, wait, limit)?;

@@ -14,6 +14,7 @@ use super::counters::{Counters, IgnoredLog};
 use super::cut::CutSink;
 use super::graph::{self, RecordsInput};
 use super::index::HashKeys;
+use super::merging::{self, Workload};
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
 use crate::decode::{Decoder, Limits};
@@ -30,7 +31,7 @@ pub struct EngineConfig {
     /// How a worker keeps its resources.
     pub shard: ShardConfig,
     /// How much merging an idle worker does at a time, in updates; none turns it off.
-    pub idle_merge_effort: Option<isize>,
+    pub idle_merge_effort: Option<usize>,
 }
 
 /// What a worker is told. In order, they make up one epoch after another: `Begin`, any `Records`, `Seal`.
@@ -76,8 +77,9 @@ impl Engine {
         let receivers = Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>());
         let (thread_sender, thread_receiver) = unbounded();
         let mut worker_config = WorkerConfig::default();
-        let merging = differential_dataflow::Config::default().idle_merge_effort(config.idle_merge_effort);
-        differential_dataflow::configure(&mut worker_config, &merging);
+        if let Some(effort) = config.idle_merge_effort {
+            merging::configure(&mut worker_config, effort);
+        }
         let communication = timely::CommunicationConfig::Process(config.workers);
         let setup = config.clone();
         let guards = timely::execute(timely::Config { communication, worker: worker_config }, move |worker| {
@@ -138,8 +140,11 @@ fn run(
     sink: &dyn CutSink,
 ) {
     let mut input = Some(input);
+    let mut workload = Workload::new();
     loop {
         let more = input.as_mut().map(|open| apply(open, commands));
+        // Until everything that was begun is in a cut, there is work somewhere in the dataflow.
+        workload.note(input.as_ref().is_some_and(|open| *open.time() > traces.upper()));
         match more {
             Some(Next::Now) => drop(worker.step()),
             Some(Next::Wait) => drop(worker.step_or_park(Some(Duration::from_millis(100)))),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus, Span, line};
+use super::{BufferPool, Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus, Span, line};
 use crate::model::{Coordinates, Position, TopicId, Topics};
 
 /// A block is about this long.
@@ -50,6 +50,7 @@ type Block = io::Result<Vec<u8>>;
 pub struct LogFile {
     shown: String,
     blocks: Receiver<Block>,
+    pool: BufferPool,
     block: Vec<u8>,
     at: usize,
     lines: i64,
@@ -71,9 +72,11 @@ impl LogFile {
             LogPath::File(path) => unpacked(path).map_err(failed)?,
         };
         let (sender, blocks) = bounded(BLOCKS_AHEAD);
+        let pool = BufferPool::default();
+        let pool_of_reader = pool.clone();
         std::thread::Builder::new()
             .name("tarn-log-reader".to_owned())
-            .spawn(move || read_blocks(reader, &sender))
+            .spawn(move || read_blocks(reader, &sender, &pool_of_reader))
             .map_err(failed)?;
         let lines_topic =
             topics.intern(Topics::LINES).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
@@ -81,6 +84,7 @@ impl LogFile {
         Ok(Self {
             shown,
             blocks,
+            pool,
             block: Vec::new(),
             at: 0,
             lines: 0,
@@ -115,7 +119,7 @@ impl LogFile {
             at = end + 1;
         }
         let rest = if at < block.len() { block[at..].to_vec() } else { Vec::new() };
-        *batch = RecordBatch::from_block(block);
+        *batch = RecordBatch::from_block(block, &self.pool);
         for (place, line_number, start, end) in places {
             let bound = |at: usize| u32::try_from(at).expect("a block is far smaller than 4 GiB");
             let span = Span { start: bound(start), end: bound(end) };
@@ -197,60 +201,58 @@ fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 }
 
 /// Sends blocks that end at a line's end until the reader ends, or nobody wants them.
-fn read_blocks(mut reader: Box<dyn Read + Send>, blocks: &Sender<Block>) {
-    let mut carried: Vec<u8> = Vec::new();
+fn read_blocks(mut reader: Box<dyn Read + Send>, blocks: &Sender<Block>, pool: &BufferPool) {
+    let mut block = pool.take();
+    let mut filled = 0;
     loop {
-        let mut block = std::mem::take(&mut carried);
-        match read_some(&mut reader, &mut block) {
+        let ended = match read_some(&mut reader, &mut block, &mut filled) {
             Err(error) => {
                 drop(blocks.send(Err(error)));
                 return;
             }
-            Ok(true) => {
-                if !block.is_empty() {
-                    drop(blocks.send(Ok(block)));
-                }
-                return;
-            }
-            Ok(false) => {}
+            Ok(ended) => ended,
+        };
+        let whole = match memchr::memrchr(b'\n', &block[..filled]) {
+            _ if ended => filled,
+            Some(last) => last + 1,
+            None if filled < LINE_BYTES_MAX => continue,
+            // A broken log line of enormous length is cut, and each piece is a line that is no record.
+            None => filled,
+        };
+        let mut next = pool.take();
+        let carried = filled - whole;
+        if next.len() < carried {
+            next.resize(carried, 0);
         }
-        match memchr::memrchr(b'\n', &block) {
-            Some(last) => carried = block.split_off(last + 1),
-            None if block.len() < LINE_BYTES_MAX => {
-                carried = block;
-                continue;
-            }
-            None => {}
-        }
-        // A broken log line of enormous length is cut, and each piece is a line that is no record.
-        if blocks.send(Ok(block)).is_err() {
+        next[..carried].copy_from_slice(&block[whole..filled]);
+        block.truncate(whole);
+        if !block.is_empty() && blocks.send(Ok(block)).is_err() || ended {
             return;
         }
+        (block, filled) = (next, carried);
     }
 }
 
-/// Reads what one read gives, or a block's worth if that is there at once; whether the end was met.
-fn read_some(reader: &mut dyn Read, block: &mut Vec<u8>) -> io::Result<bool> {
-    let start = block.len();
-    block.resize(start + BLOCK_BYTES, 0);
-    let mut filled = start;
-    let end = loop {
-        match reader.read(&mut block[filled..]) {
-            Ok(0) => break true,
+/// Reads what one read gives after the first `filled` bytes, or a block's worth if that is there at once; whether the
+/// end was met. A block that was used before keeps its length, so that nothing is cleared only to be overwritten.
+fn read_some(reader: &mut dyn Read, block: &mut Vec<u8>, filled: &mut usize) -> io::Result<bool> {
+    let start = *filled;
+    if block.len() < start + BLOCK_BYTES {
+        block.resize(start + BLOCK_BYTES, 0);
+    }
+    loop {
+        match reader.read(&mut block[*filled..start + BLOCK_BYTES]) {
+            Ok(0) => return Ok(true),
             Ok(count) => {
-                filled += count;
+                *filled += count;
                 // A pipe gives what there is; a file goes on to fill the block.
-                if filled == block.len()
-                    || count < 4096
-                    || memchr::memchr(b'\n', &block[start..filled]).is_some() && count < BLOCK_BYTES / 8
-                {
-                    break false;
+                let line_is_there = || memchr::memchr(b'\n', &block[start..*filled]).is_some();
+                if *filled == start + BLOCK_BYTES || count < 4096 || count < BLOCK_BYTES / 8 && line_is_there() {
+                    return Ok(false);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    };
-    block.truncate(filled);
-    Ok(end)
+    }
 }

@@ -3,6 +3,8 @@
 //! A record is either the parts that Kafka gave (key, value, headers) or a line of a log that holds them escaped; the
 //! decoder unescapes a line on the worker that decodes it.
 
+use std::sync::{Arc, Mutex};
+
 use crate::model::{Coordinates, EventOrder};
 
 /// A range of a batch's buffer.
@@ -51,12 +53,44 @@ struct Head {
     place: Place,
 }
 
+/// Buffers of batches that are done with, for the next ones: fresh memory costs more than reading a record into it.
+#[derive(Debug, Clone, Default)]
+pub struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// So many buffers wait to be used again.
+const POOLED_BUFFERS_MAX: usize = 64;
+/// A greater buffer is not kept.
+const POOLED_BYTES_MAX: usize = 1024 * 1024;
+
+impl BufferPool {
+    /// A buffer, with whatever a former user left in it.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.lock().expect("no holder of the buffer pool panics").pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        let mut pool = self.0.lock().expect("no holder of the buffer pool panics");
+        if pool.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= POOLED_BYTES_MAX {
+            pool.push(buffer);
+        }
+    }
+}
+
 /// Records that were polled together.
 #[derive(Debug, Default, Clone)]
 pub struct RecordBatch {
     buffer: Vec<u8>,
     heads: Vec<Head>,
     headers: Vec<HeaderSpan>,
+    home: Option<BufferPool>,
+}
+
+impl Drop for RecordBatch {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.give(std::mem::take(&mut self.buffer));
+        }
+    }
 }
 
 /// The parts of a record as Kafka gives them.
@@ -159,9 +193,16 @@ impl RecordBatch {
         self.push(coordinates, timestamp_ms, Place::Wire { key, value, headers_start, headers_end });
     }
 
-    /// An empty batch that owns a block of lines, to be named by [`Self::push_line_at`].
-    pub fn from_block(block: Vec<u8>) -> Self {
-        Self { buffer: block, ..Self::default() }
+    /// An empty batch whose buffer comes from `pool` and goes back to it.
+    pub fn pooled(pool: &BufferPool) -> Self {
+        let mut buffer = pool.take();
+        buffer.clear();
+        Self { buffer, heads: Vec::new(), headers: Vec::new(), home: Some(pool.clone()) }
+    }
+
+    /// An empty batch that owns a block of lines, to be named by [`Self::push_line_at`]; the block then goes to `pool`.
+    pub fn from_block(block: Vec<u8>, pool: &BufferPool) -> Self {
+        Self { buffer: block, heads: Vec::new(), headers: Vec::new(), home: Some(pool.clone()) }
     }
 
     /// Adds a line that lies in the block.
