@@ -8,6 +8,7 @@
 
 mod event;
 mod headers;
+mod identity;
 mod json;
 mod key;
 mod line;
@@ -15,10 +16,11 @@ mod payload;
 mod schema_cache;
 mod value;
 
-use crate::model::{Anomaly, Event, EventId, Reject, RejectReason, SkipReason};
+use crate::model::{Anomaly, Event, Reject, RejectReason, SkipReason};
 use crate::source::{Content, Record, Wire};
 
 use headers::Headers;
+use identity::Identity;
 use json::Fault;
 use key::Key;
 use line::LineParts;
@@ -57,7 +59,10 @@ pub struct Decoder {
     limits: Limits,
     cache: SchemaCache,
     parts: LineParts,
+    /// Of records that are done.
     anomalies: [u64; Anomaly::ALL.len()],
+    /// Of the record at hand; begun anew when it is read again on the slow road.
+    noted: [u64; Anomaly::ALL.len()],
 }
 
 /// A part of a record that decides what it is.
@@ -69,7 +74,7 @@ enum Verdict {
 impl Decoder {
     /// A decoder that has understood no schema yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, cache: SchemaCache::default(), parts: LineParts::default(), anomalies: [0; 5] }
+        Self { limits, cache: SchemaCache::default(), parts: LineParts::default(), anomalies: [0; 5], noted: [0; 5] }
     }
 
     /// How often each anomaly was met since the last call.
@@ -79,7 +84,8 @@ impl Decoder {
 
     /// Decodes one record.
     pub fn decode(&mut self, record: &Record<'_>) -> Decoded {
-        match record.content {
+        self.noted = [0; 5];
+        let decoded = match record.content {
             Content::Wire(wire) => self.decode_wire(record, &wire),
             Content::Broken(line) => {
                 let detail = crate::source::line::frame(line).err().unwrap_or_default();
@@ -88,15 +94,31 @@ impl Decoder {
             Content::Line { line, rest_at } => {
                 // Taken out so that its buffers and the rest of the decoder can be borrowed at once.
                 let mut parts = std::mem::take(&mut self.parts);
-                let decoded = match parts.read(line, rest_at, &mut self.cache) {
-                    Err(fault) => Decoded::Reject(self.reject_line(record, line, fault)),
-                    Ok(()) => match parts.known.take() {
-                        None => self.decode_wire(record, &parts.wire()),
-                        Some(prefix) => self.decode_rest(record, &parts.wire(), &prefix),
-                    },
-                };
+                let decoded = self.decode_line(record, line, rest_at, &mut parts);
                 self.parts = parts;
                 decoded
+            }
+        };
+        self.anomalies.iter_mut().zip(self.noted).for_each(|(total, noted)| *total += noted);
+        decoded
+    }
+
+    fn decode_line(&mut self, record: &Record<'_>, line: &[u8], rest_at: usize, parts: &mut LineParts) -> Decoded {
+        match parts.read(line, rest_at, &mut self.cache) {
+            Ok(()) => match parts.known.take() {
+                None => self.decode_wire(record, &parts.wire()),
+                Some(prefix) => self.decode_rest(record, &parts.wire(), &prefix),
+            },
+            // What could be read of it says which resource it is about, and that it was met before.
+            Err(fault) => {
+                let wire = parts.wire();
+                let (headers, _) = headers::read(&wire);
+                let identity = Identity { key: key::read(wire.key()).ok(), header_id: headers.id, gleaned: None };
+                let mut reject = self.reject_line(record, line, fault);
+                reject.id = identity.resource();
+                (reject.event_id, reject.event_id_text) = identity.event();
+                reject.key = wire.key().map(|bytes| self.capped(bytes));
+                Decoded::Reject(reject)
             }
         }
     }
@@ -110,7 +132,7 @@ impl Decoder {
             let allowed = self.limits.record_bytes_max;
             let detail = format!("key and value have {total_bytes} bytes; at most {allowed} are allowed");
             let fault = Fault::new(RejectReason::RecordTooLarge, detail);
-            return Decoded::Reject(self.reject(record, wire, &headers, &key, fault));
+            return Decoded::Reject(self.reject(record, wire, headers, key, fault));
         }
         let known = wire.value().and_then(|value| Some((value, self.cache.of_value(value)?)));
         if let (Some((value, prefix)), Ok(key), Ok(())) = (known, &key, &headers_fault)
@@ -127,7 +149,7 @@ impl Decoder {
         match verdict {
             Ok(Verdict::Event(event)) => Decoded::Event(event),
             Ok(Verdict::Skip(reason)) => Decoded::Skip(reason),
-            Err(fault) => Decoded::Reject(self.reject(record, wire, &headers, &key, fault)),
+            Err(fault) => Decoded::Reject(self.reject(record, wire, headers, key, fault)),
         }
     }
 
@@ -135,7 +157,8 @@ impl Decoder {
     fn decode_rest(&mut self, record: &Record<'_>, wire: &Wire<'_>, prefix: &Prefix) -> Decoded {
         let rest = wire.value().unwrap_or_default();
         let (headers, headers_fault) = headers::read(wire);
-        if rest.len() + prefix.plain.len() <= self.limits.record_bytes_max
+        let total_bytes = wire.key().map_or(0, <[u8]>::len) + prefix.plain.len() + rest.len();
+        if total_bytes <= self.limits.record_bytes_max
             && headers_fault.is_ok()
             && let Ok(key) = key::read(wire.key())
             && let Some(text) = payload_of(rest)
@@ -163,7 +186,15 @@ impl Decoder {
         key: &Key,
         text: &str,
     ) -> Result<Decoded, Fault> {
-        let shape = if text == "{}" { Shape::EmptyPayload } else { Shape::Event(text.into()) };
+        let shape = if text == "{}" {
+            Shape::EmptyPayload
+        } else {
+            let payload = payload::parse(text)?;
+            if payload.may_be_envelope || !payload.is_event {
+                return Err(Fault::new(RejectReason::WrongShape, "not plainly an event"));
+            }
+            Shape::Parsed(Box::new(payload))
+        };
         self.interpret(record, headers, key, shape).map(|verdict| match verdict {
             Verdict::Event(event) => Decoded::Event(event),
             Verdict::Skip(reason) => Decoded::Skip(reason),
@@ -177,40 +208,46 @@ impl Decoder {
         key: &Key,
         shape: Shape<'_>,
     ) -> Result<Verdict, Fault> {
-        let mut noted = |anomaly: Anomaly| self.anomalies[anomaly as usize] += 1;
+        self.noted = [0; 5];
+        let mut noted = |anomaly: Anomaly| self.noted[anomaly as usize] += 1;
         if headers.repeated {
             noted(Anomaly::RepeatedHeader);
         }
         event::interpret(record, headers, key, shape, &mut noted)
     }
 
+    fn capped(&self, bytes: &[u8]) -> Box<[u8]> {
+        bytes[..bytes.len().min(self.limits.reject_bytes_max)].into()
+    }
+
     fn reject(
         &self,
         record: &Record<'_>,
         wire: &Wire<'_>,
-        headers: &Headers<'_>,
-        key: &Result<Key, Fault>,
+        headers: Headers<'_>,
+        key: Result<Key, Fault>,
         fault: Fault,
     ) -> Reject {
-        let capped = |bytes: &[u8]| bytes[..bytes.len().min(self.limits.reject_bytes_max)].into();
-        let id = match key {
-            Ok(Key::Id(id)) => Some(*id),
-            Ok(Key::Text(_) | Key::Nothing) | Err(_) => wire.value().and_then(event::identity_in_value),
-        };
-        let header_id = headers.id.as_deref().map(|text| EventId::of_text(text).0);
+        let gleaned = wire.value().filter(|value| value.len() <= self.limits.record_bytes_max).map(identity::glean);
+        let identity = Identity { key: key.ok(), header_id: headers.id, gleaned };
+        let (event_id, event_id_text) = identity.event();
         Reject {
-            id,
-            event_id: header_id.or_else(|| wire.value().and_then(event::event_id_in_value)),
+            id: identity.resource(),
+            event_id,
+            event_id_text,
             order: record.order,
             observed_ms: record.timestamp_ms,
             reason: fault.reason,
             detail: fault.detail.into(),
-            key: wire.key().map(capped),
-            value: wire.value().map(capped),
+            key: wire.key().map(|bytes| self.capped(bytes)),
+            value: wire.value().map(|bytes| self.capped(bytes)),
             headers: wire
                 .headers()
                 .take(64)
-                .map(|(name, value)| (String::from_utf8_lossy(&name[..name.len().min(256)]).into(), value.map(capped)))
+                .map(|(name, value)| {
+                    let name = String::from_utf8_lossy(&name[..name.len().min(256)]).into();
+                    (name, value.map(|bytes| self.capped(bytes)))
+                })
                 .collect(),
             total_bytes: (wire.key().map_or(0, <[u8]>::len) + wire.value().map_or(0, <[u8]>::len)) as u64,
         }
@@ -220,12 +257,13 @@ impl Decoder {
         Reject {
             id: None,
             event_id: None,
+            event_id_text: None,
             order: record.order,
             observed_ms: record.timestamp_ms,
             reason: fault.reason,
             detail: fault.detail.into(),
             key: None,
-            value: Some(line[..line.len().min(self.limits.reject_bytes_max)].into()),
+            value: Some(self.capped(line)),
             headers: Vec::new(),
             total_bytes: line.len() as u64,
         }

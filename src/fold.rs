@@ -10,8 +10,8 @@ mod duplicates;
 mod repeat;
 
 use crate::model::{
-    Applied, Epoch, Event, EventId, Field, IgnoredReason, LastEvent, Lifecycle, Operation, SeenIds, State, Texts,
-    TextsTooLong, Timestamp,
+    Applied, Epoch, Event, EventId, FORMER_KEYS_MAX, Field, IgnoredReason, LastEvent, Lifecycle, Operation,
+    REPORTER_KEY, SeenIds, State, Texts, TextsTooLong, Timestamp, Uncommon, plausible_ms,
 };
 
 pub use duplicates::{FUTURE_LIMIT, RECENT_ALWAYS, RECENT_LIMIT};
@@ -54,7 +54,7 @@ pub fn fold(state: Option<&State>, event: &Event, epoch: Epoch, rules: &Rules) -
         return Outcome::Ignored(reason);
     }
     let (seen, let_go_within_tolerance) = duplicates::remember(state, event, rules);
-    let frame = Frame { event, epoch, seen, rules };
+    let frame = Frame { event, epoch, seen };
     let (state, applied) = match (event.operation, state) {
         (Operation::Deleted, previous) => frame.delete(previous),
         (operation, Some(previous)) if previous.is_live() => frame.report_again(operation, previous),
@@ -68,7 +68,6 @@ struct Frame<'a> {
     event: &'a Event,
     epoch: Epoch,
     seen: SeenIds,
-    rules: &'a Rules,
 }
 
 impl Frame<'_> {
@@ -123,7 +122,7 @@ impl Frame<'_> {
             // Only the ids move: forgetting this one would let its redelivery delete a later life.
             let mut state = previous.clone();
             state.seen = self.seen;
-            state.last = LastEvent { order: self.event.order, epoch: self.epoch, ..previous.last };
+            state.last = LastEvent { coordinates: self.event.order.coordinates, epoch: self.epoch, ..previous.last };
             return (state, Applied::DeletedAgain);
         }
         let lifecycle = Lifecycle::Deleted { deleted_at: Some(self.deleted_at()) };
@@ -140,25 +139,48 @@ impl Frame<'_> {
         State {
             id: self.event.id,
             lifecycle,
+            uncommon: self.uncommon(previous, &texts),
             texts,
             last: LastEvent {
                 id: self.event.event_id,
-                order: self.event.order,
-                reference_ms: duplicates::reference_ms(self.event, self.rules),
+                coordinates: self.event.order.coordinates,
                 observed_ms: self.event.observed_ms,
                 epoch: self.epoch,
             },
             seen: self.seen,
-            first_seen: previous.map_or(self.epoch, |previous| previous.first_seen),
         }
+    }
+
+    /// When an id without a time was met, and the reporter keys that were held before this one.
+    fn uncommon(&self, previous: Option<&State>, texts: &Texts) -> Option<Box<Uncommon>> {
+        let Some(previous) = previous else {
+            if self.event.id.is_v7() {
+                return None;
+            }
+            let first_met_ms = Some(plausible_ms(self.event.observed_ms).unwrap_or(self.epoch));
+            return Some(Box::new(Uncommon { first_met_ms, former_keys: Vec::new() }));
+        };
+        let same_key = |other: &Texts, one: &Texts| REPORTER_KEY.iter().all(|field| other.get(*field) == one.get(*field));
+        let had_key = previous.texts.get(Field::LocalResourceId).is_some();
+        if !had_key || same_key(&previous.texts, texts) {
+            return previous.uncommon.clone();
+        }
+        let mut uncommon = previous.uncommon.clone().unwrap_or_default();
+        let former = &mut uncommon.former_keys;
+        former.retain(|key| !same_key(key, texts) && !same_key(key, &previous.texts));
+        if former.len() == FORMER_KEYS_MAX {
+            former.remove(0);
+        }
+        let key = Field::ALL.map(|field| previous.texts.get(field).filter(|_| REPORTER_KEY.contains(&field)));
+        former.push(Texts::build(key).expect("a part of texts that fitted"));
+        Some(uncommon)
     }
 }
 
 /// The report's texts over the known ones: workspace and data are kept where not said (F5, F6), the version goes with
 /// the data (F9), everything else is replaced. Another reporter key starts a report of its own (M12).
 fn merge_texts(known: &Texts, said: &Texts) -> Result<Texts, TextsTooLong> {
-    let key = [Field::ResourceType, Field::ReporterType, Field::ReporterInstanceId, Field::LocalResourceId];
-    let same_report = key.iter().all(|field| known.get(*field) == said.get(*field));
+    let same_report = REPORTER_KEY.iter().all(|field| known.get(*field) == said.get(*field));
     let says_data = said.get(Field::Data).is_some();
     Texts::build(Field::ALL.map(|field| match field {
         Field::WorkspaceId => said.get(field).or_else(|| known.get(field)),
@@ -204,10 +226,11 @@ fn only_event_id(event: &Texts) -> Texts {
     Texts::build(fields).unwrap_or_default()
 }
 
-/// Whether an id lies ahead of its record's timestamp by more than the tolerance.
+/// Whether an id lies ahead of its record's timestamp by more than the tolerance. A timestamp that cannot be one
+/// judges nothing (K22).
 fn is_from_the_future(id: EventId, observed_ms: i64, rules: &Rules) -> bool {
-    let observed = u64::try_from(observed_ms).unwrap_or(0);
-    id.time_ms().is_some_and(|ms| ms > observed.saturating_add(rules.clock_skew_tolerance_ms))
+    let (Some(observed), Some(ms)) = (plausible_ms(observed_ms), id.time_ms()) else { return false };
+    ms > observed.saturating_add(rules.clock_skew_tolerance_ms)
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ mod texts;
 mod time;
 
 pub use coordinates::{Coordinates, Epoch, Position, TopicId, Topics};
-pub use event::{Anomaly, Event, EventOrder, Operation};
+pub use event::{Anomaly, Event, EventOrder, Operation, plausible_ms};
 pub use id::{EventId, ParseIdError, ResourceId};
 pub use reject::{QuarantineEntry, QuarantineStatus, Reject, RejectReason, SkipReason};
-pub use state::{Applied, Ignored, IgnoredReason, LastEvent, Lifecycle, SeenIds, State};
+pub use state::{Applied, Ignored, IgnoredReason, LastEvent, Lifecycle, REPORTER_KEY, SeenIds, State};
+pub(crate) use state::{FORMER_KEYS_MAX, Uncommon};
 pub use texts::{Field, Texts, TextsTooLong};
 pub use time::{ParseTimestampError, Timestamp};

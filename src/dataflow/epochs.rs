@@ -1,12 +1,16 @@
 //! Where epochs come from: the wall clock when serving, the log's own timestamps when replaying.
 
 use crate::clock::now_ms;
-use crate::model::Epoch;
+use crate::model::{Epoch, plausible_ms};
 
 /// A source of epochs.
 pub trait EpochSource: Send {
-    /// The next epoch, greater than `last`; `newest_timestamp_ms` is the greatest record timestamp in it, if any.
+    /// The next epoch, greater than `last`; `newest_timestamp_ms` is the greatest record timestamp in it
+    /// that is believed, if any.
     fn next(&mut self, last: Epoch, newest_timestamp_ms: Option<i64>) -> Epoch;
+
+    /// Whether a record's timestamp may tell the time.
+    fn believes(&self, timestamp_ms: i64) -> bool;
 
     /// Whether epochs must wait for their records, because only they tell the time.
     fn waits_for_records(&self) -> bool;
@@ -19,6 +23,10 @@ pub struct WallClock;
 impl EpochSource for WallClock {
     fn next(&mut self, last: Epoch, _newest_timestamp_ms: Option<i64>) -> Epoch {
         now_ms().max(last + 1)
+    }
+
+    fn believes(&self, _timestamp_ms: i64) -> bool {
+        false
     }
 
     fn waits_for_records(&self) -> bool {
@@ -49,8 +57,11 @@ impl LogTime {
 
 impl EpochSource for LogTime {
     fn next(&mut self, last: Epoch, newest_timestamp_ms: Option<i64>) -> Epoch {
-        let newest = newest_timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms <= self.latest);
-        newest.unwrap_or(0).max(last + 1)
+        newest_timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0).max(last + 1)
+    }
+
+    fn believes(&self, timestamp_ms: i64) -> bool {
+        plausible_ms(timestamp_ms).is_some_and(|ms| ms <= self.latest)
     }
 
     fn waits_for_records(&self) -> bool {

@@ -10,7 +10,7 @@ use std::hash::Hasher;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::model::{Epoch, Field, ResourceId, State};
+use crate::model::{Field, ResourceId, State};
 
 /// What resources can be listed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +58,7 @@ pub struct ReporterKeyHash {
 /// A resource that holds or held a reporter key, ordered by age: the greatest is current (F14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Holder {
-    /// When its id was made: the UUID v7's own time, else the epoch in which it was first met.
+    /// When its id was made, ms since 1970: the UUID v7's own time, else when it was first met.
     pub made_ms: u64,
     /// The resource.
     pub id: ResourceId,
@@ -66,9 +66,9 @@ pub struct Holder {
 
 impl Holder {
     /// The holder that a resource is.
-    pub fn of(id: ResourceId, first_seen: Epoch) -> Self {
-        let own = if id.is_v7() { id.time_ms() } else { None };
-        Self { made_ms: own.unwrap_or(first_seen), id }
+    pub fn of(state: &State) -> Self {
+        let own = state.id.time_ms().filter(|_| state.id.is_v7());
+        Self { made_ms: own.or(state.first_met_ms()).unwrap_or(0), id: state.id }
     }
 }
 
@@ -110,13 +110,15 @@ impl HashKeys {
         self.hash(0x10, &[local_resource_id])
     }
 
-    /// The reporter key that a state holds or held, none where it is not known.
-    pub fn reporter_key(self, state: &State) -> Option<ReporterKeyHash> {
-        let local = state.text(Field::LocalResourceId)?;
-        let resource_type = state.text(Field::ResourceType)?;
-        let reporter_type = state.text(Field::ReporterType)?;
-        let instance = state.text(Field::ReporterInstanceId).unwrap_or_default();
-        let whole = self.hash(0x11, &[resource_type, reporter_type, instance, local]);
-        Some(ReporterKeyHash { local: self.local_id(local), whole })
+    /// The reporter keys that a state holds or held, as far as they are known.
+    pub fn reporter_keys(self, state: &State) -> impl Iterator<Item = ReporterKeyHash> {
+        state.reporter_keys().filter_map(move |texts| {
+            let local = texts.get(Field::LocalResourceId)?;
+            let resource_type = texts.get(Field::ResourceType)?;
+            let reporter_type = texts.get(Field::ReporterType)?;
+            let instance = texts.get(Field::ReporterInstanceId).unwrap_or_default();
+            let whole = self.hash(0x11, &[resource_type, reporter_type, instance, local]);
+            Some(ReporterKeyHash { local: self.local_id(local), whole })
+        })
     }
 }

@@ -258,7 +258,7 @@ impl Ingest {
                 counters::add(self.counters.skipped(reason), 1);
                 return false;
             }
-            newest = newest.max(Some(timestamp_ms));
+            newest = newest.max(Some(timestamp_ms).filter(|ms| self.epochs.believes(*ms)));
             true
         });
         open.newest_timestamp_ms = newest;

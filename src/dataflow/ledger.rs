@@ -3,7 +3,7 @@
 //! Decided where the events of the same resource are folded, so that "newer" has one meaning. Bounded in entries, bytes
 //! and remembered ids; what is pushed out is counted.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::shared_batch::Update;
@@ -46,16 +46,18 @@ pub(super) struct LedgerTally {
 }
 
 type EntryKey = (Epoch, EventOrder);
+/// By which a reject is known when it comes again: ids are unique, but what cannot be read need not be right.
+type SeenReject = (Option<ResourceId>, EventId);
 
 /// The quarantine entries of one shard.
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: QuarantineLimits,
     entries: BTreeMap<EntryKey, Arc<QuarantineEntry>>,
-    by_id: HashMap<ResourceId, Vec<EntryKey>>,
+    by_id: HashMap<ResourceId, BTreeSet<EntryKey>>,
     held_bytes: usize,
-    seen: HashSet<EventId>,
-    seen_in_order: VecDeque<EventId>,
+    seen: HashSet<SeenReject>,
+    seen_in_order: VecDeque<SeenReject>,
     pub(super) tally: LedgerTally,
 }
 
@@ -75,6 +77,7 @@ impl Ledger {
     /// Takes a reject in, unless its header id was seen.
     pub(super) fn reject(&mut self, reject: Reject, epoch: Epoch, out: &mut QuarantineUpdates) {
         if let Some(id) = reject.event_id {
+            let id = (reject.id, id);
             if !self.seen.insert(id) {
                 self.tally.again += 1;
                 return;
@@ -89,7 +92,7 @@ impl Ledger {
         let key = (epoch, reject.order);
         self.held_bytes += reject.held_bytes();
         if let Some(id) = reject.id {
-            self.by_id.entry(id).or_default().push(key);
+            self.by_id.entry(id).or_default().insert(key);
         }
         let entry = QuarantineEntry { reject, status: QuarantineStatus::Open, first_seen: epoch };
         self.put(key, Arc::new(entry), epoch, out);
@@ -139,7 +142,7 @@ impl Ledger {
         if let Some(id) = entry.reject.id
             && let Some(keys) = self.by_id.get_mut(&id)
         {
-            keys.retain(|other| *other != key);
+            keys.remove(&key);
             if keys.is_empty() {
                 self.by_id.remove(&id);
             }

@@ -19,7 +19,8 @@ use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates};
 use super::shared_batch::{Diff, Update};
 use crate::fold::{self, Outcome, Rules};
 use crate::model::{
-    Applied, Epoch, Event, EventOrder, Field, Ignored, IgnoredReason, Lifecycle, Operation, Reject, ResourceId, State,
+    Applied, Epoch, Event, EventOrder, Field, Ignored, IgnoredReason, Lifecycle, Operation, REPORTER_KEY, Reject,
+    ResourceId, State,
 };
 
 /// An event or a reject on its way to the shard that owns its resource.
@@ -58,6 +59,10 @@ impl Default for ShardConfig {
         }
     }
 }
+
+/// A tombstone that nothing pins any more is forgotten this much later. The news comes back through the dataflow after
+/// its epoch, so what it causes needs an epoch that is still open.
+pub(super) const RELEASE_DELAY_MS: u64 = 3_600_000;
 
 /// Changes of the arrangements.
 #[derive(Debug, Default)]
@@ -140,10 +145,7 @@ impl Shard {
 
     fn fold_item(&mut self, body: Body, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
         let event = match body {
-            Body::Reject(reject) => {
-                counters::add(self.counters.rejected(reject.reason), 1);
-                return self.ledger.reject(*reject, epoch, &mut out.quarantine);
-            }
+            Body::Reject(reject) => return self.reject(*reject, epoch, now.as_deref(), out),
             Body::Event(event) => *event,
         };
         let mut ignore = |tally: &mut Tally, reason: IgnoredReason| {
@@ -166,6 +168,20 @@ impl Shard {
                     self.ledger.supersede(event.id, says_everything, epoch, &mut out.quarantine);
                 }
             }
+        }
+    }
+
+    /// A record that could not be read is one for the quarantine, unless the same event was folded before.
+    fn reject(&mut self, reject: Reject, epoch: Epoch, now: Option<&State>, out: &mut Deltas) {
+        counters::add(self.counters.rejected(reject.reason), 1);
+        match (reject.event_id, now) {
+            (Some(event_id), Some(state)) if state.seen.contains(event_id) => {
+                let reason = IgnoredReason::Duplicate;
+                self.tally.ignored[reason as usize] += 1;
+                let coordinates = reject.order.coordinates;
+                out.ignored.push(Ignored { reason, id: reject.id, event_id: Some(event_id), coordinates, epoch });
+            }
+            _ => self.ledger.reject(reject, epoch, &mut out.quarantine),
         }
     }
 
@@ -193,7 +209,7 @@ impl Shard {
             self.due.entry(due).or_default().push(id);
         }
         self.note_index(id, before.as_deref(), now.as_deref(), epoch, out);
-        self.note_holder(id, before.as_deref(), now.as_deref(), epoch, out);
+        self.note_holder(before.as_deref(), now.as_deref(), epoch, out);
         if let Some(before) = before {
             out.states.push(((id, before), epoch, -1));
         }
@@ -229,33 +245,34 @@ impl Shard {
         }
     }
 
-    fn note_holder(&self, id: ResourceId, before: Option<&State>, now: Option<&State>, epoch: Epoch, out: &mut Deltas) {
-        const KEY: [Field; 4] =
-            [Field::ResourceType, Field::ReporterType, Field::ReporterInstanceId, Field::LocalResourceId];
+    fn note_holder(&self, before: Option<&State>, now: Option<&State>, epoch: Epoch, out: &mut Deltas) {
         if let (Some(before), Some(now)) = (before, now)
-            && KEY.iter().all(|field| before.text(*field) == now.text(*field))
+            && REPORTER_KEY.iter().all(|field| before.text(*field) == now.text(*field))
         {
             return;
         }
-        let held = |state: Option<&State>| {
-            let state = state?;
-            Some((self.keys.reporter_key(state)?, Holder::of(id, state.first_seen)))
-        };
-        out.holders.extend(held(before).map(|holder| (holder, epoch, -1)));
-        out.holders.extend(held(now).map(|holder| (holder, epoch, 1)));
+        for (state, diff) in [(before, -1), (now, 1)] {
+            let Some(state) = state else { continue };
+            let holder = Holder::of(state);
+            out.holders.extend(self.keys.reporter_keys(state).map(|key| ((key, holder), epoch, diff)));
+        }
     }
 
     /// Notes that a resource stands before `diff` more older holders of its reporter key.
-    pub(super) fn pin(&mut self, epoch: Epoch, id: ResourceId, diff: Diff, out: &mut Deltas) {
+    pub(super) fn pin(&mut self, epoch: Epoch, id: ResourceId, diff: Diff) {
         let count = self.pins.entry(id).or_insert(0);
         *count += diff;
         if *count == 0 {
             self.pins.remove(&id);
             if self.overdue.remove(&id) {
-                self.forget(id, epoch, out);
-                self.count();
+                self.due.entry(epoch.saturating_add(RELEASE_DELAY_MS)).or_default().push(id);
             }
         }
+    }
+
+    /// Whether a tombstone waits for a pin to be released.
+    pub(super) fn has_overdue(&self) -> bool {
+        !self.overdue.is_empty()
     }
 
     /// Forgets the tombstones whose time is over at `epoch`, which is the next due one.

@@ -2,7 +2,8 @@
 //!
 //! Frontiers: it acts at an epoch once both inputs have passed it: the events, and the pins, which come back from the
 //! reporter keys one millisecond later than the changes that made them. It holds a capability at the earliest epoch at
-//! which it could still act: the next epoch with events, the next tombstone that is due, or the frontier of the events.
+//! which it could still act: the next epoch with events, the next tombstone that is due, the frontier of the events, and
+//! while a tombstone waits for its pin, the earliest at which that could be released.
 //! Its three arrangements (states, index, quarantine) are written here directly, sorted by the order in which the shard
 //! works anyway; only the holders go on by exchange.
 
@@ -24,7 +25,7 @@ use timely::progress::{Antichain, Stamp};
 
 use super::counters::IgnoredLog;
 use super::index::{Holder, IndexKey, ReporterKeyHash};
-use super::shard::{Deltas, Item, Shard};
+use super::shard::{Deltas, Item, RELEASE_DELAY_MS, Shard};
 use super::shared_batch::{Builder, Diff, Row, SharedSpine, Update};
 use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
 
@@ -84,19 +85,26 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// The earliest epoch at which something waits.
+    fn next(&self) -> Option<Epoch> {
+        let next_items = self.items.first_key_value().map(|(epoch, _)| *epoch);
+        let next_pins = self.pins.first_key_value().map(|(epoch, _)| *epoch);
+        next_items.into_iter().chain(next_pins).min()
+    }
+
     /// Acts on everything before `until`, in order of time; within an epoch pins, then tombstones, then events.
-    fn act(&mut self, shard: &mut Shard, until: Option<Epoch>, deltas: &mut Deltas) {
+    /// Tombstones that are due at `end` or later stay: when the events have ended, time has too.
+    fn act(&mut self, shard: &mut Shard, until: Option<Epoch>, end: Epoch, deltas: &mut Deltas) {
         loop {
             let next_items = self.items.first_key_value().map(|(epoch, _)| *epoch);
             let next_pins = self.pins.first_key_value().map(|(epoch, _)| *epoch);
-            // When the input has ended, time has too: tombstones that are not due by then stay.
-            let due = shard.next_due().filter(|_| until.is_some());
+            let due = shard.next_due().filter(|due| *due < end);
             let Some(epoch) = [next_items, next_pins, due].into_iter().flatten().min() else { return };
             if until.is_some_and(|until| epoch >= until) {
                 return;
             }
             for (id, diff) in self.pins.remove(&epoch).unwrap_or_default() {
-                shard.pin(epoch, id, diff, deltas);
+                shard.pin(epoch, id, diff);
             }
             if due == Some(epoch) {
                 shard.expire(epoch, deltas);
@@ -146,6 +154,8 @@ pub(super) fn upsert<'scope>(
         let waiting = RefCell::new(Waiting::default());
         let mut deltas = Deltas::default();
         let mut sealed: Option<Epoch> = Some(0);
+        // The last frontier of the events before they ended.
+        let mut end = 0;
         move |frontiers| {
             items_input.for_each(|time, data| {
                 let epoch = *time.least().expect("an item has an epoch");
@@ -157,11 +167,13 @@ pub(super) fn upsert<'scope>(
                 waiting.pins.entry(epoch).or_default().extend(data.drain(..).map(|(id, _, diff)| (id, diff)));
             });
             let events_frontier = least(&frontiers[0]);
+            let pins_frontier = least(&frontiers[1]);
+            end = events_frontier.unwrap_or(end);
             // The pins' frontier ends when nothing but ourselves could still produce any.
-            let until = earlier(events_frontier, least(&frontiers[1]));
+            let until = earlier(events_frontier, pins_frontier);
             if sealed.is_some() && until != sealed {
                 let mut waiting = waiting.borrow_mut();
-                waiting.act(&mut shard, until, &mut deltas);
+                waiting.act(&mut shard, until, end, &mut deltas);
                 if !deltas.holders.is_empty() {
                     let capability = capability.as_ref().expect("held while there is anything to act on");
                     let mut output = holders_output.activate();
@@ -180,14 +192,14 @@ pub(super) fn upsert<'scope>(
                 quarantine.seal(&mut deltas.quarantine, &upper);
                 sealed = until;
                 // Hold on to the earliest epoch at which there may be something to do.
-                let next_items = waiting.items.first_key_value().map(|(epoch, _)| *epoch);
-                let next_pins = waiting.pins.first_key_value().map(|(epoch, _)| *epoch);
-                let hold = [events_frontier, next_items, next_pins, shard.next_due()].into_iter().flatten().min();
-                match (events_frontier.or(next_items).or(next_pins), hold) {
-                    (Some(_), Some(hold)) => {
-                        capability.as_mut().expect("held until the inputs end").downgrade(&hold);
-                    }
-                    _ => capability = None,
+                let due = shard.next_due().filter(|due| *due < end);
+                let release = pins_frontier
+                    .filter(|_| shard.has_overdue())
+                    .map(|frontier| frontier.saturating_add(RELEASE_DELAY_MS))
+                    .filter(|release| *release < end);
+                match [events_frontier, waiting.next(), due, release].into_iter().flatten().min() {
+                    Some(hold) => capability.as_mut().expect("held until there is nothing left to do").downgrade(&hold),
+                    None => capability = None,
                 }
             }
             states.writer.exert();

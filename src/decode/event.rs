@@ -60,17 +60,28 @@ fn interpret_row(
         return Ok(Verdict::Skip(SkipReason::Tuple));
     }
     // The key of a raw row is the row's own id (K3), so the aggregate's is the identity wherever it is one.
-    let aggregate = row.aggregate_id.as_deref().and_then(|text| ResourceId::parse(text).ok()).map(Key::Id);
+    let aggregate = text_of(&row.aggregate_id).and_then(|text| ResourceId::parse(text).ok()).map(Key::Id);
+    let row_id = text_of(&row.id);
+    let nothing = Key::Nothing;
+    let key = match key {
+        Key::Id(id) if row_id.is_some_and(|row_id| ResourceId::parse(row_id).ok() == Some(*id)) => &nothing,
+        key => key,
+    };
     let sayings = Sayings {
         record,
-        header_id: row.id.as_deref().or(headers.id.as_deref()),
-        header_operation: row.operation.as_deref().or(headers.operation.as_deref()),
+        header_id: row_id.or(headers.id.as_deref()),
+        header_operation: text_of(&row.operation).or(headers.operation.as_deref()),
         key: aggregate.as_ref().unwrap_or(key),
     };
     match *row.payload {
         Shape::Row(_) => Err(Fault::new(RejectReason::WrongShape, "an outbox row inside an outbox row")),
         shape => sayings.interpret_shape(shape, noted),
     }
+}
+
+/// A text of a row; empty is as good as absent.
+fn text_of(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
 }
 
 impl Sayings<'_, '_> {
@@ -94,6 +105,7 @@ impl Sayings<'_, '_> {
                 }
             },
             Shape::Event(text) => self.event(&payload::parse(&text)?, noted),
+            Shape::Parsed(payload) => self.event(&payload, noted),
             Shape::Row(_) => unreachable!("rows are taken apart before"),
         }
     }
@@ -104,7 +116,15 @@ impl Sayings<'_, '_> {
     }
 
     fn event(&self, payload: &Payload<'_>, noted: &mut impl FnMut(Anomaly)) -> Result<Verdict, Fault> {
-        if let Some(reason) = skip_reason(payload) {
+        let skip = skip_reason(payload);
+        if skip == Some(SkipReason::Relationship) {
+            return Ok(Verdict::Skip(SkipReason::Relationship));
+        }
+        // F16: whatever a delete carries, and in whatever version, is not looked at.
+        if self.stated_operation()? == Some(Operation::Deleted) {
+            return self.delete(payload, noted);
+        }
+        if let Some(reason) = skip {
             return Ok(Verdict::Skip(reason));
         }
         if let Some(version) = payload.specversion.require_text("specversion")?.filter(|version| *version != "1.0") {
@@ -159,6 +179,15 @@ impl Sayings<'_, '_> {
         type_in_kind: Option<&str>,
         noted: &mut impl FnMut(Anomaly),
     ) -> Result<Verdict, Fault> {
+        let texts_of_identity = [
+            (&payload.id, "id"),
+            (&payload.source, "source"),
+            (&payload.subject, "subject"),
+            (&payload.metadata_id, "data.metadata.id"),
+        ];
+        for (slot, field) in texts_of_identity {
+            slot.require_text(field)?;
+        }
         let id = self.identity(payload, noted)?;
         let (event_id, id_text) = self.event_id(payload, noted)?;
         let stated_type = short(&payload.resource_type, "data.metadata.resource_type")?;
@@ -180,14 +209,16 @@ impl Sayings<'_, '_> {
         let data = data.map(minified);
         let created_at = time(&payload.created_at, "data.metadata.created_at")?;
         let updated_at = time(&payload.updated_at, "data.metadata.updated_at")?;
-        let stated_time = if payload.time == payload.created_at || payload.time == payload.updated_at {
-            None
-        } else {
-            time(&payload.time, "time")?
+        // Inventory writes one moment in two places.
+        let stated_time = match () {
+            () if payload.time == payload.created_at => created_at,
+            () if payload.time == payload.updated_at => updated_at,
+            () => time(&payload.time, "time")?,
         };
+        // H7: where the header decides against the `type`, the time stands under the other name.
         let reported_at = match operation {
-            Operation::Created => created_at,
-            Operation::Updated | Operation::Deleted => updated_at,
+            Operation::Created => created_at.or(stated_time).or(updated_at),
+            Operation::Updated | Operation::Deleted => updated_at.or(stated_time).or(created_at),
         };
         let texts = Texts::build([
             Some(&*resource_type),
@@ -207,7 +238,7 @@ impl Sayings<'_, '_> {
             event_id,
             order: self.record.order,
             observed_ms: self.record.timestamp_ms,
-            reported_at: reported_at.or(stated_time),
+            reported_at,
             created_at,
             texts: texts.map_err(|error| Fault::new(RejectReason::FieldTooLong, error.to_string()))?,
         }))
@@ -242,7 +273,7 @@ impl Sayings<'_, '_> {
         noted: &mut impl FnMut(Anomaly),
     ) -> Result<(Option<EventId>, Option<String>), Fault> {
         let text = match (self.header_id, payload.id.text().filter(|id| !id.is_empty())) {
-            (Some(id), _) => id,
+            (Some(id), _) => limited(id, "the id of the event", SHORT_BYTES_MAX)?,
             (None, Some(id)) => {
                 noted(Anomaly::NoHeaderId);
                 limited(id, "id", SHORT_BYTES_MAX)?
@@ -269,10 +300,14 @@ fn skip_reason(payload: &Payload<'_>) -> Option<SkipReason> {
     let begins = |slot: &Slot<'_>, prefixes: [&str; 2]| {
         slot.text().is_some_and(|text| prefixes.iter().any(|prefix| text.starts_with(prefix)))
     };
-    if payload.is_relationship
-        || begins(&payload.kind, RELATIONSHIP_TYPES)
-        || begins(&payload.subject, RELATIONSHIP_SUBJECTS)
-    {
+    if begins(&payload.kind, RELATIONSHIP_TYPES) || begins(&payload.subject, RELATIONSHIP_SUBJECTS) {
+        return Some(SkipReason::Relationship);
+    }
+    // F19: a resource may have more fields than we know; only what does not say that it is one is told by them.
+    if begins(&payload.kind, [TYPE_PREFIX, TYPE_PREFIX]) || begins(&payload.subject, ["/resources/", "/resources/"]) {
+        return None;
+    }
+    if payload.is_relationship {
         return Some(SkipReason::Relationship);
     }
     payload.is_tuple.then_some(SkipReason::Tuple)
@@ -301,22 +336,6 @@ fn type_in_subject<'a>(payload: &'a Payload<'_>) -> Option<&'a str> {
 fn identity_in(payload: &Payload<'_>) -> Option<ResourceId> {
     let stated = payload.metadata_id.text().and_then(|text| ResourceId::parse(text).ok());
     stated.or_else(|| ResourceId::parse(payload.subject.text()?.rsplit('/').next()?).ok())
-}
-
-/// The identity that a rejected value states, if it can be read at all.
-pub(super) fn identity_in_value(value: &[u8]) -> Option<ResourceId> {
-    let value: serde_json::Value = serde_json::from_slice(value).ok()?;
-    let event = value.get("payload").unwrap_or(&value);
-    let stated = event.pointer("/data/metadata/id").and_then(serde_json::Value::as_str);
-    let subject = || event.get("subject")?.as_str()?.rsplit('/').next();
-    stated.and_then(|text| ResourceId::parse(text).ok()).or_else(|| ResourceId::parse(subject()?).ok())
-}
-
-/// The payload's id in a rejected value, if it can be read at all.
-pub(super) fn event_id_in_value(value: &[u8]) -> Option<EventId> {
-    let value: serde_json::Value = serde_json::from_slice(value).ok()?;
-    let event = value.get("payload").unwrap_or(&value);
-    event.get("id")?.as_str().map(|text| EventId::of_text(text).0)
 }
 
 /// Lower case, `/` and the dashes of the first months as `_`.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::json::Fault;
-use super::key::unwrap_text;
+use super::key::{Unwrapped, unwrap_text};
 use crate::model::RejectReason;
 use crate::source::Wire;
 
@@ -25,24 +25,25 @@ pub(super) struct Headers<'a> {
 /// its id.
 pub(super) fn read<'a>(wire: &Wire<'a>) -> (Headers<'a>, Result<(), Fault>) {
     let mut headers = Headers::default();
-    let mut result = Ok(());
+    let (mut id_fault, mut operation_fault) = (Ok(()), Ok(()));
     for (name, value) in wire.headers() {
-        let slot = match name {
-            b"id" => &mut headers.id,
-            b"operation" => &mut headers.operation,
+        let (slot, fault) = match name {
+            b"id" => (&mut headers.id, &mut id_fault),
+            b"operation" => (&mut headers.operation, &mut operation_fault),
             _ => continue,
         };
-        headers.repeated |= slot.is_some();
-        match value.map(|bytes| text(name, bytes)).transpose() {
-            Ok(text) => *slot = text,
-            Err(fault) => result = Err(fault),
-        }
+        headers.repeated |= slot.is_some() || fault.is_err();
+        (*slot, *fault) = match value.map_or(Ok(None), |bytes| text(name, bytes)) {
+            Ok(text) => (text, Ok(())),
+            Err(fault) => (None, Err(fault)),
+        };
     }
     headers.id = headers.id.filter(|id| !id.is_empty());
-    (headers, result)
+    (headers, id_fault.and(operation_fault))
 }
 
-fn text<'a>(name: &[u8], bytes: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
+/// The text of a header's value, none where an envelope holds null.
+fn text<'a>(name: &[u8], bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, Fault> {
     let name = String::from_utf8_lossy(name);
     if bytes.len() > VALUE_BYTES_MAX {
         let detail = format!("the header `{name}` has {} bytes; at most {VALUE_BYTES_MAX} are allowed", bytes.len());
@@ -51,12 +52,14 @@ fn text<'a>(name: &[u8], bytes: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Fault::new(RejectReason::InvalidHeader, format!("the header `{name}` is not UTF-8")))?;
     match text.as_bytes().first() {
-        Some(b'"' | b'{') => unwrap_text(text).map(Cow::Owned).ok_or_else(|| {
-            Fault::new(
+        Some(b'"' | b'{') => match unwrap_text(text) {
+            Unwrapped::Text(text) => Ok(Some(Cow::Owned(text))),
+            Unwrapped::Null => Ok(None),
+            Unwrapped::Ambiguous | Unwrapped::Unreadable => Err(Fault::new(
                 RejectReason::InvalidHeader,
                 format!("the header `{name}` is neither text nor an envelope of one"),
-            )
-        }),
-        _ => Ok(Cow::Borrowed(text)),
+            )),
+        },
+        _ => Ok(Some(Cow::Borrowed(text))),
     }
 }

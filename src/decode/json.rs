@@ -1,7 +1,7 @@
 //! Strict JSON: one walk that refuses what two parsers could read differently, and white space taken out.
 //!
 //! Promises: text that [`check`] accepts is valid JSON with no key twice in an object, no lone surrogate, and nested at
-//! most 127 deep (serde_json's limit), so nothing after it recurses further. Numbers are checked for form, never converted.
+//! most [`DEPTH_MAX`] deep, so nothing after it recurses further. Numbers are checked for form, never converted.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -45,6 +45,10 @@ impl Fault {
 
 /// The reason that a visitor found, since serde's errors carry only text.
 pub(super) type Found = Cell<Option<RejectReason>>;
+
+/// Deeper nesting than this is refused (M6). Less than serde_json's own limit, so that a text is judged the same whether
+/// it is read alone or inside its envelopes.
+pub(super) const DEPTH_MAX: u8 = 100;
 
 /// Names already met in one object. Objects are small, so a list is faster than a set until it is not.
 #[derive(Default)]
@@ -98,6 +102,19 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
 #[derive(Clone, Copy)]
 pub(super) struct Strict<'f> {
     pub(super) found: &'f Found,
+    /// So many levels may still be opened.
+    pub(super) depth_left: u8,
+}
+
+impl Strict<'_> {
+    /// The walk of what stands inside an array or object.
+    fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
+        let Some(depth_left) = self.depth_left.checked_sub(1) else {
+            self.found.set(Some(RejectReason::TooDeep));
+            return Err(E::custom(format_args!("nested too deeply; at most {DEPTH_MAX} levels are allowed")));
+        };
+        Ok(Self { depth_left, ..self })
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
@@ -132,14 +149,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(self)?.is_some() {}
+        let inside = self.inside()?;
+        while elements.next_element_seed(inside)?.is_some() {}
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let inside = self.inside()?;
         let mut names = Names::default();
         while let Some(Name(name)) = fields.next_key()? {
             names.note(name, self.found)?;
-            fields.next_value_seed(self)?;
+            fields.next_value_seed(inside)?;
         }
         Ok(())
     }
@@ -147,14 +166,20 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
 /// Whether `text` is one strict JSON value; a number too great for a float is fine, it is kept as text.
 pub(super) fn check(text: &str) -> Result<(), Fault> {
+    check_inside(text, 0)
+}
+
+/// [`check`] for a value that stands `depth` levels deep in another.
+pub(super) fn check_inside(text: &str, depth: u8) -> Result<(), Fault> {
     let found = Found::default();
-    let result = walk(text, Strict { found: &found });
+    let strict = Strict { found: &found, depth_left: DEPTH_MAX.saturating_sub(depth) };
+    let result = walk(text, strict);
     match result {
         Ok(()) => Ok(()),
         // serde_json converts numbers as it goes and refuses 1e400. That is a number all the same; make it a small one
         // and look at the rest.
         Err(error) if error.to_string().contains("number out of range") => {
-            let result = walk(&with_small_numbers(text), Strict { found: &found });
+            let result = walk(&with_small_numbers(text), strict);
             result.map_err(|error| Fault::of_parser(&error, found.get()))
         }
         Err(error) => Err(Fault::of_parser(&error, found.get())),

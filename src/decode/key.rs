@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::json::Fault;
+use super::json::{self, Fault};
 use crate::model::{RejectReason, ResourceId};
 
 /// A longer key is not read (M2).
@@ -40,7 +40,13 @@ pub(super) fn read(key: Option<&[u8]>) -> Result<Key, Fault> {
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(Key::Nothing) };
     let said = match text.trim_start().as_bytes().first() {
-        Some(b'"' | b'{') => unwrap_text(text),
+        Some(b'"' | b'{') => match unwrap_text(text) {
+            Unwrapped::Text(text) => Some(text),
+            Unwrapped::Null | Unwrapped::Unreadable => None,
+            Unwrapped::Ambiguous => {
+                return Err(Fault::new(RejectReason::DuplicateKey, "the key is an object that has a name twice"));
+            }
+        },
         _ if text == "null" => None,
         _ => Some(text.to_owned()),
     };
@@ -57,17 +63,36 @@ fn in_known_envelope(bytes: &[u8]) -> Option<ResourceId> {
     ResourceId::parse(std::str::from_utf8(id).ok()?).ok()
 }
 
+/// What is inside an envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unwrapped {
+    Text(String),
+    Null,
+    /// A name occurs twice (M7).
+    Ambiguous,
+    Unreadable,
+}
+
 /// The text inside a JSON string, a schema envelope, or an object with `id`.
-pub(super) fn unwrap_text(text: &str) -> Option<String> {
-    let mut value: Value = serde_json::from_str(text).ok()?;
+pub(super) fn unwrap_text(text: &str) -> Unwrapped {
+    match json::check(text) {
+        Ok(()) => {}
+        Err(fault) if fault.reason == RejectReason::DuplicateKey => return Unwrapped::Ambiguous,
+        Err(_) => return Unwrapped::Unreadable,
+    }
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return Unwrapped::Unreadable };
     for _ in 0..3 {
         value = match value {
-            Value::String(text) => return Some(text),
-            Value::Object(mut fields) => fields.remove("payload").or_else(|| fields.remove("id"))?,
-            _ => return None,
+            Value::String(text) => return Unwrapped::Text(text),
+            Value::Null => return Unwrapped::Null,
+            Value::Object(mut fields) => match fields.remove("payload").or_else(|| fields.remove("id")) {
+                Some(inner) => inner,
+                None => return Unwrapped::Unreadable,
+            },
+            _ => return Unwrapped::Unreadable,
         };
     }
-    None
+    Unwrapped::Unreadable
 }
 
 #[cfg(test)]

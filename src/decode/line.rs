@@ -119,18 +119,24 @@ impl LineParts {
         let text = std::str::from_utf8(line)
             .map_err(|error| Fault::new(RejectReason::InvalidText, format!("the line is not UTF-8: {error}")))?;
         let parts: AnyLine<'_> = serde_json::from_str(text).map_err(|error| Fault::of_parser(&error, None))?;
+        // Key and headers first: a reject for what follows them should know whom it is about.
         self.key = self.raw(parts.key, "key")?;
-        self.value = self.raw(parts.payload, "payload")?;
         let headers = parts.headers.unwrap_or_default();
-        if headers.len() % 2 == 1 {
-            return Err(Fault::new(RejectReason::InvalidHeader, "`headers` is a flat list of names and values"));
-        }
-        for pair in headers.chunks_exact(2) {
+        let mut pairs = headers.chunks_exact(2);
+        for pair in &mut pairs {
             let name = self.raw(Some(pair[0]), "header name")?;
             let value = self.raw(Some(pair[1]), "header value")?;
             let name = name.ok_or_else(|| Fault::new(RejectReason::InvalidHeader, "a header has no name"))?;
             self.headers.push(HeaderSpan { name, value });
         }
+        if !pairs.remainder().is_empty() {
+            return Err(Fault::new(RejectReason::InvalidHeader, "`headers` is a flat list of names and values"));
+        }
+        let Some(payload) = parts.payload else {
+            let detail = "the line has no `payload`; a delete has one that is null or `{}`";
+            return Err(Fault::new(RejectReason::NotALogLine, detail));
+        };
+        self.value = self.raw(Some(payload), "payload")?;
         Ok(())
     }
 
@@ -162,8 +168,13 @@ struct AnyLine<'a> {
     headers: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     key: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
+}
+
+/// Null is a payload too; only a line without the field has none.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Appends the content of a JSON string whose opening quote is past; answers how much was used with the closing quote.

@@ -73,6 +73,12 @@ pub(super) struct Payload<'a> {
     pub(super) is_relationship: bool,
     /// Where something other than an object stood in the place of one.
     pub(super) not_an_object: Option<&'static str>,
+    /// Whether it has any of the fields by which an event object is told from other JSON (V9).
+    pub(super) is_event: bool,
+    /// Whether it has fields of an envelope, so that it may have to be unwrapped first.
+    pub(super) may_be_envelope: bool,
+    /// Raw texts of unknown fields with how deep they stand, to be checked.
+    unknown: Vec<(&'a str, u8)>,
 }
 
 /// Parses an event object.
@@ -81,8 +87,11 @@ pub(super) fn parse(text: &str) -> Result<Payload<'_>, Fault> {
     let mut payload = Payload::default();
     let seed = Level { place: Place::Top, payload: &mut payload, found: &found };
     json::parse_strict(text, seed, &found)?;
+    for (text, depth) in std::mem::take(&mut payload.unknown) {
+        json::check_inside(text, depth)?;
+    }
     if let Some(data) = payload.resource_data {
-        json::check(data)?;
+        json::check_inside(data, Place::Data.depth())?;
     }
     Ok(payload)
 }
@@ -97,6 +106,19 @@ enum Place {
 }
 
 impl Place {
+    /// How deep its fields stand in the event object.
+    fn depth(self) -> u8 {
+        match self {
+            Self::Top => 1,
+            Self::Data => 2,
+            Self::Metadata | Self::ReporterData => 3,
+        }
+    }
+
+    fn strict(self, found: &Found) -> Strict<'_> {
+        Strict { found, depth_left: json::DEPTH_MAX - self.depth() }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Top => "payload",
@@ -150,7 +172,12 @@ impl<'a> Level<'_, 'a, '_> {
 
     fn mark(&mut self, name: &str) {
         match (self.place, name) {
-            (Place::Top, "reporter_resource_key" | "relation") => self.payload.is_tuple = true,
+            (Place::Top, "aggregatetype" | "aggregateid" | "payload") => self.payload.may_be_envelope = true,
+            (Place::Top, "specversion" | "data" | "type" | "subject") => self.payload.is_event = true,
+            (Place::Top, "reporter_resource_key") => {
+                (self.payload.is_event, self.payload.is_tuple) = (true, true);
+            }
+            (Place::Top, "relation") => self.payload.is_tuple = true,
             (Place::Data, "relationship_data") | (Place::Metadata, "relationship_type") => {
                 self.payload.is_relationship = true;
             }
@@ -181,16 +208,20 @@ impl<'a> Visitor<'a> for Level<'_, 'a, '_> {
         let mut names = Names::default();
         while let Some(Name(name)) = fields.next_key::<Name<'a>>()? {
             self.mark(&name);
-            let found = self.found;
+            let (found, place) = (self.found, self.place);
             if let Some(slot) = self.slot(&name) {
-                *slot = fields.next_value_seed(SlotSeed(Strict { found }))?;
+                *slot = fields.next_value_seed(SlotSeed(place.strict(found)))?;
             } else if let Some(place) = self.child(&name) {
                 fields.next_value_seed(Level { place, payload: self.payload, found })?;
             } else if (self.place, &*name) == (Place::Data, "resource_data") {
                 let raw: &'a RawValue = fields.next_value()?;
                 self.payload.resource_data = Some(raw.get()).filter(|text| *text != "null");
             } else {
-                fields.next_value_seed(Strict { found })?;
+                // As raw text, because a number too great for a float is fine where nobody converts it (M8).
+                let raw: &'a RawValue = fields.next_value()?;
+                if raw.get().starts_with(['{', '[']) || raw.get().contains('\\') {
+                    self.payload.unknown.push((raw.get(), place.depth()));
+                }
             }
             names.note(name, found)?;
         }
@@ -221,9 +252,9 @@ impl<'a> Visitor<'a> for Level<'_, 'a, '_> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'a>>(self, elements: A) -> Result<(), A::Error> {
-        let found = self.found;
+        let strict = self.place.strict(self.found);
         self.not_an_object();
-        Strict { found }.visit_seq(elements)
+        strict.visit_seq(elements)
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::json::{self, Fault};
+use super::payload::Payload;
 use super::schema_cache::SchemaCache;
 use crate::model::RejectReason;
 
@@ -16,7 +17,7 @@ use crate::model::RejectReason;
 const ENVELOPES_MAX: usize = 5;
 
 /// What is left of a value when its envelopes are off.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Shape<'a> {
     /// No value at all (V8).
     Tombstone,
@@ -26,12 +27,14 @@ pub(super) enum Shape<'a> {
     EmptyPayload,
     /// An event object (V1 to V4).
     Event(Cow<'a, str>),
+    /// The same, parsed before.
+    Parsed(Box<Payload<'a>>),
     /// A row of the outbox (V5) around any of the others.
     Row(Row<'a>),
 }
 
 /// A row of the outbox table before the event router took it apart.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Row<'a> {
     pub(super) aggregate_type: Option<String>,
     pub(super) aggregate_id: Option<String>,
@@ -148,6 +151,7 @@ impl Shape<'_> {
             Shape::NullPayload => Shape::NullPayload,
             Shape::EmptyPayload => Shape::EmptyPayload,
             Shape::Event(text) => Shape::Event(Cow::Owned(text.into_owned())),
+            Shape::Parsed(_) => unreachable!("only what stands in the record itself is parsed beforehand"),
             Shape::Row(row) => Shape::Row(Row {
                 aggregate_type: row.aggregate_type,
                 aggregate_id: row.aggregate_id,

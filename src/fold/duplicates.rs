@@ -7,7 +7,7 @@
 //! go first, so the floor stays as low as it can.
 
 use super::{Rules, is_from_the_future};
-use crate::model::{Event, EventId, IgnoredReason, Operation, SeenIds, State};
+use crate::model::{Event, EventId, IgnoredReason, Operation, SeenIds, State, plausible_ms};
 
 /// This many of the newest ids are always kept.
 pub const RECENT_ALWAYS: usize = 8;
@@ -18,7 +18,7 @@ pub const FUTURE_LIMIT: usize = 64;
 
 /// Why the event is not new to `state`, none where it is.
 pub(super) fn judge(state: &State, event: &Event, rules: &Rules) -> Option<IgnoredReason> {
-    let last = state.last.coordinates();
+    let last = state.last.coordinates;
     let here = event.order.coordinates;
     let same_partition = (last.topic, last.partition) == (here.topic, here.partition);
     let Some(id) = event.event_id else {
@@ -29,17 +29,19 @@ pub(super) fn judge(state: &State, event: &Event, rules: &Rules) -> Option<Ignor
         return Some(IgnoredReason::Duplicate);
     }
     let time_ms = id.time_ms()?;
-    if state.seen.floor_ms.is_some_and(|floor| time_ms <= floor) {
+    if state.seen.floor_ms().is_some_and(|floor| time_ms <= floor) {
         return Some(IgnoredReason::BelowFloor);
     }
-    let stale_before = state.last.reference_ms?.saturating_sub(rules.clock_skew_tolerance_ms);
+    let reference_ms = reference_ms(state.last.id?, state.last.observed_ms, rules)?;
+    let stale_before = reference_ms.saturating_sub(rules.clock_skew_tolerance_ms);
     (!same_partition && time_ms < stale_before).then_some(IgnoredReason::StaleBacklog)
 }
 
-/// The time that later events from other partitions are measured against, ms since 1970.
-pub(super) fn reference_ms(event: &Event, rules: &Rules) -> Option<u64> {
-    let observed = u64::try_from(event.observed_ms).unwrap_or(0);
-    event.id_time_ms().map(|ms| ms.min(observed.saturating_add(rules.clock_skew_tolerance_ms)))
+/// The time of an event that others are measured against, ms since 1970: its id's, but never ahead of its record's own
+/// timestamp by more than the tolerance.
+fn reference_ms(id: EventId, observed_ms: i64, rules: &Rules) -> Option<u64> {
+    let latest = plausible_ms(observed_ms).map(|observed| observed.saturating_add(rules.clock_skew_tolerance_ms));
+    id.time_ms().map(|ms| latest.map_or(ms, |latest| ms.min(latest)))
 }
 
 /// The ids to remember once the event is applied, and how many were forgotten although within the tolerance.
@@ -48,8 +50,11 @@ pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (
     let Some(id) = event.event_id else {
         return (seen, 0);
     };
-    if state.is_none() && event.operation != Operation::Created {
-        seen.floor_ms = reference_ms(event, rules).map(|ms| ms.saturating_sub(rules.clock_skew_tolerance_ms));
+    if state.is_none()
+        && event.operation != Operation::Created
+        && let Some(ms) = reference_ms(id, event.observed_ms, rules)
+    {
+        seen.raise_floor(ms.saturating_sub(rules.clock_skew_tolerance_ms));
     }
     let mut recent = Vec::with_capacity(seen.recent.len() + 1);
     let mut forgotten = 0;
@@ -72,20 +77,20 @@ pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (
     if seen.future.as_deref().is_some_and(Vec::is_empty) {
         seen.future = None;
     }
-    forgotten += let_go(&mut recent, &mut seen.floor_ms, rules);
+    forgotten += let_go(&mut recent, &mut seen, rules);
     seen.recent = recent.into_boxed_slice();
     (seen, forgotten)
 }
 
 /// Forgets ids that need not be kept, raising the floor to theirs; returns how many of them were within the tolerance.
-fn let_go(recent: &mut Vec<EventId>, floor_ms: &mut Option<u64>, rules: &Rules) -> u32 {
+fn let_go(recent: &mut Vec<EventId>, seen: &mut SeenIds, rules: &Rules) -> u32 {
     if recent.len() <= RECENT_ALWAYS {
         return 0;
     }
     let newest = recent.iter().filter_map(|id| id.time_ms()).max().unwrap_or(0);
     let keep_from = newest.saturating_sub(rules.clock_skew_tolerance_ms);
     let old = recent.len() - RECENT_ALWAYS;
-    let mut raise = |id: EventId| *floor_ms = (*floor_ms).max(id.time_ms());
+    let mut raise = |id: EventId| id.time_ms().into_iter().for_each(|ms| seen.raise_floor(ms));
     let mut index = 0;
     recent.retain(|id| {
         let keep = index >= old || id.time_ms().is_some_and(|ms| ms >= keep_from);

@@ -71,7 +71,7 @@ pub fn resource_json<'a>(state: &'a State, orphaned_by: Option<ResourceId>, topi
         Lifecycle::Live { created_at, updated_at } => (created_at, updated_at),
         Lifecycle::Deleted { .. } => (None, None),
     };
-    let at = state.last.coordinates();
+    let at = state.last.coordinates;
     let id_text = state.text(Field::EventIdText).map(str::to_owned);
     ResourceJson {
         resource_id: state.id.to_string(),

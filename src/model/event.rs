@@ -73,13 +73,14 @@ impl Anomaly {
     }
 }
 
-/// What orders records within an epoch: topic and partition, then the order in which the partition was read. That is
-/// its offsets' order, except where a log holds a topic that was made anew, whose offsets begin again.
+/// What orders records within an epoch: the order in which they were read, where reading the log again would give the
+/// same (a file); where it would not (several partitions of a broker) all arrive together, and topic, partition and
+/// offset decide. So what an epoch contains decides what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventOrder {
     /// Where the record stands.
     pub coordinates: Coordinates,
-    /// Its place among all records that the process read.
+    /// Its place among all records that the process read; 0 for all of a source that has no order of its own.
     pub arrival: u64,
 }
 
@@ -93,7 +94,7 @@ impl Ord for EventOrder {
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |order: &Self| {
             let at = order.coordinates;
-            (at.topic, at.partition, order.arrival, at.offset)
+            (order.arrival, at.topic, at.partition, at.offset)
         };
         key(self).cmp(&key(other))
     }
@@ -118,6 +119,14 @@ pub struct Event {
     pub created_at: Option<Timestamp>,
     /// Type, workspace, reporter, hrefs, data.
     pub texts: Texts,
+}
+
+/// Record timestamps before 2015 are no times at all: Kafka writes 0 and -1 where it has none (K22).
+const EARLIEST_PLAUSIBLE_MS: i64 = 1_420_070_400_000;
+
+/// A record's timestamp, ms since 1970, none where it cannot be one. Only what is known to be a time may judge an id.
+pub fn plausible_ms(timestamp_ms: i64) -> Option<u64> {
+    u64::try_from(timestamp_ms).ok().filter(|_| timestamp_ms >= EARLIEST_PLAUSIBLE_MS)
 }
 
 impl Event {

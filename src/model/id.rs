@@ -4,6 +4,7 @@
 //! anything else that a person put there is accepted, hashed to a UUID v8, and then good for equality only.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -28,7 +29,8 @@ pub struct ResourceId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId {
     high: u64,
-    low: u64,
+    /// No UUID of a known variant ends in 64 zeros, so an `Option<EventId>` needs no more room.
+    low: NonZeroU64,
 }
 
 /// Parses the hyphenated form of 36 characters, in either case; no braces, no `urn:uuid:`.
@@ -51,46 +53,49 @@ fn uuid_time_ms(high: u64) -> Option<u64> {
     }
 }
 
-macro_rules! uuid_newtype {
-    ($name:ident) => {
-        impl $name {
-            /// The id with these 128 bits.
-            pub fn from_uuid(uuid: Uuid) -> Self {
-                let (high, low) = uuid.as_u64_pair();
-                Self { high, low }
-            }
-
-            /// The id as a UUID.
-            pub fn uuid(self) -> Uuid {
-                Uuid::from_u64_pair(self.high, self.low)
-            }
-
-            /// Milliseconds since 1970 inside the id, if it is a UUID v7 or v1.
-            pub fn time_ms(self) -> Option<u64> {
-                uuid_time_ms(self.high)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.uuid().as_hyphenated().fmt(f)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    };
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uuid().as_hyphenated().fmt(f)
+    }
 }
 
-uuid_newtype!(ResourceId);
-uuid_newtype!(EventId);
+impl fmt::Debug for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uuid().as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl ResourceId {
     /// The least id, where every page begins.
     pub const MIN: Self = Self { high: 0, low: 0 };
+
+    /// The id with these 128 bits.
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        let (high, low) = uuid.as_u64_pair();
+        Self { high, low }
+    }
+
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        Uuid::from_u64_pair(self.high, self.low)
+    }
+
+    /// Milliseconds since 1970 inside the id, if it is a UUID v7 or v1.
+    pub fn time_ms(self) -> Option<u64> {
+        uuid_time_ms(self.high)
+    }
 
     /// Parses the hyphenated text form.
     pub fn parse(text: &str) -> Result<Self, ParseIdError> {
@@ -125,19 +130,33 @@ impl EventId {
     /// The id that a text names: its UUID, or a UUID v8 hashed from it. The flag says that the text was no UUID,
     /// so that whoever shows the id keeps the text.
     pub fn of_text(text: &str) -> (Self, bool) {
-        if let Ok(uuid) = parse_hyphenated(text) {
-            return (Self::from_uuid(uuid), false);
+        if let Ok(uuid) = parse_hyphenated(text)
+            && let (high, low) = uuid.as_u64_pair()
+            && let Some(low) = NonZeroU64::new(low)
+        {
+            return (Self { high, low }, false);
         }
         let hash = SipHasher13::new_with_keys(0x7461_726e, 0x6576_656e_7469_6473).hash(text.as_bytes());
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&hash.h1.to_be_bytes());
         bytes[8..].copy_from_slice(&hash.h2.to_be_bytes());
-        (Self::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid()), true)
+        let (high, low) = uuid::Builder::from_custom_bytes(bytes).into_uuid().as_u64_pair();
+        (Self { high, low: NonZeroU64::new(low).expect("a custom UUID has the bits of its variant") }, true)
+    }
+
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        Uuid::from_u64_pair(self.high, self.low.get())
+    }
+
+    /// Milliseconds since 1970 inside the id, if it is a UUID v7 or v1.
+    pub fn time_ms(self) -> Option<u64> {
+        uuid_time_ms(self.high)
     }
 
     /// A hash for routing records that have no resource id.
     pub fn shard_hash(self) -> u64 {
-        ResourceId { high: self.high, low: self.low }.shard_hash()
+        ResourceId::from_uuid(self.uuid()).shard_hash()
     }
 }
 

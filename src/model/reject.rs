@@ -103,6 +103,8 @@ pub struct Reject {
     pub id: Option<ResourceId>,
     /// Header id, else payload id.
     pub event_id: Option<EventId>,
+    /// The text of the id, only when it is no UUID.
+    pub event_id_text: Option<Box<str>>,
     /// Where the record stands.
     pub order: EventOrder,
     /// The record's timestamp, ms since 1970.

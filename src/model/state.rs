@@ -1,13 +1,14 @@
 //! The current state of one resource, live or deleted, with what is needed to recognise a redelivery.
 //!
 //! Immutable once made: the upsert's map and every batch of an arrangement share it behind one `Arc`.
-//! Two states of one id are told apart by the event that made them, so ordering them never reads a text.
+//! Two states of one id are told apart by the epoch that made them, so ordering them never reads a text.
 
 use std::cmp::Ordering;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Coordinates, Epoch, EventId, EventOrder, Field, ResourceId, Texts, Timestamp};
+use super::{Coordinates, Epoch, EventId, Field, ResourceId, Texts, Timestamp};
 
 /// Alive, or a tombstone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +33,7 @@ pub struct LastEvent {
     /// Its id, none where the record had none.
     pub id: Option<EventId>,
     /// Where its record stands.
-    pub order: EventOrder,
-    /// The time that stale backlogs are measured against, ms since 1970: the id's, never ahead of the record's own
-    /// timestamp by more than the tolerance. None where the id has no time.
-    pub reference_ms: Option<u64>,
+    pub coordinates: Coordinates,
     /// The record's timestamp, ms since 1970.
     pub observed_ms: i64,
     /// The epoch in which it was folded.
@@ -48,11 +46,6 @@ impl LastEvent {
         let id_ms = self.id.and_then(EventId::time_ms).and_then(|ms| i64::try_from(ms).ok());
         Timestamp::from_millis(id_ms.unwrap_or(self.observed_ms))
     }
-
-    /// Where its record stands.
-    pub fn coordinates(&self) -> Coordinates {
-        self.order.coordinates
-    }
 }
 
 /// The ids of recent events and the floor under which an id counts as a replay (design section 3).
@@ -63,14 +56,19 @@ pub struct SeenIds {
     /// Ids from the future: listed until their time has passed, never raising the floor before.
     #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in a million states that have none")]
     pub(crate) future: Option<Box<Vec<EventId>>>,
-    /// The greatest time of any id let go, ms since 1970.
-    pub(crate) floor_ms: Option<u64>,
+    /// The greatest time of any id let go, in ms since 1970, plus one.
+    floor_ms_1: Option<NonZeroU64>,
 }
 
 impl SeenIds {
     /// The floor, ms since 1970; none while the list is the whole history.
     pub fn floor_ms(&self) -> Option<u64> {
-        self.floor_ms
+        self.floor_ms_1.map(|floor| floor.get() - 1)
+    }
+
+    /// Raises the floor to `ms`; it never sinks.
+    pub(crate) fn raise_floor(&mut self, ms: u64) {
+        self.floor_ms_1 = self.floor_ms_1.max(NonZeroU64::MIN.checked_add(ms));
     }
 
     /// Whether an id is among the kept ones.
@@ -95,9 +93,26 @@ pub struct State {
     pub last: LastEvent,
     /// What recognises redeliveries.
     pub seen: SeenIds,
-    /// The epoch in which the id was first met.
-    pub first_seen: Epoch,
+    /// What few resources have.
+    pub(crate) uncommon: Option<Box<Uncommon>>,
 }
+
+/// What few resources have, out of the way of the many.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Uncommon {
+    /// When an id without a time of its own was first met, ms since 1970: the first event's record timestamp, else its
+    /// epoch.
+    pub(crate) first_met_ms: Option<u64>,
+    /// Reporter keys that the resource held before the present one: it stays a holder of them (F14, M12).
+    pub(crate) former_keys: Vec<Texts>,
+}
+
+/// At most this many former reporter keys are kept, the last ones. Kessel never changes a key.
+pub(crate) const FORMER_KEYS_MAX: usize = 8;
+
+/// The fields that make up a reporter key.
+pub const REPORTER_KEY: [Field; 4] =
+    [Field::ResourceType, Field::ReporterType, Field::ReporterInstanceId, Field::LocalResourceId];
 
 impl State {
     /// The text of a field.
@@ -111,9 +126,20 @@ impl State {
         matches!(self.lifecycle, Lifecycle::Live { .. })
     }
 
-    /// What tells two states of one id apart: when and by which record they were made.
-    fn version(&self) -> (Epoch, EventOrder) {
-        (self.last.epoch, self.last.order)
+    /// When the id was first met, ms since 1970; none where the id says by itself when it was made.
+    pub fn first_met_ms(&self) -> Option<u64> {
+        self.uncommon.as_ref().and_then(|uncommon| uncommon.first_met_ms)
+    }
+
+    /// Texts of the reporter keys that the resource holds or held: the present one first, as far as it is known.
+    pub fn reporter_keys(&self) -> impl Iterator<Item = &Texts> {
+        let former = self.uncommon.as_ref().map_or(&[][..], |uncommon| &uncommon.former_keys);
+        std::iter::once(&self.texts).chain(former)
+    }
+
+    /// What tells two states of one id apart: an epoch leaves at most one.
+    fn version(&self) -> Epoch {
+        self.last.epoch
     }
 }
 
@@ -240,4 +266,15 @@ pub struct Ignored {
     pub coordinates: Coordinates,
     /// The epoch in which it was met.
     pub epoch: Epoch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_small_because_there_are_millions() {
+        // With the two counts of its `Arc` it fills an allocator's class of 192 bytes.
+        assert_eq!(size_of::<State>(), 176);
+    }
 }

@@ -43,9 +43,10 @@ impl ReadView {
         one_value(&self.owner(id)?.states, &id, self.epoch)
     }
 
-    /// The id that took the place of a resource, if it is an orphan (F14).
+    /// The id that took the place of a resource, if it is an orphan (F14); the greatest where it is one under several
+    /// reporter keys that it held.
     pub fn orphaned_by(&self, id: ResourceId) -> Option<ResourceId> {
-        one_value(&self.owner(id)?.orphans, &id, self.epoch).copied()
+        values(&self.owner(id)?.orphans, &id, self.epoch).max().copied()
     }
 
     /// The live resources that hold a reporter key with this local id, in order of id; by hash, to be checked.
@@ -136,8 +137,8 @@ pub struct Census {
     pub deleted: usize,
 }
 
-/// The one value that a key has at `epoch` in an arrangement where it has at most one.
-fn one_value<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epoch) -> Option<&'a V> {
+/// The values that a key has at `epoch`.
+fn values<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epoch) -> impl Iterator<Item = &'a V> {
     let mut counts: Vec<(&V, isize)> = Vec::new();
     for batch in batches {
         let Ok(index) = batch.keys().binary_search(key) else { continue };
@@ -148,8 +149,16 @@ fn one_value<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epo
             }
         }
     }
-    let mut present = counts.into_iter().filter(|(_, count)| *count != 0);
-    let (value, count) = present.next()?;
-    assert!(count == 1 && present.next().is_none(), "a key has one value or none");
+    counts.into_iter().filter(|(_, count)| *count != 0).map(|(value, count)| {
+        assert!(count > 0, "a value is there or it is not");
+        value
+    })
+}
+
+/// The one value that a key has at `epoch` in an arrangement where it has at most one.
+fn one_value<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epoch) -> Option<&'a V> {
+    let mut present = values(batches, key, epoch);
+    let value = present.next()?;
+    assert!(present.next().is_none(), "a key has one value or none");
     Some(value)
 }

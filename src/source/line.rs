@@ -39,10 +39,12 @@ fn frame_in_order(line: &[u8]) -> Option<Frame<'_>> {
         let rest_at = fields.at;
         let name = fields.name()?;
         match name {
-            b"topic" => topic = Some(std::str::from_utf8(fields.plain_string()?).ok()?),
-            b"partition" => partition = Some(i32::try_from(fields.integer()?).ok()?),
-            b"offset" => offset = Some(fields.integer()?),
-            b"ts" => timestamp_ms = Some(fields.integer()?),
+            b"topic" if topic.is_none() => topic = Some(std::str::from_utf8(fields.plain_string()?).ok()?),
+            b"partition" if partition.is_none() => partition = Some(i32::try_from(fields.integer()?).ok()?),
+            b"offset" if offset.is_none() => offset = Some(fields.integer()?),
+            b"ts" if timestamp_ms.is_none() => timestamp_ms = Some(fields.integer()?),
+            // Twice: the other road says so (M7).
+            b"topic" | b"partition" | b"offset" | b"ts" => return None,
             b"tstype" => drop(fields.plain_string()?),
             b"broker" => drop(fields.integer()?),
             _ => {
