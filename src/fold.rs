@@ -160,7 +160,8 @@ impl Frame<'_> {
             let first_met_ms = Some(plausible_ms(self.event.observed_ms).unwrap_or(self.epoch));
             return Some(Box::new(Uncommon { first_met_ms, former_keys: Vec::new() }));
         };
-        let same_key = |other: &Texts, one: &Texts| REPORTER_KEY.iter().all(|field| other.get(*field) == one.get(*field));
+        let same_key =
+            |other: &Texts, one: &Texts| REPORTER_KEY.iter().all(|field| other.get(*field) == one.get(*field));
         let had_key = previous.texts.get(Field::LocalResourceId).is_some();
         if !had_key || same_key(&previous.texts, texts) {
             return previous.uncommon.clone();

@@ -12,7 +12,7 @@ mod seek;
 pub mod token;
 mod view;
 
-pub use pages::{Filter, Page};
+pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
 pub use token::{ConsistencyToken, PageToken, TokenError, TokenKey};
 pub use view::ReadView;

@@ -81,7 +81,7 @@ pub fn start(config: Config, replay: bool) -> Result<(Service, Running), Service
     let topics = Topics::default();
     let status = SourceStatus::default();
     let source = open_source(&config, &topics, &status)?;
-    let epochs: Box<dyn EpochSource> = if replay { Box::new(LogTime::default()) } else { Box::new(WallClock) };
+    let epochs: Box<dyn EpochSource> = if replay { Box::new(LogTime::default()) } else { Box::<WallClock>::default() };
     start_with(config, source, epochs, topics, status)
 }
 

@@ -35,12 +35,22 @@ pub struct Limit {
     pub bytes: usize,
     /// At most this many records.
     pub records: usize,
+    /// Timestamps of the records at most this far apart, ms, where the log is its own clock.
+    pub span_ms: Option<u64>,
 }
 
 impl Limit {
     /// Whether `batch` has reached it.
     pub fn reached(&self, batch: &RecordBatch) -> bool {
         batch.bytes() >= self.bytes || batch.len() >= self.records
+    }
+
+    /// Whether a record is too far from the first one in time, both ms since 1970.
+    pub fn is_passed_by(&self, first_ms: Option<u64>, timestamp_ms: Option<u64>) -> bool {
+        match (self.span_ms, first_ms, timestamp_ms) {
+            (Some(span_ms), Some(first_ms), Some(timestamp_ms)) => timestamp_ms > first_ms.saturating_add(span_ms),
+            _ => false,
+        }
     }
 }
 

@@ -186,6 +186,142 @@ fn every_poison_has_its_reason() {
 }
 
 #[test]
+fn a_known_schema_makes_nothing_acceptable() {
+    let good = payload("updated");
+    let enveloped = |payload: &str| format!(r#"{{"schema":{{"type":"struct"}},"payload":{payload}}}"#);
+    let topic = Topics::default().intern("t").expect("room");
+    let deep =
+        |levels: usize| good.replace(r#"{"x":1}"#, &format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels)));
+    let cases = [
+        (enveloped(r#"{"foo":1}"#), Some("deleted"), Some(RejectReason::WrongShape)),
+        (enveloped(&format!(r#"{{"schema":{{}},"payload":{good}}}"#)), None, None),
+        (enveloped(&deep(98)), None, None),
+        (enveloped(&deep(99)), None, Some(RejectReason::TooDeep)),
+        (enveloped(&deep(126)), None, Some(RejectReason::TooDeep)),
+        (enveloped(&good.replace(r#""specversion""#, r#""extra":1e400,"specversion""#)), None, None),
+        (
+            enveloped(&good.replace(r#""specversion""#, r#""extra":{"a":1,"a":2},"specversion""#)),
+            None,
+            Some(RejectReason::DuplicateKey),
+        ),
+        (
+            enveloped(&good.replace(r#""specversion""#, r#""extra":"\ud800","specversion""#)),
+            None,
+            Some(RejectReason::InvalidText),
+        ),
+    ];
+    for (value, operation, expected) in cases {
+        let headers = [("operation", operation.map(str::as_bytes))];
+        let mut batch = RecordBatch::new();
+        let coordinates = Coordinates { topic, partition: 0, offset: 7 };
+        batch.push_wire(coordinates, 5, Some(ID.as_bytes()), Some(enveloped(&good).as_bytes()), [].into_iter());
+        batch.push_wire(coordinates, 5, Some(ID.as_bytes()), Some(value.as_bytes()), headers.into_iter());
+        let records: Vec<_> = batch.iter().collect();
+        let reason = |decoded: Decoded| match decoded {
+            Decoded::Reject(reject) => Some(reject.reason),
+            _ => None,
+        };
+        let mut cold = Decoder::new(Limits::default());
+        let mut warm = Decoder::new(Limits::default());
+        warm.decode(&records[0]);
+        let shown: String = value.chars().take(120).collect();
+        assert_eq!(reason(cold.decode(&records[1])), expected, "cold: {shown}");
+        assert_eq!(reason(warm.decode(&records[1])), expected, "warm: {shown}");
+    }
+}
+
+#[test]
+fn a_delete_is_a_delete_whatever_it_carries() {
+    let headers: [(&str, Option<&[u8]>); 1] = [("operation", Some(b"deleted"))];
+    for value in [
+        r#"{"reporter_resource_key":{}}"#,
+        r#"{"specversion":"2.0","data":{}}"#,
+        r#"{"specversion":"1.0","type":7}"#,
+        r#"{"specversion":"1.0","type":"redhat.inventory.workspaces.x.deleted"}"#,
+    ] {
+        let event = event(decode(&headers, Some(ID.as_bytes()), Some(value.as_bytes())));
+        assert_eq!((event.operation, event.id.to_string().as_str()), (Operation::Deleted, ID), "{value}");
+    }
+}
+
+#[test]
+fn where_header_and_type_disagree_the_time_is_kept() {
+    let at = "2026-11-23T06:47:23.785268Z";
+    let decoded = |operation: &'static str, said: &str| {
+        event(decode(&[("operation", Some(operation.as_bytes()))], Some(ID.as_bytes()), Some(payload(said).as_bytes())))
+    };
+    let created = decoded("created", "updated");
+    assert_eq!(created.reported_at.map(|time| time.to_string()).as_deref(), Some(at));
+    let updated = decoded("updated", "created");
+    assert_eq!(updated.reported_at.map(|time| time.to_string()).as_deref(), Some(at));
+}
+
+#[test]
+fn rows_with_empty_texts_fall_back_and_their_own_key_is_no_resource() {
+    let good = payload("updated");
+    let row = |fields: &str| format!(r#"{{"aggregatetype":"kessel.resources",{fields},"payload":{good}}}"#);
+    let header_id = "01a20728-cb89-7978-b430-a1ace1ebe8c8";
+    let row_id = "01a20728-cb89-7978-b430-a1ace1ebe8ff";
+    let decoded = |key: &str, fields: &str| event(decode(&HEADERS, Some(key.as_bytes()), Some(row(fields).as_bytes())));
+    let empty = decoded(ID, r#""aggregateid":"","id":"","operation":"""#);
+    assert_eq!(empty.event_id.map(|id| id.to_string()).as_deref(), Some(header_id));
+    assert_eq!((empty.operation, empty.id.to_string().as_str()), (Operation::Updated, ID));
+    let own_key = decoded(&format!(r#"{{"id":"{row_id}"}}"#), &format!(r#""aggregateid":"x","id":"{row_id}""#));
+    assert_eq!(own_key.id.to_string(), ID, "from the payload, not the row's own key");
+}
+
+#[test]
+fn resources_may_have_more_fields_than_we_know() {
+    let good = payload("updated");
+    for extra in [r#""relation":"x""#, r#""reporter_resource_key":{}"#] {
+        event(with_value(&good.replace(r#""specversion""#, &format!(r#"{extra},"specversion""#))));
+    }
+    event(with_value(&good.replace(r#""resource_type""#, r#""relationship_type":"r","resource_type""#)));
+    let numbered = good.replace(&format!("\"id\":\"{ID}\""), "\"id\":7");
+    assert_eq!(reject(with_value(&numbered)).reason, RejectReason::WrongType);
+}
+
+#[test]
+fn twice_in_a_key_or_header_is_refused_and_the_last_header_counts() {
+    let key = format!(r#"{{"schema":{{}},"payload":"{ID}","payload":"{ID}"}}"#);
+    let value = payload("updated");
+    assert_eq!(
+        reject(decode(&HEADERS, Some(key.as_bytes()), Some(value.as_bytes()))).reason,
+        RejectReason::DuplicateKey
+    );
+    let header = |values: &[&'static [u8]]| {
+        let headers: Vec<(&str, Option<&[u8]>)> = values.iter().map(|value| ("operation", Some(*value))).collect();
+        decode(&headers, Some(ID.as_bytes()), Some(value.as_bytes()))
+    };
+    assert_eq!(reject(header(&[br#"{"payload":"created","payload":"deleted"}"#])).reason, RejectReason::InvalidHeader);
+    assert_eq!(event(header(&[b"\xff", b"created"])).operation, Operation::Created, "H6: the last one counts");
+    assert_eq!(event(header(&[br#"{"schema":{},"payload":null}"#])).operation, Operation::Updated, "null is none");
+}
+
+#[test]
+fn anomalies_are_counted_once_a_record() {
+    let topic = Topics::default().intern("t").expect("room");
+    let mut decoder = Decoder::new(Limits::default());
+    let bad = payload("updated").replace("\"1.0\"", "\"2.0\"");
+    let value = format!(r#"{{"schema":{{"type":"struct"}},"payload":{bad}}}"#);
+    let headers: [(&str, Option<&[u8]>); 3] = [HEADERS[0], HEADERS[1], HEADERS[1]];
+    let mut batch = RecordBatch::new();
+    batch.push_wire(
+        Coordinates { topic, partition: 0, offset: 7 },
+        5,
+        Some(ID.as_bytes()),
+        Some(value.as_bytes()),
+        headers.into_iter(),
+    );
+    let record = batch.iter().next().expect("just pushed");
+    for _ in 0..3 {
+        decoder.decode(&record);
+    }
+    let counted: Vec<u64> = decoder.take_anomalies().map(|(_, count)| count).collect();
+    assert_eq!(counted.iter().sum::<u64>(), 3, "a repeated header in each of three records: {counted:?}");
+}
+
+#[test]
 fn data_is_kept_as_sent() {
     for data in [r#"{"n":1e400,"m":-0,"big":123456789012345678901234567890}"#, r#"{"t":"\u0000<script>\r\n${jndi:x}"}"#]
     {

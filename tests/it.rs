@@ -3,6 +3,7 @@
 
 mod support;
 
+mod corners;
 mod decode;
 mod http;
 mod property;

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn::generate::{FaultRates, Generated, Generator, GeneratorConfig, Popularity, RESOURCES_TOPIC};
 use tarn::model::ResourceId;
-use tarn::published::{Filter, ReadView};
+use tarn::published::{Filter, PageLimits, ReadView};
 
 use crate::support::engine::{Given, Run, Setup, run};
 use crate::support::reference::Reference;
@@ -110,10 +110,14 @@ fn check_pages(run: &Run, view: &ReadView, random: &mut StdRng) {
     };
     let expected: Vec<&String> = all.iter().filter(|(_, one)| lets_through(one)).map(|(id, _)| id).collect();
     let (mut found, mut after): (Vec<ResourceId>, Option<ResourceId>) = (vec![], None);
-    let limit = random.random_range(1..10);
+    let limits = PageLimits {
+        items: random.random_range(1..10),
+        bytes: [1, 2_000, 1 << 20][random.random_range(0..3)],
+        steps: [0, 1, 5, 1_000][random.random_range(0..4)],
+    };
     loop {
-        let page = view.page(&filter, after, limit, run.keys);
-        assert!(page.items.len() <= limit);
+        let page = view.page_within(&filter, after, &limits, run.keys);
+        assert!(page.items.len() <= limits.items && (page.next_after.is_none() || page.next_after > after));
         found.extend(page.items.iter().map(|(state, _)| state.id));
         after = page.next_after;
         if after.is_none() {

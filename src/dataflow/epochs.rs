@@ -1,5 +1,7 @@
 //! Where epochs come from: the wall clock when serving, the log's own timestamps when replaying.
 
+use std::time::{Duration, Instant};
+
 use crate::clock::now_ms;
 use crate::model::{Epoch, plausible_ms};
 
@@ -16,13 +18,46 @@ pub trait EpochSource: Send {
     fn waits_for_records(&self) -> bool;
 }
 
-/// The wall clock; stands still rather than go back.
-#[derive(Debug, Default)]
-pub struct WallClock;
+/// A wall clock that is ahead by more than this is not believed at once.
+const JUMP_MS_MAX: u64 = 3_600_000;
+
+/// The wall clock, kept from jumping: it stands still rather than go back, and after a leap of more than an hour it
+/// only runs at double speed, because everything that expires by time would otherwise expire at once (T9).
+#[derive(Debug)]
+pub struct WallClock {
+    noted: Instant,
+    noted_ms: u64,
+    leaping: bool,
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self { noted: Instant::now(), noted_ms: now_ms(), leaping: false }
+    }
+}
+
+impl WallClock {
+    /// The time to go by, when the wall shows `wall_ms` and `elapsed_ms` have passed since the last call.
+    fn follow(&mut self, wall_ms: u64, elapsed_ms: u64) -> u64 {
+        let expected_ms = self.noted_ms + elapsed_ms;
+        let leaps = wall_ms > expected_ms + JUMP_MS_MAX;
+        if leaps && !self.leaping {
+            let ahead_ms = wall_ms - expected_ms;
+            tracing::warn!(ahead_ms, "the wall clock leapt ahead; epochs follow it at double speed");
+        }
+        self.leaping = leaps;
+        self.noted_ms = if leaps { expected_ms + elapsed_ms } else { wall_ms.max(self.noted_ms) };
+        self.noted_ms
+    }
+}
 
 impl EpochSource for WallClock {
     fn next(&mut self, last: Epoch, _newest_timestamp_ms: Option<i64>) -> Epoch {
-        now_ms().max(last + 1)
+        let now = Instant::now();
+        let elapsed_ms = u64::try_from((now - self.noted).as_millis()).unwrap_or(0);
+        // Whole milliseconds only, so that many short steps lose nothing.
+        self.noted += Duration::from_millis(elapsed_ms);
+        self.follow(now_ms(), elapsed_ms).max(last + 1)
     }
 
     fn believes(&self, _timestamp_ms: i64) -> bool {
@@ -66,5 +101,29 @@ impl EpochSource for LogTime {
 
     fn waits_for_records(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_followed_but_not_in_leaps() {
+        let mut clock = WallClock { noted: Instant::now(), noted_ms: 1_000_000, leaping: false };
+        assert_eq!(clock.follow(1_000_010, 10), 1_000_010);
+        assert_eq!(clock.follow(990_000, 10), 1_000_010, "back: it stands still");
+        assert_eq!(clock.follow(1_900_000, 10), 1_900_000, "a quarter of an hour: it follows");
+        let ten_years = 315_360_000_000;
+        assert_eq!(clock.follow(ten_years, 10), 1_900_020, "ten years: at double speed");
+        assert_eq!(clock.follow(ten_years, 1_000), 1_902_020);
+        assert_eq!(clock.follow(1_903_100, 1_000), 1_903_100, "the wall is right again");
+    }
+
+    #[test]
+    fn log_time_believes_nothing_before_2015_and_nothing_far_ahead() {
+        let clock = LogTime::until(1_900_000_000_000);
+        let believed = [0, -1, 1_000, 1_795_000_000_000, 253_402_300_799_000].map(|ms| clock.believes(ms));
+        assert_eq!(believed, [false, false, false, true, false]);
     }
 }

@@ -15,7 +15,7 @@ use super::counters::{self, Counters, IgnoredLog};
 use super::cut::{Binding, CutSink};
 use super::epochs::EpochSource;
 use super::worker::Engine;
-use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics};
+use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::{BufferPool, Limit, Polled, RecordBatch, Source, SourceError};
 
 /// How records become epochs.
@@ -82,7 +82,13 @@ struct Open {
     bytes: usize,
     records: usize,
     newest_timestamp_ms: Option<i64>,
+    /// Where its time began, if the log tells it.
+    oldest_ms: Option<u64>,
 }
+
+/// Where the log tells the time, an epoch spans no more of it than this: what is due in between (a tombstone that
+/// expires) must not depend on how many records an epoch may have.
+const LOG_TIME_SPAN_MS: u64 = 60_000;
 
 /// The ingest thread's state.
 pub struct Ingest {
@@ -159,32 +165,34 @@ impl Ingest {
     /// Runs until the source ends or a stop is asked for; then everything read is sealed and published, and the
     /// workers have ended.
     pub fn run(mut self) -> Result<IngestEnd, SourceError> {
-        let result = self.read_to_end();
-        if result.is_ok() {
-            while !self.sink.wait_published(self.last_epoch, Duration::from_millis(100)) {}
+        let mut open = Open::default();
+        let result = self.read_to_end(&mut open);
+        // Whatever ended it, what was read is folded and shown.
+        if open.began.is_some() {
+            self.seal(&mut open);
         }
+        while !self.sink.wait_published(self.last_epoch, Duration::from_millis(100)) {}
         let end = IngestEnd { last_epoch: self.last_epoch, position: Arc::clone(&self.last_binding) };
         self.source.commit(&self.position);
         self.engine.stop();
         result.map(|()| end)
     }
 
-    fn read_to_end(&mut self) -> Result<(), SourceError> {
-        let mut open = Open::default();
+    fn read_to_end(&mut self, open: &mut Open) -> Result<(), SourceError> {
         let (mut last_seal, mut last_commit) = (Instant::now(), Instant::now());
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
-            let polled = if stopping { Polled::End } else { self.poll(&mut open, last_seal)? };
+            let polled = if stopping { Polled::End } else { self.poll(open, last_seal)? };
             self.source.note_ends(&mut self.position);
             let began_ago = open.began.map(|began| began.elapsed());
             let old_enough =
-                began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(&open, polled));
+                began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(open, polled));
             let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
             let idle = open.began.is_none()
                 && !self.epochs.waits_for_records()
                 && last_seal.elapsed() >= self.config.idle_seal_interval;
-            if old_enough || full || idle || (polled == Polled::End && open.began.is_some()) {
-                self.seal(&mut open);
+            if old_enough || full || idle {
+                self.seal(open);
                 last_seal = Instant::now();
                 if last_commit.elapsed() >= self.config.commit_interval {
                     self.source.commit(&self.position);
@@ -211,9 +219,16 @@ impl Ingest {
         let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
         let mut batch = RecordBatch::pooled(&self.pool);
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
-        let limit = Limit { bytes: self.config.chunk_bytes, records: room };
+        let span_ms = self.epochs.waits_for_records().then_some(LOG_TIME_SPAN_MS);
+        let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
         if !batch.is_empty() {
+            let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max().and_then(plausible_ms);
+            if limit.is_passed_by(open.oldest_ms, newest_ms) {
+                self.seal(open);
+            }
+            let oldest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).min().and_then(plausible_ms);
+            open.oldest_ms = open.oldest_ms.or(oldest_ms);
             self.take(batch, open);
         }
         Ok(polled)
@@ -311,7 +326,9 @@ impl Ingest {
             let room =
                 self.in_flight.len() <= self.config.in_flight_epochs_max && bytes <= self.config.in_flight_bytes_max;
             match self.in_flight.front() {
-                Some((oldest, _)) if !room => drop(self.sink.wait_published(*oldest, Duration::from_millis(100))),
+                Some((oldest, _)) if !room && !self.stop.load(Ordering::Acquire) => {
+                    self.sink.wait_published(*oldest, Duration::from_millis(100));
+                }
                 _ => return,
             }
         }

@@ -79,7 +79,8 @@ pub(super) fn glean(value: &[u8]) -> Gleaned {
                     gleaned.row_event = text("id").map(str::to_owned);
                 } else if !fields.contains_key("payload") {
                     gleaned.event = text("id").map(str::to_owned);
-                    let stated = fields.get("data").and_then(|data| data.pointer("/metadata/id")).and_then(Value::as_str);
+                    let stated =
+                        fields.get("data").and_then(|data| data.pointer("/metadata/id")).and_then(Value::as_str);
                     let in_subject = || text("subject")?.rsplit('/').next();
                     let parsed = |text: &str| ResourceId::parse(text).ok();
                     gleaned.resource = stated.and_then(parsed).or_else(|| in_subject().and_then(parsed));

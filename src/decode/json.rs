@@ -49,6 +49,8 @@ pub(super) type Found = Cell<Option<RejectReason>>;
 /// Deeper nesting than this is refused (M6). Less than serde_json's own limit, so that a text is judged the same whether
 /// it is read alone or inside its envelopes.
 pub(super) const DEPTH_MAX: u8 = 100;
+/// Levels that envelopes may add.
+const ENVELOPE_LEVELS: u8 = 20;
 
 /// Names already met in one object. Objects are small, so a list is faster than a set until it is not.
 #[derive(Default)]
@@ -171,8 +173,17 @@ pub(super) fn check(text: &str) -> Result<(), Fault> {
 
 /// [`check`] for a value that stands `depth` levels deep in another.
 pub(super) fn check_inside(text: &str, depth: u8) -> Result<(), Fault> {
+    check_to_depth(text, DEPTH_MAX.saturating_sub(depth))
+}
+
+/// [`check`] for a whole value, with room for envelopes around an event that is checked for itself.
+pub(super) fn check_enveloped(text: &str) -> Result<(), Fault> {
+    check_to_depth(text, DEPTH_MAX + ENVELOPE_LEVELS)
+}
+
+fn check_to_depth(text: &str, depth_left: u8) -> Result<(), Fault> {
     let found = Found::default();
-    let strict = Strict { found: &found, depth_left: DEPTH_MAX.saturating_sub(depth) };
+    let strict = Strict { found: &found, depth_left };
     let result = walk(text, strict);
     match result {
         Ok(()) => Ok(()),

@@ -56,7 +56,7 @@ pub(super) fn shape<'a>(value: Option<&'a [u8]>, cache: &mut SchemaCache) -> Res
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Fault::new(RejectReason::InvalidText, format!("the value is not UTF-8: {error}")))?;
-    json::check(text)?;
+    json::check_enveloped(text)?;
     learn(text, cache);
     unwrap(Cow::Borrowed(text), ENVELOPES_MAX)
 }
@@ -96,7 +96,7 @@ fn unwrap_text(text: &str, envelopes_left: usize) -> Result<Shape<'_>, Fault> {
         Some(b'{') => unwrap_object(text, envelopes_left),
         Some(b'"') => {
             let inner: String = serde_json::from_str(text).map_err(|error| Fault::of_parser(&error, None))?;
-            json::check(&inner)?;
+            json::check_enveloped(&inner)?;
             unwrap(Cow::Owned(inner), envelopes_left - 1)
         }
         _ if text == "null" => Ok(Shape::NullPayload),

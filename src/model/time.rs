@@ -101,7 +101,8 @@ fn split_zone(text: &str) -> Option<(&str, i64)> {
             (hours < 24 && minutes < 60).then_some((moment, sign * (hours * 3600 + minutes * 60)))?
         }
     };
-    let (second, fraction) = moment.split_once('.').map_or((moment, None), |(second, fraction)| (second, Some(fraction)));
+    let (second, fraction) =
+        moment.split_once('.').map_or((moment, None), |(second, fraction)| (second, Some(fraction)));
     let form = second.bytes().zip(*b"0000-00-00T00:00:00").all(|(byte, form)| match form {
         b'0' => byte.is_ascii_digit(),
         b'T' => matches!(byte, b'T' | b't' | b' '),

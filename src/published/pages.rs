@@ -1,18 +1,33 @@
 //! Lists of resources by any combination of filters, a page at a time, in order of id.
 //!
 //! The cursor is the last id looked at, so a page repeats or skips nothing that did not change, on whatever view it is
-//! read. Each filter is served by an index; what is found is checked against the state itself, because indexes hold
+//! read. A page may be short, or empty, and still have a next one: it ends where its budget does. Each filter is served by an index; what is found is checked against the state itself, because indexes hold
 //! hashes.
 
 use std::sync::Arc;
 
-use super::seek::{Budget, List};
+use super::seek::{Budget, List, Sought};
 use super::view::ReadView;
 use crate::dataflow::{Dimension, HashKeys};
 use crate::model::{Field, ResourceId, State};
 
-/// Steps that one page may take; a page that needs more ends early with a token to go on. About 20 ms.
-const STEPS_MAX: usize = 200_000;
+/// How much one page may hold and cost; one that reaches a limit ends early with a place to go on from.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimits {
+    /// At most this many resources.
+    pub items: usize,
+    /// About this many bytes of text; a page holds at least one resource.
+    pub bytes: usize,
+    /// Ids looked at.
+    pub steps: usize,
+}
+
+impl PageLimits {
+    /// The limits of a page of so many items: 4 MiB, and about 20 ms of looking.
+    pub fn of_items(items: usize) -> Self {
+        Self { items, bytes: 4 * 1024 * 1024, steps: 200_000 }
+    }
+}
 
 /// Which resources to list. An empty filter lets everything through; several values mean any of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -60,32 +75,40 @@ impl Filter {
 impl ReadView {
     /// The page of at most `limit` resources after the id `after`.
     pub fn page(&self, filter: &Filter, after: Option<ResourceId>, limit: usize, keys: HashKeys) -> Page {
-        let mut items = Vec::new();
+        self.page_within(filter, after, &PageLimits::of_items(limit), keys)
+    }
+
+    /// The page after the id `after` within these limits.
+    pub fn page_within(&self, filter: &Filter, after: Option<ResourceId>, limits: &PageLimits, keys: HashKeys) -> Page {
+        let mut items: Vec<(Arc<State>, Option<ResourceId>)> = Vec::new();
         let mut list = filter.list(self, keys);
-        let mut budget = Budget { steps: STEPS_MAX, reached: ResourceId::MIN };
-        let mut last = after;
-        loop {
-            let from = match last {
-                None => Some(ResourceId::MIN),
-                Some(last) => last.successor(),
-            };
-            let Some(from) = from else { return Page { items, next_after: None } };
-            budget.reached = budget.reached.max(from);
-            let Some(id) = list.seek(from, &mut budget) else {
-                // Either the list is at its end, or the page has worked long enough: then the next goes on from here.
-                let reached = budget.reached.predecessor();
-                return Page { items, next_after: if budget.steps == 0 { reached } else { None } };
-            };
-            if items.len() == limit {
-                return Page { items, next_after: last };
-            }
-            last = Some(id);
-            if let Some(state) = self.state(id) {
-                let orphaned_by = self.orphaned_by(id);
-                if filter.lets_through(state, orphaned_by.is_some()) {
-                    items.push((Arc::clone(state), orphaned_by));
+        let mut budget = Budget { steps: limits.steps };
+        let mut bytes = 0;
+        let mut from = after.map_or(Some(ResourceId::MIN), ResourceId::successor);
+        while let Some(at) = from {
+            let full = items.len() >= limits.items || (bytes >= limits.bytes && !items.is_empty());
+            match list.seek(at, &mut budget) {
+                Sought::End => break,
+                // Everything before `next` was shown or ruled out; whether more follows is seen by whoever asks.
+                Sought::NoneBefore(next) => from = Some(next),
+                Sought::Found(id) if full => return Page { items, next_after: id.predecessor() },
+                Sought::Found(id) => {
+                    from = id.successor();
+                    let found = self.state(id).map(|state| (state, self.orphaned_by(id)));
+                    if let Some((state, orphaned_by)) = found
+                        && filter.lets_through(state, orphaned_by.is_some())
+                    {
+                        bytes += state.texts.len_bytes();
+                        items.push((Arc::clone(state), orphaned_by));
+                    }
                 }
             }
+            if budget.steps == 0
+                && let Some(next) = from
+            {
+                return Page { items, next_after: next.predecessor() };
+            }
         }
+        Page { items, next_after: None }
     }
 }

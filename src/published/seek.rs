@@ -6,20 +6,31 @@
 use crate::dataflow::{Batch, Cut, IndexKey};
 use crate::model::{Epoch, ResourceId};
 
-/// How much work a page may still do, and how far it is known to have come when there is none left.
+/// How much work a page may still do, in ids looked at. It says when to stop asking; no answer depends on it.
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) steps: usize,
-    /// Every id before this one was ruled out or shown.
-    pub(super) reached: ResourceId,
 }
 
 impl Budget {
-    fn step(&mut self) -> Option<()> {
-        self.steps = self.steps.checked_sub(1)?;
-        Some(())
+    fn spend(&mut self) {
+        self.steps = self.steps.saturating_sub(1);
     }
 }
+
+/// What seeking found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// The least id at or after the one that was asked for.
+    Found(ResourceId),
+    /// There is none before this one, which lies after the one that was asked for; ask again from here.
+    NoneBefore(ResourceId),
+    /// There is none.
+    End,
+}
+
+/// So many retracted ids are passed over in one go.
+const RETRACTED_MAX: usize = 256;
 
 /// A sorted list of ids.
 pub(super) enum List<'a> {
@@ -65,55 +76,84 @@ impl<'a> List<'a> {
         Self::Index(lists.collect(), epoch)
     }
 
-    /// The least id at or after `from`. Calls come with `from` that never goes back. Each step of work is taken from
-    /// `budget`; when that is used up the answer is none as well.
-    pub(super) fn seek(&mut self, from: ResourceId, budget: &mut Budget) -> Option<ResourceId> {
-        budget.step()?;
+    /// The least id at or after `from`. Calls come with `from` that never goes back, and every answer gets further, so
+    /// whoever goes on asking comes to the end.
+    pub(super) fn seek(&mut self, from: ResourceId, budget: &mut Budget) -> Sought {
+        budget.spend();
         match self {
-            Self::All(lists) => lists
-                .iter_mut()
-                .filter_map(|list| {
+            Self::All(lists) => {
+                let least = lists.iter_mut().filter_map(|list| {
                     list.at = gallop(list.keys, list.at, from);
                     list.keys.get(list.at).copied()
-                })
-                .min(),
-            Self::Index(lists, epoch) => seek_index(lists, *epoch, from, budget),
-            Self::Ids(ids) => ids.get(ids.partition_point(|id| *id < from)).copied(),
-            Self::AnyOf(lists) => lists.iter_mut().filter_map(|list| list.seek(from, budget)).min(),
-            Self::AllOf(lists) => {
-                let mut candidate = from;
-                loop {
-                    let before = candidate;
-                    budget.reached = budget.reached.max(candidate);
-                    for list in lists.iter_mut() {
-                        candidate = list.seek(candidate, budget)?;
-                    }
-                    if candidate == before || lists.len() == 1 {
-                        return Some(candidate);
-                    }
-                }
+                });
+                least.min().map_or(Sought::End, Sought::Found)
             }
+            Self::Index(lists, epoch) => seek_index(lists, *epoch, from, budget),
+            Self::Ids(ids) => ids.get(ids.partition_point(|id| *id < from)).copied().map_or(Sought::End, Sought::Found),
+            Self::AnyOf(lists) => any_of(lists.iter_mut().map(|list| list.seek(from, budget))),
+            Self::AllOf(lists) => seek_all(lists, from, budget),
+        }
+    }
+}
+
+/// The least id in any of the lists that were sought in: found only if no other list may have a lesser one.
+fn any_of(answers: impl Iterator<Item = Sought>) -> Sought {
+    let (mut found, mut none_before) = (None::<ResourceId>, None::<ResourceId>);
+    let least = |known: Option<ResourceId>, id: ResourceId| Some(known.map_or(id, |known| known.min(id)));
+    for answer in answers {
+        match answer {
+            Sought::Found(id) => found = least(found, id),
+            Sought::NoneBefore(id) => none_before = least(none_before, id),
+            Sought::End => {}
+        }
+    }
+    match (found, none_before) {
+        (Some(found), Some(other)) if other < found => Sought::NoneBefore(other),
+        (Some(found), _) => Sought::Found(found),
+        (None, Some(other)) => Sought::NoneBefore(other),
+        (None, None) => Sought::End,
+    }
+}
+
+/// The least id that is in all lists: each in turn says where the next may look.
+fn seek_all(lists: &mut [List<'_>], from: ResourceId, budget: &mut Budget) -> Sought {
+    let mut candidate = from;
+    loop {
+        let before = candidate;
+        for list in lists.iter_mut() {
+            match list.seek(candidate, budget) {
+                Sought::Found(id) => candidate = id,
+                other => return other,
+            }
+        }
+        if candidate == before || lists.len() == 1 {
+            return Sought::Found(candidate);
+        }
+        if budget.steps == 0 {
+            return Sought::NoneBefore(candidate);
         }
     }
 }
 
 /// The least id at or after `from` whose multiplicities sum to more than zero.
-fn seek_index(lists: &mut [Values<'_>], epoch: Epoch, mut from: ResourceId, budget: &mut Budget) -> Option<ResourceId> {
-    loop {
+fn seek_index(lists: &mut [Values<'_>], epoch: Epoch, mut from: ResourceId, budget: &mut Budget) -> Sought {
+    for _ in 0..RETRACTED_MAX {
         let mut least = None;
         for list in lists.iter_mut() {
             list.at = gallop(list.values, list.at, from);
             least = [least, list.values.get(list.at).copied()].into_iter().flatten().min();
         }
-        let id = least?;
+        let Some(id) = least else { return Sought::End };
         let here = lists.iter().filter(|list| list.values.get(list.at) == Some(&id));
         let count: isize = here.map(|list| list.batch.count(list.key_index, list.at, epoch)).sum();
         if count > 0 {
-            return Some(id);
+            return Sought::Found(id);
         }
-        from = id.successor()?;
-        budget.step()?;
+        let Some(next) = id.successor() else { return Sought::End };
+        from = next;
+        budget.spend();
     }
+    Sought::NoneBefore(from)
 }
 
 /// The first place at or after `start` whose id is not less than `from`.
@@ -150,20 +190,38 @@ mod tests {
     }
 
     #[test]
+    fn a_union_finds_nothing_that_another_list_may_precede() {
+        use Sought::{End, Found, NoneBefore};
+        let any = |answers: &[Sought]| any_of(answers.iter().copied());
+        assert_eq!(any(&[Found(id(5)), NoneBefore(id(3)), End]), NoneBefore(id(3)));
+        assert_eq!(any(&[Found(id(3)), NoneBefore(id(3))]), Found(id(3)));
+        assert_eq!(any(&[NoneBefore(id(9)), NoneBefore(id(8)), End]), NoneBefore(id(8)));
+        assert_eq!(any(&[End, End]), End);
+    }
+
+    #[test]
     fn unions_and_intersections_are_sets() {
         let list = |of: u64| List::Ids((0..100).filter(|n| n % of == 0).map(id).collect());
-        let collect = |mut list: List<'_>| {
-            let (mut found, mut from, mut budget) =
-                (vec![], Some(ResourceId::MIN), Budget { steps: 100_000, reached: ResourceId::MIN });
-            while let Some(next) = from.and_then(|from| list.seek(from, &mut budget)) {
-                found.push(next);
-                from = next.successor();
+        let collect = |mut list: List<'_>, steps: usize| {
+            let (mut found, mut from) = (vec![], Some(ResourceId::MIN));
+            while let Some(at) = from {
+                // A new budget for every question, as if each were a page of its own.
+                from = match list.seek(at, &mut Budget { steps }) {
+                    Sought::Found(id) => {
+                        found.push(id);
+                        id.successor()
+                    }
+                    Sought::NoneBefore(id) => Some(id).filter(|id| *id > at),
+                    Sought::End => None,
+                };
             }
             found
         };
         let wanted = |test: &dyn Fn(u64) -> bool| (0..100).filter(|n| test(*n)).map(id).collect::<Vec<_>>();
-        let both = List::AllOf(vec![list(6), List::AnyOf(vec![list(4), list(9)])]);
-        assert_eq!(collect(both), wanted(&|n| n % 6 == 0 && (n % 4 == 0 || n % 9 == 0)));
-        assert_eq!(collect(List::AnyOf(vec![])), vec![]);
+        for steps in [0, 1, 2, 3, 7, 100_000] {
+            let both = List::AllOf(vec![list(6), List::AnyOf(vec![list(4), list(9)])]);
+            assert_eq!(collect(both, steps), wanted(&|n| n % 6 == 0 && (n % 4 == 0 || n % 9 == 0)), "{steps}");
+            assert_eq!(collect(List::AnyOf(vec![]), steps), vec![]);
+        }
     }
 }

@@ -1,31 +1,33 @@
-//! A log file or standard input, plain, `.gz` or `.zst`, a record a line as `kcat -C -J` prints them.
+//! A log file or standard input, plain or packed with gzip or zstd, a record a line as `kcat -C -J` prints them.
 //!
 //! A thread of its own reads and unpacks blocks that end at a line's end; polling frames their lines, which finds the
 //! coordinates and nothing more. A line that is no record becomes a broken record with its line number, never an error.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::{BufferPool, Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus, Span, line};
-use crate::model::{Coordinates, Position, TopicId, Topics};
+use crate::model::{Coordinates, Position, TopicId, Topics, plausible_ms};
 
 /// A block is about this long.
 const BLOCK_BYTES: usize = 256 * 1024;
 /// A longer line is cut here and is then no record.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A pipe that has brought nothing for this long has said what it had to say at start.
+const SILENCE: Duration = Duration::from_millis(500);
 /// Blocks read ahead.
 const BLOCKS_AHEAD: usize = 16;
 
 /// Where a log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPath {
-    /// A file; packed if its name ends in `.gz` or `.zst`.
+    /// A file, plain or packed with gzip or zstd.
     File(PathBuf),
-    /// Standard input, not packed.
+    /// Standard input, plain or packed.
     StandardInput,
 }
 
@@ -49,6 +51,8 @@ type Block = io::Result<Vec<u8>>;
 #[derive(Debug)]
 pub struct LogFile {
     shown: String,
+    is_pipe: bool,
+    last_block: Option<Instant>,
     blocks: Receiver<Block>,
     pool: BufferPool,
     block: Vec<u8>,
@@ -67,22 +71,31 @@ impl LogFile {
     pub fn open(path: &LogPath, topics: Topics, status: SourceStatus) -> Result<Self, SourceError> {
         let shown = path.shown();
         let failed = |source: io::Error| SourceError::Read { path: shown.clone(), source };
-        let reader = match path {
-            LogPath::StandardInput => Box::new(io::stdin()) as Box<dyn Read + Send>,
-            LogPath::File(path) => unpacked(path).map_err(failed)?,
+        let (reader, is_pipe) = match path {
+            LogPath::StandardInput => (Box::new(io::stdin()) as Box<dyn Read + Send>, true),
+            LogPath::File(path) => {
+                let file = File::open(path).map_err(failed)?;
+                let is_pipe = !file.metadata().map_err(failed)?.is_file();
+                (Box::new(file) as Box<dyn Read + Send>, is_pipe)
+            }
         };
         let (sender, blocks) = bounded(BLOCKS_AHEAD);
         let pool = BufferPool::default();
         let pool_of_reader = pool.clone();
         std::thread::Builder::new()
             .name("tarn-log-reader".to_owned())
-            .spawn(move || read_blocks(reader, &sender, &pool_of_reader))
+            .spawn(move || match unpacked(reader) {
+                Ok(reader) => read_blocks(reader, &sender, &pool_of_reader),
+                Err(error) => drop(sender.send(Err(error))),
+            })
             .map_err(failed)?;
         let lines_topic =
             topics.intern(Topics::LINES).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
         status.update(|state| state.phase = Phase::Reading);
         Ok(Self {
             shown,
+            is_pipe,
+            last_block: None,
             blocks,
             pool,
             block: Vec::new(),
@@ -104,24 +117,37 @@ impl LogFile {
 
     /// Frames the lines of the block at hand, up to `limit`.
     fn frame_block(&mut self, batch: &mut RecordBatch, limit: Limit) {
-        // A block that fits goes into the batch as it is; otherwise its lines are copied one by one.
         let block = std::mem::take(&mut self.block);
         let start = std::mem::take(&mut self.at);
         let mut places = Vec::new();
         let mut at = start;
+        let mut first_ms = None;
         while at < block.len() && places.len() < limit.records {
             let end = memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |length| at + length);
-            self.lines += 1;
             let line = block[at..end].strip_suffix(b"\r").unwrap_or(&block[at..end]);
             if !line.trim_ascii().is_empty() {
-                places.push((self.place(line), self.lines, at, at + line.len()));
+                let place = self.place(line);
+                let timestamp_ms = place.as_ref().and_then(|(_, timestamp_ms, _)| plausible_ms(*timestamp_ms));
+                if limit.is_passed_by(first_ms, timestamp_ms) {
+                    break;
+                }
+                first_ms = first_ms.or(timestamp_ms);
+                places.push((place, self.lines + 1, at, at + line.len()));
             }
+            self.lines += 1;
             at = end + 1;
         }
-        let rest = if at < block.len() { block[at..].to_vec() } else { Vec::new() };
-        *batch = RecordBatch::from_block(block, &self.pool);
+        // A block that is used up goes into the batch as it is; otherwise its lines are copied.
+        let base = if at < block.len() {
+            *batch = RecordBatch::copied(&block[start..at], &self.pool);
+            (self.block, self.at) = (block, at);
+            start
+        } else {
+            *batch = RecordBatch::from_block(block, &self.pool);
+            0
+        };
         for (place, line_number, start, end) in places {
-            let bound = |at: usize| u32::try_from(at).expect("a block is far smaller than 4 GiB");
+            let bound = |at: usize| u32::try_from(at - base).expect("a block is far smaller than 4 GiB");
             let span = Span { start: bound(start), end: bound(end) };
             match place {
                 Some((coordinates, timestamp_ms, rest_at)) => {
@@ -133,7 +159,6 @@ impl LogFile {
                 }
             }
         }
-        self.block = rest;
     }
 
     /// Coordinates, timestamp and where the rest begins; none for a line that is no record.
@@ -151,7 +176,7 @@ impl LogFile {
         Some((coordinates, frame.timestamp_ms, frame.rest_at))
     }
 
-    /// Once there is nothing more to read for now, what was read is what there was at start.
+    /// What was read is all there was: the end of a file, or a pipe that has fallen silent.
     fn note_caught_up(&self) {
         self.status.update(|state| {
             state.end = self.position.clone();
@@ -167,7 +192,9 @@ impl Source for LogFile {
                 Ok(Ok(block)) => self.block = block,
                 Ok(Err(source)) => return Err(SourceError::Read { path: self.shown.clone(), source }),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.note_caught_up();
+                    if self.is_pipe && self.last_block.is_some_and(|last| last.elapsed() >= SILENCE) {
+                        self.note_caught_up();
+                    }
                     return Ok(Polled::Nothing);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -177,6 +204,7 @@ impl Source for LogFile {
                 }
             }
             self.bytes_read += self.block.len() as u64;
+            self.last_block = Some(Instant::now());
             self.status.update(|state| state.last_heard_ms = crate::clock::now_ms());
         }
         self.frame_block(batch, limit);
@@ -190,13 +218,16 @@ impl Source for LogFile {
     }
 }
 
-/// A reader of the unpacked bytes of a file.
-fn unpacked(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let file = File::open(path)?;
-    Ok(match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(BLOCK_BYTES, file))),
-        Some("zst") => Box::new(zstd::Decoder::new(file)?),
-        _ => Box::new(file),
+/// A reader of the unpacked bytes: what they are packed with is told by how they begin, not by a name.
+fn unpacked(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut head = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut head)?;
+    let (is_gzip, is_zstd) = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    let whole = io::Cursor::new(head).chain(reader);
+    Ok(match () {
+        () if is_gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(BLOCK_BYTES, whole))),
+        () if is_zstd => Box::new(zstd::Decoder::new(whole)?),
+        () => Box::new(whole),
     })
 }
 

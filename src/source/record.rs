@@ -205,6 +205,18 @@ impl RecordBatch {
         Self { buffer: block, heads: Vec::new(), headers: Vec::new(), home: Some(pool.clone()) }
     }
 
+    /// An empty batch that owns a copy of some lines, in a buffer from `pool`.
+    pub fn copied(lines: &[u8], pool: &BufferPool) -> Self {
+        let mut batch = Self::pooled(pool);
+        batch.buffer.extend_from_slice(lines);
+        batch
+    }
+
+    /// The timestamps of the records in order, ms since 1970.
+    pub fn timestamps_ms(&self) -> impl Iterator<Item = i64> {
+        self.heads.iter().map(|head| head.timestamp_ms)
+    }
+
     /// Adds a line that lies in the block.
     pub fn push_line_at(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: Span, rest_at: usize) {
         self.push(coordinates, timestamp_ms, Place::Line { line, rest_at: rest_at as u32 });

@@ -13,7 +13,7 @@ use tarn::dataflow::{
 };
 use tarn::generate::Generated;
 use tarn::http::resource_json;
-use tarn::model::{Coordinates, Epoch, Position, Topics};
+use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
 use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError};
 
@@ -51,7 +51,13 @@ struct Records {
 
 impl Source for Records {
     fn poll(&mut self, batch: &mut RecordBatch, _wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        let mut first_ms = None;
         while !limit.reached(batch) {
+            let next_ms = self.records.front().and_then(|record| plausible_ms(record.timestamp_ms));
+            if limit.is_passed_by(first_ms, next_ms) {
+                break;
+            }
+            first_ms = first_ms.or(next_ms);
             let Some(record) = self.records.pop_front() else { break };
             let topic = self.topics.intern(&record.topic).expect("few topics");
             let coordinates = Coordinates { topic, partition: record.partition, offset: record.offset };
