@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
 pub mod reference;
+pub mod server;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,0 +1,191 @@
+//! Reads over HTTP while 10,000 events a second are folded into a million resources, and how soon events are visible.
+//!
+//! `cargo bench --bench reads`; `TARN_BENCH_RESOURCES` and `TARN_BENCH_SECONDS` change its size. Point lookups are
+//! compared with a bare axum handler that answers a constant of the same size, in turns, under the same ingest.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::Value;
+use support::server::{Connection, Server, load};
+use support::{median, print_table, quantile, setting};
+use tarn::generate::{Generator, GeneratorConfig, RESOURCES_TOPIC};
+
+const CONNECTIONS: usize = 16;
+
+fn main() {
+    let resources = setting("TARN_BENCH_RESOURCES", 1_000_000);
+    let seconds = Duration::from_secs(setting("TARN_BENCH_SECONDS", 5));
+    let settings = [
+        ("TARN_SOURCE__KIND", "generator".to_owned()),
+        ("TARN_SOURCE__GENERATOR__RESOURCES", resources.to_string()),
+        ("TARN_SOURCE__GENERATOR__PRELOAD", (resources * 3).to_string()),
+        ("TARN_SOURCE__GENERATOR__EVENTS_PER_SECOND", "10000".to_owned()),
+    ];
+    let server = Server::start(&settings, Stdio::null());
+    server.wait_ready();
+    let found = sample(&server);
+    lookups(&server, &found, seconds);
+    pages(&server, &found);
+    drop(server);
+    freshness();
+}
+
+/// Resources from all over the state.
+fn sample(server: &Server) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut token = String::new();
+    while found.len() < 20_000 {
+        let page = server.json(&format!("/api/tarn/v1/resources?limit=1000{token}"));
+        found.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["nextPageToken"].as_str() else { break };
+        token = format!("&pageToken={next}");
+    }
+    found
+}
+
+fn text<'a>(resource: &'a Value, pointer: &str) -> &'a str {
+    resource.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn path_of(resource: &Value) -> String {
+    format!("/api/tarn/v1/resources/{}", text(resource, "/resourceId"))
+}
+
+fn lookups(server: &Server, found: &[Value], time: Duration) {
+    let answer = Connection::open(server.readers).get(&path_of(&found[0])).to_vec();
+    let bytes = answer.len();
+    let bare = bare_handler(answer);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        theirs.push(load(bare, CONNECTIONS, time, |_| "/constant".to_owned()));
+        // Deleted meanwhile is fine, but not counted: ids are drawn from those that are seen again.
+        ours.push(load(server.readers, CONNECTIONS, time, |n| path_of(&found[(n * 7_919) % 64])));
+    }
+    let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    let row = |what: &str, rate: f64, ratio: f64| vec![what.to_owned(), format!("{rate:.0}"), format!("{ratio:.2}")];
+    let rows = [
+        row(&format!("bare axum handler, {bytes} bytes"), median(theirs), 1.0),
+        row("point lookup", median(ours), median(ratios)),
+    ];
+    let title = format!("reads: point lookups, {CONNECTIONS} connections, while 10,000 events a second are ingested");
+    print_table(&title, &["what", "requests/s", "ratio"], &rows);
+}
+
+/// A handler that answers a constant, on a runtime of its own.
+fn bare_handler(answer: Vec<u8>) -> SocketAddr {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let answer: &'static [u8] = answer.leak();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            let handler = get(move || async move { ([(CONTENT_TYPE, "application/json")], answer) });
+            axum::serve(listener, Router::new().route("/constant", handler)).await.unwrap();
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+fn pages(server: &Server, found: &[Value]) {
+    let some = |n: usize| &found[(n * 7_919) % found.len()];
+    type PathOf<'a> = Box<dyn Fn(usize) -> String + 'a>;
+    let filters: [(&str, PathOf<'_>); 4] = [
+        ("workspace", Box::new(|n| format!("workspaceId={}", text(some(n), "/workspaceId")))),
+        ("type", Box::new(|n| format!("resourceType={}", text(some(n), "/resourceType")))),
+        (
+            "reporter key",
+            Box::new(|n| {
+                let part = |pointer| text(some(n), pointer);
+                format!(
+                    "resourceType={}&reporterType={}&reporterInstanceId={}&localResourceId={}",
+                    part("/resourceType"),
+                    part("/reporter/type"),
+                    part("/reporter/instanceId"),
+                    part("/reporter/localResourceId")
+                )
+            }),
+        ),
+        (
+            "workspace and type",
+            Box::new(|n| {
+                format!("workspaceId={}&resourceType={}", text(some(n), "/workspaceId"), text(some(n), "/resourceType"))
+            }),
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (name, filter) in &filters {
+        let mut connection = Connection::open(server.readers);
+        let mut millis: Vec<f64> = (0..2_000)
+            .map(|n| {
+                let path = format!("/api/tarn/v1/resources?limit=100&{}", filter(n));
+                let began = Instant::now();
+                connection.get(&path);
+                began.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        millis.sort_by(f64::total_cmp);
+        let quantiles = [0.5, 0.99, 1.0].map(|share| format!("{:.2}", quantile(&millis, share)));
+        rows.push([vec![(*name).to_owned()], quantiles.to_vec()].concat());
+    }
+    print_table("reads: pages of 100 under the same ingest", &["by", "p50 ms", "p99 ms", "max ms"], &rows);
+}
+
+/// How long an event takes from Kafka to the published view, at 1,000 events a second, on librdkafka's mock broker.
+fn freshness() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(RESOURCES_TOPIC, 1, 1).unwrap();
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
+    let settings = [("TARN_SOURCE__KAFKA__BROKERS", cluster.bootstrap_servers())];
+    let server = Server::start(&settings, Stdio::null());
+    let mut generator = Generator::new(GeneratorConfig::default());
+    let began = Instant::now();
+    let mut sent = 0_u64;
+    while sent < 20_000 {
+        while sent < (began.elapsed().as_secs_f64() * 1_000.0) as u64 {
+            let record = generator.next().unwrap();
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+                headers.insert(Header { key: name, value: value.as_deref() })
+            });
+            let message = BaseRecord::to(RESOURCES_TOPIC)
+                .key(record.key.as_deref().unwrap_or_default())
+                .payload(record.value.as_deref().unwrap_or_default())
+                .headers(headers);
+            producer.send(message).map_err(|(error, _)| error).unwrap();
+            sent += 1;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(server.metric("tarn_records_total") >= sent as f64, "everything was read");
+    let buckets: Vec<(f64, f64)> = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25]
+        .into_iter()
+        .map(|bound| {
+            let name = format!("tarn_polled_to_published_seconds_bucket{{le=\"{bound}\"}}");
+            (bound, server.metric(&name))
+        })
+        .collect();
+    let count = server.metric("tarn_polled_to_published_seconds_count");
+    let within = |share: f64| {
+        let bound = buckets.iter().find(|(_, below)| *below >= count * share);
+        bound.map_or("more than 250".to_owned(), |(bound, _)| format!("at most {}", bound * 1e3))
+    };
+    let rows = [vec![format!("{count:.0} epochs"), within(0.5), within(0.99)]];
+    print_table("reads: polled from Kafka to visible, 1,000 events a second", &["of", "p50 ms", "p99 ms"], &rows);
+}
