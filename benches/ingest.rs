@@ -12,7 +12,7 @@ use tarn::config::{Config, SourceKind};
 use tarn::service::Service;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
     let (path, events) = ingest_log();

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
-    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestEnd, IngestShared, LogTime, StartError,
-    WallClock,
+    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd, IngestShared, LogTime,
+    StartError, WallClock,
 };
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
@@ -107,7 +107,8 @@ pub fn start_with(
         ignored: Arc::clone(&ignored),
         stop: Arc::clone(&stop),
     };
-    let ingest = Ingest::new(config.ingest(), source, epochs, engine, shared);
+    let ingest = IngestConfig { ends_with_source: epochs.waits_for_records(), ..config.ingest() };
+    let ingest = Ingest::new(ingest, source, epochs, engine, shared);
     let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
     let token_key = match config.http.token_secret.as_str() {
         "" => TokenKey::random(),

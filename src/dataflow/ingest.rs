@@ -43,6 +43,8 @@ pub struct IngestConfig {
     pub resume: Position,
     /// New epochs are greater than this.
     pub last_epoch: Epoch,
+    /// Whether all ends when the source does, as a replay; otherwise time goes on over a log that has ended.
+    pub ends_with_source: bool,
 }
 
 impl Default for IngestConfig {
@@ -59,6 +61,7 @@ impl Default for IngestConfig {
             topics: Vec::new(),
             resume: Position::default(),
             last_epoch: 0,
+            ends_with_source: true,
         }
     }
 }
@@ -180,9 +183,13 @@ impl Ingest {
 
     fn read_to_end(&mut self, open: &mut Open) -> Result<(), SourceError> {
         let (mut last_seal, mut last_commit) = (Instant::now(), Instant::now());
+        let mut source_ended = false;
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
-            let polled = if stopping { Polled::End } else { self.poll(open, last_seal)? };
+            let mut polled = if stopping { Polled::End } else { self.poll(open, last_seal, source_ended)? };
+            if polled == Polled::End && !stopping && !self.config.ends_with_source {
+                (source_ended, polled) = (true, Polled::Nothing);
+            }
             self.source.note_ends(&mut self.position);
             let began_ago = open.began.map(|began| began.elapsed());
             let old_enough =
@@ -211,12 +218,16 @@ impl Ingest {
         self.epochs.waits_for_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
     }
 
-    fn poll(&mut self, open: &mut Open, last_seal: Instant) -> Result<Polled, SourceError> {
+    fn poll(&mut self, open: &mut Open, last_seal: Instant, source_ended: bool) -> Result<Polled, SourceError> {
         let until = match open.began {
             Some(began) => began + self.config.seal_interval,
             None => last_seal + self.config.idle_seal_interval,
         };
         let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
+        if source_ended {
+            std::thread::sleep(wait);
+            return Ok(Polled::Nothing);
+        }
         let mut batch = RecordBatch::pooled(&self.pool);
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
         let span_ms = self.epochs.waits_for_records().then_some(LOG_TIME_SPAN_MS);

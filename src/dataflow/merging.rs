@@ -53,17 +53,18 @@ impl Workload {
         Self { last_records: now, last_noted: now, was_at_work: true, busy_share: 1.0 }
     }
 
-    /// Notes whether the worker has records to work on now, and tells the arrangements of this thread.
-    pub(super) fn note(&mut self, at_work: bool) {
+    /// Notes whether the worker has anything to work on now, and whether records have come; tells the arrangements of
+    /// this thread. A step that has little to do may merge as well: arrangements are only asked when they are stepped.
+    pub(super) fn note(&mut self, at_work: bool, records: bool) {
         let now = Instant::now();
         let elapsed = now - self.last_noted;
         let weight = 1.0 - (-elapsed.as_secs_f64() / BUSY_OVER.as_secs_f64()).exp();
         self.busy_share += weight * (f64::from(u8::from(self.was_at_work)) - self.busy_share);
         (self.last_noted, self.was_at_work) = (now, at_work);
-        if at_work {
+        if records {
             self.last_records = now;
         }
-        LEISURE.set(if at_work || self.busy_share > BUSY_SHARE {
+        LEISURE.set(if self.busy_share > BUSY_SHARE {
             Leisure::Busy
         } else if now - self.last_records >= QUIET_AFTER {
             Leisure::Quiet

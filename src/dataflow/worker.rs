@@ -144,7 +144,8 @@ fn run(
     loop {
         let more = input.as_mut().map(|open| apply(open, commands));
         // Until everything that was begun is in a cut, there is work somewhere in the dataflow.
-        workload.note(input.as_ref().is_some_and(|open| *open.time() > traces.upper()));
+        let at_work = input.as_ref().is_some_and(|open| *open.time() > traces.upper());
+        workload.note(at_work, matches!(more, Some(Next::Now)));
         match more {
             Some(Next::Now) => drop(worker.step()),
             Some(Next::Wait) => drop(worker.step_or_park(Some(Duration::from_millis(100)))),

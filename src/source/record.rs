@@ -58,7 +58,7 @@ struct Head {
 pub struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// So many buffers wait to be used again.
-const POOLED_BUFFERS_MAX: usize = 64;
+const POOLED_BUFFERS_MAX: usize = 16;
 /// A greater buffer is not kept.
 const POOLED_BYTES_MAX: usize = 1024 * 1024;
 
