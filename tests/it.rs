@@ -5,6 +5,7 @@ mod support;
 
 mod corners;
 mod decode;
+mod fuzz_corpus;
 mod http;
 mod property;
 mod samples;

@@ -66,7 +66,7 @@ impl LineParts {
                 Part::Value => self.read_value(&mut fields, cache)?,
             }
             if !fields.comma()? {
-                return seen[2].then_some(());
+                return (seen[2] && std::str::from_utf8(&self.buffer).is_ok()).then_some(());
             }
         }
     }
@@ -185,7 +185,12 @@ fn unescape(source: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     loop {
         let rest = source.get(at..)?;
         let plain = memchr::memchr2(b'"', b'\\', rest)?;
-        out.extend_from_slice(rest.get(..plain)?);
+        let run = rest.get(..plain)?;
+        // Not JSON, whatever some writer may think.
+        if run.iter().any(|byte| *byte < 0x20) {
+            return None;
+        }
+        out.extend_from_slice(run);
         at += plain + 1;
         if rest.get(plain) == Some(&b'"') {
             return Some(at);

@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
         self.expect(b'"')?;
         let rest = self.line.get(self.at..)?;
         let length = memchr::memchr2(b'"', b'\\', rest)?;
-        if rest.get(length) != Some(&b'"') {
+        if rest.get(length) != Some(&b'"') || rest.get(..length)?.iter().any(|byte| *byte < 0x20) {
             return None;
         }
         self.at += length + 1;
