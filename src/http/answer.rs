@@ -1,14 +1,18 @@
 //! What every answer says beside its content: the instant, the position, a token, whether the source is connected.
 //!
-//! In the body, and as headers for those who do not read bodies.
+//! In the body, and as headers for those who do not read bodies; errors and health say it in their headers alone, since
+//! their bodies have Kessel's shape.
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::App;
 use crate::model::Timestamp;
 use crate::published::{ConsistencyToken, ReadView};
 use crate::service::Service;
@@ -89,28 +93,67 @@ pub(super) fn answer<T: Serialize>(
     raw(&instant, status, body)
 }
 
+/// The answer with a list whose items are rendered already, each a JSON value, separated by commas.
+pub(super) fn list<T: Serialize>(service: &Service, view: &Arc<ReadView>, items: &[u8], rest: &T) -> Response {
+    let instant = instant(service, view);
+    let rest = serde_json::to_vec(&WithInstant { content: rest, instant: &instant }).unwrap_or_default();
+    let mut body = Vec::with_capacity(items.len() + rest.len() + 16);
+    body.extend_from_slice(br#"{"items":["#);
+    body.extend_from_slice(items);
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(rest.strip_prefix(b"{").unwrap_or_default());
+    raw(&instant, StatusCode::OK, body)
+}
+
 /// The answer with a body that is rendered already.
-pub(super) fn raw(instant: &Instant<'_>, status: StatusCode, body: Vec<u8>) -> Response {
+fn raw(instant: &Instant<'_>, status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    tell(instant, headers);
+    response
+}
+
+/// The header whose presence says that an answer tells its instant.
+const EPOCH: HeaderName = HeaderName::from_static("tarn-epoch");
+
+/// Says the instant in the headers.
+fn tell(instant: &Instant<'_>, headers: &mut HeaderMap) {
     let positions = instant.position.iter().map(|at| format!("{}:{}:{}", at.topic, at.partition, at.offset));
     let told = [
-        ("tarn-as-of", instant.as_of.clone()),
-        ("tarn-epoch", instant.epoch.to_string()),
-        ("tarn-position", positions.collect::<Vec<_>>().join(",")),
-        ("tarn-consistency-token", instant.consistency_token.clone()),
-        ("tarn-source-connected", instant.source.connected.to_string()),
-        ("tarn-source-last-heard", instant.source.last_heard_at.clone().unwrap_or_default()),
+        ("tarn-as-of", Some(instant.as_of.clone())),
+        ("tarn-position", Some(positions.collect::<Vec<_>>().join(","))),
+        ("tarn-consistency-token", Some(instant.consistency_token.clone())),
+        ("tarn-source-connected", Some(instant.source.connected.to_string())),
+        ("tarn-source-last-heard", instant.source.last_heard_at.clone()),
+        ("tarn-incomplete-since", instant.incomplete_since.clone()),
     ];
+    headers.insert(EPOCH, HeaderValue::from(instant.epoch));
     for (name, value) in told {
         // A topic's name may hold what a header may not; the body has it all the same.
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(HeaderName::from_static(name), value);
         }
+    }
+}
+
+/// The same answer, with the instant of the view that it was found on in its headers.
+pub(super) fn found_on(service: &Service, view: &Arc<ReadView>, mut response: Response) -> Response {
+    tell(&instant(service, view), response.headers_mut());
+    response
+}
+
+/// Says the instant on answers that do not yet: errors, health, whatever has no body of ours.
+pub(super) async fn tell_instant(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let mut response = match response.headers().contains_key(EPOCH) {
+        true => response,
+        false => found_on(&app.service, &app.service.publisher.view(), response),
+    };
+    if app.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
