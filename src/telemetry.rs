@@ -6,7 +6,7 @@
 mod log_writer;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
@@ -23,6 +23,8 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where this process logs, once it does.
 static LOG: OnceLock<LogWriter> = OnceLock::new();
+/// What renders the metrics of this process, once they are recorded.
+static METRICS: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
 /// Begins to log, to standard error: human on a terminal, JSON otherwise.
 pub fn start_logging(section: &LoggingSection) -> Result<(), String> {
@@ -62,16 +64,19 @@ pub fn say_last_words(words: &str) {
     flush_logs();
 }
 
-/// Begins to record metrics.
+/// Begins to record metrics; a second time in one process (tests) gives what the first did.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    let mut started = METRICS.lock().expect("nobody panics while metrics are started");
+    if let Some(handle) = &*started {
+        return Ok(handle.clone());
+    }
     let seconds = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
     let recorder = PrometheusBuilder::new().set_buckets(&seconds)?.build_recorder();
     let handle = recorder.handle();
-    // A second recorder in one process (tests) is none the worse for not being the global one.
     if metrics::set_global_recorder(recorder).is_err() {
-        tracing::debug!("metrics were set up before");
+        tracing::debug!("another recorder was set up before");
     }
-    Ok(handle)
+    Ok(started.insert(handle).clone())
 }
 
 /// Brings the counters of the pipeline to the recorder; called when metrics are asked for.
