@@ -18,7 +18,7 @@ use tarn::service::{Running, Service};
 use tarn::source::SourceError;
 use tarn::telemetry;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{SECOND_SIGNAL, open_files};
@@ -38,11 +38,14 @@ pub(super) fn until_stopped(config: Config, at_most: Option<Duration>, demo: boo
         .build()
         .context("could not start the HTTP threads")?;
     let result = runtime.block_on(async {
+        // Before anybody can know that the process runs, and stop it.
+        let signals = Signals::listen()?;
         let listener = bind(config.http.listen).await?;
         let admin = bind(config.http.admin_listen).await?;
         let (service, running) = tarn::service::start(config, false)?;
         let mut ingest = IngestThread { running: Some(running), end: None };
-        let served = serve_both(&service, (listener, admin), metrics, &mut ingest, at_most, demo).await;
+        let end = Box::pin(wait_for_the_end(signals, &mut ingest, at_most));
+        let served = serve_both(&service, (listener, admin), metrics, demo, end).await;
         let ended = ingest.stop().await;
         served.and(ended)
     });
@@ -61,9 +64,8 @@ async fn serve_both(
     service: &Service,
     (listener, admin): (TcpListener, TcpListener),
     metrics: PrometheusHandle,
-    ingest: &mut IngestThread,
-    at_most: Option<Duration>,
     demo: bool,
+    end: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
     tracing::info!(%address, %admin_address, workers = service.config.workers(), "serving");
@@ -76,7 +78,7 @@ async fn serve_both(
     if demo {
         greet(service.clone(), address, admin_address)?;
     }
-    let end = wait_for_the_end(ingest, at_most).await;
+    let end = end.await;
     app.drain();
     // Whoever balances load sees it, and whoever is connected is told with the next answer.
     tokio::time::sleep(Duration::from_millis(service.config.http.drain_ms)).await;
@@ -128,11 +130,28 @@ impl IngestThread {
     }
 }
 
-/// Waits for SIGTERM, SIGINT, the time that was given, or the source's failure; from then on a signal ends the process
-/// at once.
-async fn wait_for_the_end(ingest: &mut IngestThread, at_most: Option<Duration>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// The signals that ask for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits for a signal, the time that was given, or the source's failure; from then on a signal ends the process at once.
+async fn wait_for_the_end(mut signals: Signals, ingest: &mut IngestThread, at_most: Option<Duration>) -> Result<()> {
     let give_up = async {
         match at_most {
             Some(time) => tokio::time::sleep(time).await,
@@ -140,30 +159,17 @@ async fn wait_for_the_end(ingest: &mut IngestThread, at_most: Option<Duration>) 
         }
     };
     let (why, failure) = tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", None),
-        _ = interrupt.recv() => ("SIGINT", None),
+        signal = signals.next() => (signal, None),
         () = give_up => ("the time is over", None),
         error = ingest.failure() => ("the source failed", Some(error)),
     };
     // Before anything else, even before a word of it is logged.
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         std::process::exit(SECOND_SIGNAL);
     });
-    match failure {
-        None => {
-            tracing::info!("{why}: draining");
-            Ok(())
-        }
-        Some(error) => {
-            let result = Err(anyhow::Error::new(error).context(why));
-            tracing::warn!("{why}: draining");
-            result
-        }
-    }
+    tracing::info!("{why}: draining");
+    failure.map_or(Ok(()), |error| Err(anyhow::Error::new(error).context(why)))
 }
 
 /// Keeps what the histograms hold in order, as whoever builds the recorder must.

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait to be written.
-const LINES_MAX: usize = 2_048;
+const LINES_MAX: usize = 1_024;
 /// A longer line is cut.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
