@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -300,6 +301,10 @@ fn check_tells_good_configurations_from_bad() {
         assert!(code == Some(2) && said.contains(words) && !said.contains("hush"), "{code:?}: {said}");
         assert_eq!(said.trim().lines().count(), 1, "said once: {said}");
     }
+    let odd = std::ffi::OsStr::from_bytes(b"\xff");
+    assert_eq!(tarn(&["check"]).env("OF_OTHERS", odd).env(odd, "x").output().expect("it runs").status.code(), Some(0));
+    let refused = tarn(&["check"]).env("TARN_LOG__FILTER", odd).output().expect("it runs");
+    assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains("TARN_LOG__FILTER"), "{refused:?}");
     let missing = run(&["check", "--config", "/nowhere/tarn.toml"]);
     assert_eq!(missing.status.code(), Some(2), "{missing:?}");
     assert_eq!(run(&["check", "--colour"]).status.code(), Some(2));
@@ -317,8 +322,7 @@ fn serve_goes_on_after_a_log_and_ends_with_a_source_that_fails() {
     let mut whole = serve(&plain);
     let (readers, _, _log) = addresses(&mut whole);
     eventually("read", || get(readers, "/api/tarn/v1/status").json()["sourceState"]["phase"] == "ended");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(get(readers, "/readyz").status, 200);
+    eventually("ready", || get(readers, "/readyz").status == 200);
     let taken = readers.to_string();
     let mut second = tarn(&["serve"]);
     second.envs([("TARN_HTTP__LISTEN", taken.as_str()), ("TARN_HTTP__ADMIN_LISTEN", "127.0.0.1:0")]);

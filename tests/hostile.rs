@@ -142,6 +142,21 @@ fn ambiguous_and_oversize_heads_are_refused_and_their_connection_closed() {
         assert!(!text.contains("HTTP/1.1 200"), "{shown:?}: nothing after it is answered: {text}");
         assert!(answer.header("connection").is_some_and(|value| value == "close"), "{shown:?}: {}", answer.head);
     }
+    // Odd, and clear.
+    for (target, status) in [
+        ("GET http://elsewhere/livez", 200),
+        ("GET /./livez", 404),
+        ("GET //livez", 404),
+        ("GET /%2e%2e/livez", 404),
+        ("GET /livez%00", 404),
+        ("OPTIONS *", 404),
+        ("CONNECT tarn:80", 404),
+        ("BREW /livez", 405),
+    ] {
+        let request = format!("{target} HTTP/1.1\r\nHost: tarn\r\nConnection: close\r\n\r\n");
+        let text = exchange(served.readers, request.as_bytes());
+        assert_eq!(parse(&text).map(|answer| answer.status), Some(status), "{target}: {text}");
+    }
     let without_body = format!("{head}Host: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     assert_eq!(parse(&exchange(served.readers, without_body.as_bytes())).map(|answer| answer.status), Some(200));
 }

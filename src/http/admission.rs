@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::ApiError;
-use super::body::hold;
+use super::body::attach;
 use crate::config::HttpSection;
 
 /// Bytes are counted in these.
@@ -99,7 +99,7 @@ impl Admission {
                 reserved.merge(more);
             }
         }
-        response.map(|body| hold(body, reserved))
+        attach(response, reserved)
     }
 }
 
@@ -111,7 +111,7 @@ fn units(bytes: usize) -> u32 {
 /// More requests at work than are allowed are sent away at once.
 pub(super) async fn shed_load(State(limit): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     match limit.try_acquire_owned() {
-        Ok(permit) => next.run(request).await.map(|body| hold(body, permit)),
+        Ok(permit) => attach(next.run(request).await, permit),
         Err(_) => {
             metrics::counter!("tarn_http_requests_shed_total").increment(1);
             ApiError::Overloaded.into_response()

@@ -1,18 +1,33 @@
-//! Bodies that hold on to something until their last byte is taken.
+//! Answers that hold on to something until their last byte is taken.
 //!
 //! hyper drops a body once it has queued its bytes, not once they are written; a guard that stands for the memory of an
-//! answer, or for a request at work, must therefore live in the bytes themselves.
+//! answer, or for a request at work, must therefore live in the bytes themselves. Layers attach guards to a response
+//! ([`attach`]); the connection, through which every response goes last, puts all of them behind the bytes ([`hold`]).
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-/// The same body; `guard` is dropped when the last of its bytes is written, or thrown away with the connection.
-pub(super) fn hold<G: Send + Sync + 'static>(body: Body, guard: G) -> Body {
-    Body::new(Held { body, guard: Arc::new(guard) })
+/// What a response is to hold on to. Never read, only dropped.
+#[derive(Clone, Default)]
+struct Guards(Vec<Arc<dyn Any + Send + Sync>>);
+
+/// The same response, which holds on to `guard` until it is written, or thrown away.
+pub(super) fn attach<G: Send + Sync + 'static>(mut response: Response, guard: G) -> Response {
+    response.extensions_mut().get_or_insert_default::<Guards>().0.push(Arc::new(guard));
+    response
+}
+
+/// The same response; `guard`, and whatever was attached before, is dropped when the last of its bytes is written, or
+/// thrown away with the connection.
+pub(super) fn hold<G: Send + Sync + 'static>(mut response: Response, guard: G) -> Response {
+    let attached = response.extensions_mut().remove::<Guards>();
+    response.map(|body| Body::new(Held { body, guard: Arc::new((attached, guard)) }))
 }
 
 struct Held<G> {

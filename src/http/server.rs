@@ -226,7 +226,7 @@ fn requests(
             if *stop.borrow() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| hold(body, at_work)))
+            Ok(hold(response, at_work))
         })
     }
 }
