@@ -4,9 +4,9 @@
 //! second one, loopback by default. Handlers read the published view and render JSON; they never touch the dataflow.
 //! Every answer says what instant it reflects (`answer`); every error has Kessel's shape (`error`).
 //!
-//! From outside in: a connection (`server`, `watched`) · the instant's headers (`answer`) · panics become 500 ·
-//! ambiguous heads are refused (`strict`) · the route (`routes`) · load is shed (`admission`) · the query is checked
-//! (`query`) · the handler.
+//! From outside in: a connection (`server`, `watched`) · the instant's headers (`answer`) · ambiguous heads are refused
+//! (`strict`) · panics become 500 · the route (`routes`) · load is shed (`admission`) · the query is checked (`query`) ·
+//! the handler.
 
 mod admission;
 mod answer;
@@ -26,8 +26,9 @@ mod watched;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use axum::http::{Method, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -46,6 +47,7 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) admission: Admission,
+    pub(crate) named: ArcSwapOption<answer::Named>,
     draining: AtomicBool,
 }
 
@@ -59,7 +61,7 @@ impl App {
     /// The handlers' view of a service; `metrics` renders what was recorded.
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
-        Arc::new(Self { service, metrics, admission, draining: AtomicBool::new(false) })
+        Arc::new(Self { service, metrics, admission, named: ArcSwapOption::empty(), draining: AtomicBool::new(false) })
     }
 
     /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
@@ -80,20 +82,20 @@ pub fn router(app: Arc<App>, scope: Scope) -> Router {
     let here: Vec<_> =
         routes().into_iter().filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read).collect();
     let described: Vec<Route> = here.iter().map(|(route, _)| *route).collect();
+    let document = openapi::describe(&described, limit_max);
     let mut router = Router::new();
     for (route, handler) in here {
-        let taken = query::Taken { parameters: route.parameters, limit_max };
-        let mut handler = handler.route_layer(from_fn_with_state(taken, query::check_query));
-        if route.counted {
-            handler = handler.route_layer(from_fn_with_state(Arc::clone(&limit), admission::shed_load));
+        let limit = route.counted.then(|| Arc::clone(&limit));
+        let entry = admission::Entry { limit, parameters: route.parameters, limit_max };
+        let mut handler = handler.route_layer(from_fn_with_state(entry, admission::enter));
+        if route.schema == openapi::SCHEMA {
+            handler = handler.layer(Extension(document.clone()));
         }
         router = router.route(route.path, handler);
     }
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(Extension(openapi::describe(&described, limit_max)))
-        .layer(from_fn(strict::refuse_ambiguous))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(on_panic))
         .layer(from_fn_with_state(Arc::clone(&app), answer::tell_instant))
         .with_state(app)

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ApiError;
 use super::body::attach;
+use super::query::{Parameter, Query};
 use crate::config::HttpSection;
 
 /// Bytes are counted in these.
@@ -108,13 +109,32 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
-/// More requests at work than are allowed are sent away at once.
-pub(super) async fn shed_load(State(limit): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match limit.try_acquire_owned() {
-        Ok(permit) => attach(next.run(request).await, permit),
+/// What a request of a route must pass.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// How many requests may be at work; none where any number may.
+    pub(super) limit: Option<Arc<Semaphore>>,
+    pub(super) parameters: &'static [Parameter],
+    pub(super) limit_max: usize,
+}
+
+/// More requests at work than are allowed are sent away at once; the query is checked before the handler runs.
+pub(super) async fn enter(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
+    let permit = match entry.limit.map(Semaphore::try_acquire_owned).transpose() {
+        Ok(permit) => permit,
         Err(_) => {
             metrics::counter!("tarn_http_requests_shed_total").increment(1);
-            ApiError::Overloaded.into_response()
+            return ApiError::Overloaded.into_response();
         }
-    }
+    };
+    let response = match Query::parse(request.uri().query(), entry.parameters, entry.limit_max) {
+        Err(error) => error.into_response(),
+        Ok(query) => {
+            if !entry.parameters.is_empty() {
+                request.extensions_mut().insert(Arc::new(query));
+            }
+            next.run(request).await
+        }
+    };
+    attach(response, permit)
 }

@@ -11,6 +11,9 @@ use super::query::{Kind, LIMIT_DEFAULT, NAME_BYTES_MAX, Parameter, TEXT_BYTES_MA
 use super::routes::{Route, Scope};
 use super::schemas::{self, reference};
 
+/// What the route of the document answers with.
+pub(super) const SCHEMA: &str = "OpenApi";
+
 /// The document of a listener.
 #[derive(Debug, Clone)]
 pub(super) struct Document(Arc<str>);

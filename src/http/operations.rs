@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
-use crate::service::Service;
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
 pub(super) async fn position(State(app): State<Arc<App>>) -> Response {
     let view = app.service.publisher.view();
-    answer::answer(&app.service, &view, StatusCode::OK, &json!({}))
+    answer::answer(&app, &view, &json!({}))
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +75,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         },
         "arrangements": arrangements,
     });
-    answer::answer(service, &view, StatusCode::OK, &content)
+    answer::answer(&app, &view, &content)
 }
 
 /// About what one ignored event takes as JSON.
@@ -84,11 +83,12 @@ const IGNORED_BYTES: usize = 512;
 
 /// `GET /api/tarn/v1/ignored`: newest first.
 pub(super) async fn ignored(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let service = app.service.clone();
-    app.admission.render(IGNORED_KEPT * IGNORED_BYTES, move || Ok(ignored_list(&service))).await
+    let reader = Arc::clone(&app);
+    app.admission.render(IGNORED_KEPT * IGNORED_BYTES, move || Ok(ignored_list(&reader))).await
 }
 
-fn ignored_list(service: &Service) -> Response {
+fn ignored_list(app: &App) -> Response {
+    let service = &app.service;
     let mut kept = service.ignored.newest_first();
     // Workers note theirs when they come to it; the epoch says when they happened.
     kept.sort_by_key(|ignored| std::cmp::Reverse((ignored.epoch, ignored.coordinates)));
@@ -107,7 +107,7 @@ fn ignored_list(service: &Service) -> Response {
         })
         .collect();
     let view = service.publisher.view();
-    answer::answer(service, &view, StatusCode::OK, &json!({"items": items}))
+    answer::answer(app, &view, &json!({"items": items}))
 }
 
 /// `GET /livez`

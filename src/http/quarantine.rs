@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,8 +14,7 @@ use super::query::{Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::{ApiError, App, answer};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
-use crate::published::{QuarantineToken, ReadView};
-use crate::service::Service;
+use crate::published::QuarantineToken;
 
 /// The parameters of the list.
 pub(super) const PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
@@ -105,7 +103,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
-    let service = app.service.clone();
+    let service = &app.service;
     let limit = query.limit(service.config.http.page_limit_max);
     let after = match query.one("pageToken") {
         None => None,
@@ -114,11 +112,13 @@ pub(super) async fn list(
             Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?)
         }
     };
-    app.admission.render(PAGE_BYTES_MAX, move || page(&service, after.as_ref(), limit)).await
+    let reader = Arc::clone(&app);
+    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, after.as_ref(), limit)).await
 }
 
 /// The page of entries that stand after `after`, which may itself have cleared since.
-fn page(service: &Service, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
+fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
+    let service = &app.service;
     let topics = &service.topics;
     let view = service.publisher.view();
     let entries = view.quarantine();
@@ -149,7 +149,7 @@ fn page(service: &Service, after: Option<&QuarantineToken>, limit: usize) -> Res
         let token = QuarantineToken { topic: topics.name(topic).to_string(), partition, offset, arrival };
         token.encode(&service.token_key)
     });
-    Ok(answer::list(service, &view, &items, &ListJson { next_page_token, total: entries.len() }))
+    Ok(answer::list(app, &view, &items, &ListJson { next_page_token, total: entries.len() }))
 }
 
 /// `GET /api/tarn/v1/quarantine/{id}`
@@ -158,19 +158,19 @@ pub(super) async fn one(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Ok(Path(id)) = path else { return Err(ApiError::Invalid("the id is not UTF-8".to_owned())) };
-    let service = app.service.clone();
     // Key, value and headers come as text and as base64; what is kept of them is bounded.
-    let bytes = service.config.decode.reject_bytes_max.saturating_mul(6).min(PAGE_BYTES_MAX);
-    app.admission.render(bytes, move || whole(&service, &id)).await
+    let bytes = app.service.config.decode.reject_bytes_max.saturating_mul(6).min(PAGE_BYTES_MAX);
+    let reader = Arc::clone(&app);
+    app.admission.render(bytes, move || whole(&reader, &id)).await
 }
 
-fn whole(service: &Service, id: &str) -> Result<Response, ApiError> {
-    let topics = &service.topics;
-    let view: Arc<ReadView> = service.publisher.view();
+fn whole(app: &App, id: &str) -> Result<Response, ApiError> {
+    let topics = &app.service.topics;
+    let view = app.service.publisher.view();
     let entries = view.quarantine();
     let Some(entry) = entries.iter().find(|entry| id_of(entry.coordinates(), topics) == id) else {
         let missing = ApiError::NotFound("quarantine entry not found".to_owned()).into_response();
-        return Ok(answer::found_on(service, &view, missing));
+        return Ok(answer::found_on(app, &view, missing));
     };
     let reject = &entry.reject;
     let headers =
@@ -181,5 +181,5 @@ fn whole(service: &Service, id: &str) -> Result<Response, ApiError> {
         value: reject.value.as_deref().map(BytesJson::of),
         headers: headers.collect(),
     };
-    Ok(answer::answer(service, &view, StatusCode::OK, &content))
+    Ok(answer::answer(app, &view, &content))
 }

@@ -1,14 +1,8 @@
 //! Query parameters, strictly: an unknown one, one too many, one too long or out of its form is an error that says
 //! which it is and what is allowed.
 //!
-//! What a route takes stands in the table of routes; one layer parses and checks the query by it before the handler
-//! runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
-
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+//! What a route takes stands in the table of routes; one layer (`admission`) has the query parsed and checked by it
+//! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
 use super::ApiError;
 use crate::published::token::TOKEN_CHARS_MAX;
@@ -60,7 +54,7 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Parses a query string by the parameters that its route takes.
-    fn parse(query: Option<&str>, known: &[Parameter], limit_max: usize) -> Result<Self, ApiError> {
+    pub(super) fn parse(query: Option<&str>, known: &[Parameter], limit_max: usize) -> Result<Self, ApiError> {
         let text = query.unwrap_or_default();
         if text.len() > QUERY_BYTES_MAX {
             let message = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are allowed", text.len());
@@ -167,24 +161,4 @@ fn url_pairs(text: &str) -> Result<Vec<(String, String)>, ApiError> {
             Ok((decoded(name)?, decoded(value)?))
         })
         .collect()
-}
-
-/// What a route takes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Taken {
-    pub(super) parameters: &'static [Parameter],
-    pub(super) limit_max: usize,
-}
-
-/// Checks the query of a route before its handler runs, and hands it over.
-pub(super) async fn check_query(State(taken): State<Taken>, mut request: Request, next: Next) -> Response {
-    match Query::parse(request.uri().query(), taken.parameters, taken.limit_max) {
-        Err(error) => error.into_response(),
-        Ok(query) => {
-            if !taken.parameters.is_empty() {
-                request.extensions_mut().insert(Arc::new(query));
-            }
-            next.run(request).await
-        }
-    }
 }

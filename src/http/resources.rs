@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, State as Extract};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +12,6 @@ use super::query::{Kind, Parameter, Query};
 use super::{ApiError, App, answer};
 use crate::model::{Field, Lifecycle, ResourceId, State, Topics};
 use crate::published::{Filter, PageToken};
-use crate::service::Service;
 
 const fn filter_by(name: &'static str, kind: Kind, summary: &'static str) -> Parameter {
     Parameter { name, kind, many: true, summary }
@@ -141,12 +139,12 @@ pub(super) async fn one(
     let view = service.publisher.view();
     let Some(state) = view.state(id).filter(|state| state.is_live()) else {
         let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
-        return Ok(answer::found_on(service, &view, missing));
+        return Ok(answer::found_on(&app, &view, missing));
     };
     let bytes = state.text(Field::Data).map_or(0, str::len) + FRAME_BYTES;
     let render = || {
         let json = resource_json(state, view.orphaned_by(id), &service.topics);
-        Ok(answer::answer(service, &view, StatusCode::OK, &json))
+        Ok(answer::answer(&app, &view, &json))
     };
     app.admission.render_small(bytes, render).await
 }
@@ -172,12 +170,13 @@ pub(super) async fn list(
             Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?.after)
         }
     };
-    let service = app.service.clone();
-    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&service, &filter, after, limit)).await
+    let reader = Arc::clone(&app);
+    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &filter, after, limit)).await
 }
 
 /// A page, which ends early when it is long enough.
-fn page(service: &Service, filter: &Filter, after: Option<ResourceId>, limit: usize) -> Result<Response, ApiError> {
+fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> Result<Response, ApiError> {
+    let service = &app.service;
     let view = service.publisher.view();
     let page = view.page(filter, after, limit, service.keys);
     let mut next_after = page.next_after;
@@ -195,7 +194,7 @@ fn page(service: &Service, filter: &Filter, after: Option<ResourceId>, limit: us
         }
     }
     let next_page_token = next_after.map(|after| PageToken { after }.encode(filter, &service.token_key));
-    Ok(answer::list(service, &view, &items, &PageJson { next_page_token }))
+    Ok(answer::list(app, &view, &items, &PageJson { next_page_token }))
 }
 
 /// Types, reporters and instances are lower case in Kessel, so the filters are too.

@@ -90,6 +90,6 @@ pub fn routes() -> Vec<(Route, Handler)> {
             read("/metrics", "Metrics", "Metrics for Prometheus.").for_operators().under_any_load(),
             get(operations::metrics),
         ),
-        (read("/openapi.json", "OpenApi", "This API, described."), get(openapi::document)),
+        (read("/openapi.json", openapi::SCHEMA, "This API, described."), get(openapi::document)),
     ]
 }

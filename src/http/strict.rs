@@ -5,7 +5,6 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, Version, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::ApiError;
@@ -31,10 +30,9 @@ fn fault(request: &Request) -> Option<&'static str> {
     (reads && has_body).then_some("a GET takes no body")
 }
 
-/// Refuses what is ambiguous.
-pub(super) async fn refuse_ambiguous(request: Request, next: Next) -> Response {
-    let Some(fault) = fault(&request) else { return next.run(request).await };
-    let mut response = ApiError::Invalid(fault.to_owned()).into_response();
+/// The answer to a request that is refused; none for one that is clear.
+pub(super) fn refused(request: &Request) -> Option<Response> {
+    let mut response = ApiError::Invalid(fault(request)?.to_owned()).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    Some(response)
 }
