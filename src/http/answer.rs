@@ -120,14 +120,18 @@ pub(super) fn answer<T: Serialize>(app: &App, view: &ReadView, content: &T) -> R
     whole(&named, &instant, body)
 }
 
-/// The answer with a list whose items are rendered already, each a JSON value, separated by commas.
-pub(super) fn list<T: Serialize>(app: &App, view: &ReadView, items: &[u8], rest: &T) -> Response {
+/// The beginning of a list's body; its items follow, each a JSON value, separated by commas.
+pub(super) fn begin_list(bytes: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(bytes);
+    body.extend_from_slice(br#"{"items":["#);
+    body
+}
+
+/// The answer with a list that was begun so and holds its items.
+pub(super) fn list<T: Serialize>(app: &App, view: &ReadView, mut body: Vec<u8>, rest: &T) -> Response {
     let named = named(app, view);
     let instant = instant(app, view, &named);
     let rest = serde_json::to_vec(&WithInstant { content: rest, instant: &instant }).unwrap_or_default();
-    let mut body = Vec::with_capacity(items.len() + rest.len() + 16);
-    body.extend_from_slice(br#"{"items":["#);
-    body.extend_from_slice(items);
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.strip_prefix(b"{").unwrap_or_default());
     whole(&named, &instant, body)

@@ -130,7 +130,7 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
             entries.partition_point(|entry| (entry.coordinates(), entry.reject.order.arrival) <= (last, after.arrival))
         }
     };
-    let mut items = Vec::new();
+    let mut items = answer::begin_list(0);
     let mut shown = 0;
     for entry in entries[start..].iter().take(limit) {
         if shown > 0 {
@@ -149,7 +149,7 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
         let token = QuarantineToken { topic: topics.name(topic).to_string(), partition, offset, arrival };
         token.encode(&service.token_key)
     });
-    Ok(answer::list(app, &view, &items, &ListJson { next_page_token, total: entries.len() }))
+    Ok(answer::list(app, &view, items, &ListJson { next_page_token, total: entries.len() }))
 }
 
 /// `GET /api/tarn/v1/quarantine/{id}`

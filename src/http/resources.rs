@@ -52,6 +52,8 @@ pub(super) const PAGE_TOKEN: Parameter = Parameter {
 
 /// A page ends when it is about this long, whatever its `limit`.
 pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// About what a resource needs beside its data.
+const RESOURCE_BYTES: usize = 1024;
 /// What an answer needs beside its content.
 const FRAME_BYTES: usize = 8 * 1024;
 
@@ -180,7 +182,9 @@ fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> 
     let view = service.publisher.view();
     let page = view.page(filter, after, limit, service.keys);
     let mut next_after = page.next_after;
-    let mut items = Vec::new();
+    let data = page.items.iter().map(|(state, _)| state.text(Field::Data).map_or(0, str::len));
+    let about = data.map(|data| data + RESOURCE_BYTES).sum::<usize>().min(PAGE_BYTES_MAX) + FRAME_BYTES;
+    let mut items = answer::begin_list(about);
     let mut rest = page.items.iter().peekable();
     while let Some((state, orphaned_by)) = rest.next() {
         serde_json::to_writer(&mut items, &resource_json(state, *orphaned_by, &service.topics))
@@ -194,7 +198,7 @@ fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> 
         }
     }
     let next_page_token = next_after.map(|after| PageToken { after }.encode(filter, &service.token_key));
-    Ok(answer::list(app, &view, &items, &PageJson { next_page_token }))
+    Ok(answer::list(app, &view, items, &PageJson { next_page_token }))
 }
 
 /// Types, reporters and instances are lower case in Kessel, so the filters are too.
