@@ -1,21 +1,29 @@
 //! The configuration: TOML, every key with a default, unknown keys refused by name, any key overridden by the
-//! environment as `TARN_SECTION__KEY`.
+//! environment as `TARN_SECTION__KEY` (`environment`).
 //!
-//! `config/tarn.toml` documents every key; a test holds it to these structs. Limits are checked together here, so that
-//! the rest may rely on them.
+//! `config/tarn.toml` documents every key; a test holds it to these structs. Limits are checked together (`bounds`), so
+//! that the rest may rely on them. Secrets stand in no error and in no `Debug`.
+
+mod bounds;
+mod environment;
+mod secrets;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, ShardConfig};
 use crate::decode::Limits;
 use crate::fold::Rules;
 use crate::generate::RESOURCES_TOPIC;
 use crate::source::kafka::LostPositionPolicy;
+pub use bounds::GENERATED_RESOURCES_MAX;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +45,7 @@ pub enum ConfigError {
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Deserialize)]
+        #[derive(Clone, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
@@ -50,7 +58,7 @@ macro_rules! section {
 }
 
 /// Which source is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// A Kafka cluster.
@@ -63,6 +71,7 @@ pub enum SourceKind {
 
 section! {
     /// `[source]`
+    #[derive(Debug)]
     SourceSection {
         /// Which of the three.
         kind: SourceKind = SourceKind::Kafka,
@@ -85,16 +94,19 @@ section! {
         /// The group that commits go to.
         group: String = "tarn".to_owned(),
         /// What to do when the log no longer has the next position.
+        #[serde(serialize_with = "policy_name")]
         lost_position: LostPositionPolicy = LostPositionPolicy::Halt,
         /// How often new partitions are looked for, ms.
         discovery_interval_ms: u64 = 10_000,
-        /// Any property of librdkafka.
+        /// Any property of librdkafka; numbers and booleans are taken as they are written.
+        #[serde(deserialize_with = "secrets::properties")]
         properties: BTreeMap<String, String> = BTreeMap::new(),
     }
 }
 
 section! {
     /// `[source.log]`
+    #[derive(Debug)]
     LogSection {
         /// The file; `-` for standard input.
         path: String = "-".to_owned(),
@@ -105,6 +117,7 @@ section! {
 
 section! {
     /// `[source.generator]`
+    #[derive(Debug)]
     GeneratorSection {
         /// The seed.
         seed: u64 = 1,
@@ -119,6 +132,7 @@ section! {
 
 section! {
     /// `[ingest]`
+    #[derive(Debug)]
     IngestSection {
         /// An epoch with records is sealed after this, ms.
         seal_interval_ms: u64 = 10,
@@ -139,6 +153,7 @@ section! {
 
 section! {
     /// `[dataflow]`
+    #[derive(Debug)]
     DataflowSection {
         /// How many workers; 0 for as many as there are cores.
         workers: usize = 0,
@@ -149,6 +164,7 @@ section! {
 
 section! {
     /// `[fold]`
+    #[derive(Debug)]
     FoldSection {
         /// How far the clocks of two writers may differ, ms.
         clock_skew_tolerance_ms: u64 = 10_000,
@@ -159,6 +175,7 @@ section! {
 
 section! {
     /// `[decode]`
+    #[derive(Debug)]
     DecodeSection {
         /// A greater record goes to the quarantine unread.
         record_bytes_max: usize = 1024 * 1024,
@@ -169,6 +186,7 @@ section! {
 
 section! {
     /// `[quarantine]`
+    #[derive(Debug)]
     QuarantineSection {
         /// At most this many entries.
         entries_max: usize = 10_000,
@@ -192,13 +210,20 @@ section! {
         requests_max: usize = 512,
         /// The greatest `limit` of a list.
         page_limit_max: usize = 1_000,
+        /// How long a request may wait for its turn, ms; then it is answered with 503.
+        queue_deadline_ms: u64 = 500,
+        /// At most this many bytes of answers are rendered and not yet taken by their readers.
+        response_bytes_max: usize = 256 * 1024 * 1024,
+        /// How long a stop is announced (not ready, `connection: close`) before connections are closed, ms.
+        drain_ms: u64 = 500,
         /// The secret that tokens are signed with; empty for a new one at every start.
+        #[serde(deserialize_with = "secrets::secret")]
         token_secret: String = String::new(),
     }
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
@@ -211,6 +236,7 @@ pub enum LogFormat {
 
 section! {
     /// `[log]`
+    #[derive(Debug)]
     LoggingSection {
         /// The form of a line.
         format: LogFormat = LogFormat::Auto,
@@ -221,6 +247,7 @@ section! {
 
 section! {
     /// The whole configuration.
+    #[derive(Debug)]
     Config {
         /// `[source]`
         source: SourceSection = SourceSection::default(),
@@ -243,7 +270,11 @@ section! {
 
 impl Config {
     /// Reads a file and the environment.
-    pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn load<N, V>(path: Option<&Path>, environment: impl Iterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
         let text = match path {
             Some(path) => {
                 std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?
@@ -254,52 +285,26 @@ impl Config {
     }
 
     /// Parses a text; the environment's `TARN_SECTION__KEY` win over it.
-    pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let mut table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+    pub fn parse<N, V>(text: &str, environment: impl Iterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let mut table: toml::Table = text.parse().map_err(|error| ConfigError::Invalid(syntax_error(text, &error)))?;
+        let defaults = toml::Table::try_from(Self::default()).expect("the defaults are TOML");
         for (name, value) in environment {
-            let Some(path) = name.strip_prefix("TARN_").filter(|path| path.contains("__")) else { continue };
-            let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-            put(&mut table, &path, &value)
-                .map_err(|at| ConfigError::Invalid(format!("{name}: `{at}` is no section")))?;
+            environment::put(&mut table, &defaults, &name.into(), &value.into()).map_err(ConfigError::Invalid)?;
         }
-        let config: Self =
-            table.try_into().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+        let config: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " ")))?;
         config.check()?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let positive = [
-            ("ingest.seal_interval_ms", self.ingest.seal_interval_ms),
-            ("ingest.idle_seal_interval_ms", self.ingest.idle_seal_interval_ms),
-            ("ingest.epoch_bytes_max", self.ingest.epoch_bytes_max as u64),
-            ("ingest.epoch_records_max", self.ingest.epoch_records_max as u64),
-            ("ingest.in_flight_epochs_max", self.ingest.in_flight_epochs_max as u64),
-            ("ingest.in_flight_bytes_max", self.ingest.in_flight_bytes_max as u64),
-            ("decode.record_bytes_max", self.decode.record_bytes_max as u64),
-            ("quarantine.entries_max", self.quarantine.entries_max as u64),
-            ("http.connections_max", self.http.connections_max as u64),
-            ("http.connections_per_address_max", self.http.connections_per_address_max as u64),
-            ("http.requests_max", self.http.requests_max as u64),
-            ("http.page_limit_max", self.http.page_limit_max as u64),
-            ("source.generator.resources", self.source.generator.resources as u64),
-        ];
-        let bad = |what: String| Err(ConfigError::Invalid(what));
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return bad(format!("`{name}` is 0; it must be at least 1"));
-        }
-        if self.dataflow.workers > 256 {
-            return bad(format!("`dataflow.workers` is {}; at most 256 are allowed", self.dataflow.workers));
-        }
-        if self.source.kind == SourceKind::Kafka && self.source.kafka.topics.is_empty() {
-            return bad("`source.kafka.topics` is empty; name at least one topic".to_owned());
-        }
-        let rate = self.source.generator.events_per_second;
-        if !(rate.is_finite() && rate > 0.0) {
-            return bad(format!("`source.generator.events_per_second` is {rate}; it must be greater than 0"));
-        }
-        Ok(())
+    /// Whether every value is one that the service can run with; for whoever changed some after loading.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        bounds::check(self).map_err(ConfigError::Invalid)
     }
 
     /// How many workers to start.
@@ -351,63 +356,18 @@ impl Config {
     }
 }
 
-/// Puts a value at a path; as TOML if it is, else as text. The error is what was in the way.
-fn put(table: &mut toml::Table, path: &[String], value: &str) -> Result<(), String> {
-    let (last, sections) = path.split_last().ok_or_else(String::new)?;
-    let mut here = table;
-    for section in sections {
-        let next = here.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        here = next.as_table_mut().ok_or_else(|| section.clone())?;
-    }
-    let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-    here.insert(last.clone(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())));
-    Ok(())
+/// What is wrong with the text, and where; not the line itself, which may hold a secret.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = &text.as_bytes()[..at];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::parse(text, environment).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn unknown_keys_and_impossible_values_are_refused_by_name() {
-        assert!(parse("[http]\nlisten_on = 1", &[]).unwrap_err().contains("listen_on"));
-        assert!(parse("[htpp]\n", &[]).unwrap_err().contains("htpp"));
-        assert!(parse("[ingest]\nseal_interval_ms = 0", &[]).unwrap_err().contains("ingest.seal_interval_ms"));
-        assert!(parse("[ingest]\nseal_interval_ms = \"x\"", &[]).unwrap_err().contains("seal_interval_ms"));
-        assert!(parse("", &[("TARN_HTTP__LISTEN_ON", "1")]).unwrap_err().contains("listen_on"));
-    }
-
-    #[test]
-    fn the_environment_wins() {
-        let environment = [
-            ("TARN_DATAFLOW__WORKERS", "3"),
-            ("TARN_HTTP__LISTEN", "127.0.0.1:1"),
-            ("TARN_SOURCE__KAFKA__BROKERS", "a:1,b:2"),
-            ("TARN_UNRELATED", "x"),
-            ("HOME", "/"),
-        ];
-        let config = parse("[dataflow]\nworkers = 1", &environment).expect("valid");
-        assert_eq!((config.workers(), config.http.listen.port()), (3, 1));
-        assert_eq!(config.source.kafka.brokers, "a:1,b:2");
-    }
-
-    #[test]
-    fn the_documented_file_says_the_defaults() {
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tarn.toml")).expect("is there");
-        let documented = parse(&text, &[]).expect("valid");
-        let show = |config: &Config| format!("{config:#?}");
-        assert_eq!(show(&documented), show(&Config::default()));
-        // Every key of the structs stands in the file.
-        for line in show(&Config::default()).lines() {
-            let Some((key, _)) = line.trim().split_once(": ") else { continue };
-            if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-                assert!(text.contains(key), "config/tarn.toml does not document `{key}`");
-            }
-        }
-    }
+fn policy_name<S: serde::Serializer>(policy: &LostPositionPolicy, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match policy {
+        LostPositionPolicy::Halt => "halt",
+        LostPositionPolicy::Continue => "continue",
+    })
 }

@@ -26,15 +26,15 @@ pub const TUPLES_TOPIC: &str = "outbox.event.kessel.tuples";
 /// How often each fault happens, as a share of events.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaultRates {
-    /// A suffix of up to 500 records is sent again.
+    /// After an event a suffix of up to 500 records is sent again.
     pub replays: f64,
-    /// The last few records are sent again at once.
+    /// After an event the last few records are sent again at once.
     pub batch_duplicates: f64,
     /// An update moves the resource to another workspace.
     pub moves: f64,
     /// A live resource is deleted.
     pub deletes: f64,
-    /// A deleted resource that is drawn is reported again.
+    /// A deleted resource that is drawn is reported again; at 0 none ever is.
     pub revivals: f64,
     /// A resource is removed without an event and reported again under a new id.
     pub ghosts: f64,
@@ -170,6 +170,8 @@ pub struct Generator {
     next_tuple_offset: i64,
     now_us: u64,
     recent: VecDeque<Generated>,
+    /// Whether something new was written since the last replay; else a rate of 1 would replay for ever.
+    something_new: bool,
     waiting: VecDeque<Generated>,
 }
 
@@ -178,7 +180,7 @@ impl Generator {
     pub fn new(config: GeneratorConfig) -> Self {
         let random = StdRng::seed_from_u64(config.seed);
         let world = World::new(&config);
-        let now_us = config.start_ms * 1_000;
+        let now_us = config.start_ms.saturating_mul(1_000);
         Self {
             config,
             random,
@@ -187,13 +189,14 @@ impl Generator {
             next_tuple_offset: 0,
             now_us,
             recent: VecDeque::new(),
+            something_new: false,
             waiting: VecDeque::new(),
         }
     }
 
     /// Moves the log's clock forward to the wall clock, for a live stream.
     pub fn advance_clock_to(&mut self, now_ms: u64) {
-        self.now_us = self.now_us.max(now_ms * 1_000);
+        self.now_us = self.now_us.max(now_ms.saturating_mul(1_000));
     }
 
     fn write(&mut self, mut record: Generated) -> Generated {
@@ -209,9 +212,10 @@ impl Generator {
     }
 
     fn make(&mut self) {
-        self.now_us += self.config.gap_us;
+        self.now_us = self.now_us.saturating_add(self.config.gap_us);
         let faults = self.config.faults;
-        if self.chance(faults.replays) || self.chance(faults.batch_duplicates) {
+        if self.something_new && (self.chance(faults.replays) || self.chance(faults.batch_duplicates)) {
+            self.something_new = false;
             let most = if self.chance(0.5) { KEPT } else { 8 };
             let count = self.random.random_range(1..=most).min(self.recent.len());
             let again = self.recent.iter().skip(self.recent.len() - count).cloned();
@@ -239,6 +243,7 @@ impl Generator {
             if self.recent.len() > KEPT {
                 self.recent.pop_front();
             }
+            self.something_new = true;
         }
         self.waiting.push_back(record);
     }

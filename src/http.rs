@@ -1,59 +1,54 @@
-//! HTTP: the table of routes, each with its scope, and the two listeners.
+//! HTTP: two listeners, their routers, and what every request passes through.
 //!
 //! Readers' routes are on the public listener; those of scope `admin` (metrics, the bytes of quarantined records) on a
 //! second one, loopback by default. Handlers read the published view and render JSON; they never touch the dataflow.
 //! Every answer says what instant it reflects (`answer`); every error has Kessel's shape (`error`).
+//!
+//! From outside in: a connection (`server`, `watched`) · the instant's headers (`answer`) · ambiguous heads are refused
+//! (`strict`) · panics become 500 · the route (`routes`) · load is shed (`admission`) · the query is checked (`query`) ·
+//! the handler.
 
+mod admission;
 mod answer;
+mod body;
 mod error;
 mod openapi;
 mod operations;
 mod quarantine;
 mod query;
 mod resources;
+mod routes;
+mod schemas;
 pub mod server;
+mod strict;
+mod watched;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use arc_swap::ArcSwapOption;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 
 use crate::service::Service;
+use admission::Admission;
 pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
+pub use query::{Kind, Parameter};
 pub use resources::{ResourceJson, resource_json};
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Readers.
-    Read,
-    /// Operators.
-    Admin,
-}
-
-/// One route.
-#[derive(Debug)]
-pub struct Route {
-    /// The path, as axum matches it.
-    pub path: &'static str,
-    /// Who may call it.
-    pub scope: Scope,
-    /// What it answers, for the API's description.
-    pub summary: &'static str,
-    /// The query parameters that it takes.
-    pub parameters: &'static [&'static str],
-}
+pub use routes::{Route, Scope, routes};
 
 /// What the handlers read.
-#[derive(Clone)]
 pub struct App {
     pub(crate) service: Service,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) admission: Admission,
+    pub(crate) named: ArcSwapOption<answer::Named>,
+    draining: AtomicBool,
 }
 
 impl std::fmt::Debug for App {
@@ -65,87 +60,57 @@ impl std::fmt::Debug for App {
 impl App {
     /// The handlers' view of a service; `metrics` renders what was recorded.
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
-        Arc::new(Self { service, metrics })
+        let admission = Admission::new(&service.config.http);
+        Arc::new(Self { service, metrics, admission, named: ArcSwapOption::empty(), draining: AtomicBool::new(false) })
     }
-}
 
-type Handler = MethodRouter<Arc<App>>;
+    /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
 
-/// Every route there is.
-pub fn routes() -> Vec<(Route, Handler)> {
-    use Scope::{Admin, Read};
-    let route = |path, scope, summary, parameters, handler| (Route { path, scope, summary, parameters }, handler);
-    vec![
-        route("/api/tarn/v1/resources/{id}", Read, "One live resource.", &[], get(resources::one)),
-        route(
-            "/api/tarn/v1/resources",
-            Read,
-            "A page of resources, in order of id.",
-            resources::PARAMETERS,
-            get(resources::list),
-        ),
-        route("/api/tarn/v1/position", Read, "How far the log is read and visible.", &[], get(operations::position)),
-        route("/api/tarn/v1/status", Read, "Source, lag, counters, what is held.", &[], get(operations::status)),
-        route(
-            "/api/tarn/v1/quarantine",
-            Read,
-            "Rejected records, without their bytes.",
-            quarantine::PARAMETERS,
-            get(quarantine::list),
-        ),
-        route("/api/tarn/v1/quarantine/{id}", Admin, "One rejected record with its bytes.", &[], get(quarantine::one)),
-        route("/api/tarn/v1/ignored", Read, "The last events that changed nothing.", &[], get(operations::ignored)),
-        route("/livez", Read, "Whether the process answers.", &[], get(operations::livez)),
-        route(
-            "/readyz",
-            Read,
-            "Whether everything that the log had at start is visible.",
-            &[],
-            get(operations::readyz),
-        ),
-        route("/metrics", Admin, "Metrics for Prometheus.", &[], get(operations::metrics)),
-        route("/openapi.json", Read, "This API, described.", &[], get(openapi::document)),
-    ]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
 }
 
 /// The router of a listener: readers' routes, or all of them for operators.
 pub fn router(app: Arc<App>, scope: Scope) -> Router {
+    let http = &app.service.config.http;
+    let limit_max = http.page_limit_max;
+    let limit = Arc::new(Semaphore::new(http.requests_max));
+    let here: Vec<_> =
+        routes().into_iter().filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read).collect();
+    let described: Vec<Route> = here.iter().map(|(route, _)| *route).collect();
+    let document = openapi::describe(&described, limit_max);
     let mut router = Router::new();
-    for (route, handler) in routes() {
-        if scope == Scope::Admin || route.scope == Scope::Read {
-            router = router.route(route.path, handler);
+    for (route, handler) in here {
+        let limit = route.counted.then(|| Arc::clone(&limit));
+        let entry = admission::Entry { limit, parameters: route.parameters, limit_max };
+        let mut handler = handler.route_layer(from_fn_with_state(entry, admission::enter));
+        if route.schema == openapi::SCHEMA {
+            handler = handler.layer(Extension(document.clone()));
         }
+        router = router.route(route.path, handler);
     }
-    let limit = Arc::new(tokio::sync::Semaphore::new(app.service.config.http.requests_max));
-    let shed = axum::middleware::from_fn_with_state(limit, shed_load);
-    let router = router.fallback(no_route).method_not_allowed_fallback(no_method).layer(shed);
-    router.layer(tower_http::catch_panic::CatchPanicLayer::custom(on_panic)).with_state(app)
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(on_panic))
+        .layer(from_fn_with_state(Arc::clone(&app), answer::tell_instant))
+        .with_state(app)
 }
 
 async fn no_route(uri: Uri) -> ApiError {
-    ApiError::NotFound(format!("there is nothing at {}; /openapi.json says what there is", uri.path()))
+    let shown: String = uri.path().chars().take(256).collect();
+    ApiError::NotFound(format!("there is nothing at {shown}; /openapi.json says what there is"))
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {
     ApiError::MethodNotAllowed(format!("{} takes GET, not {method}", uri.path()))
 }
 
-/// More requests at work than are allowed get an answer at once.
-async fn shed_load(
-    State(limit): State<Arc<tokio::sync::Semaphore>>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
-    match limit.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => ApiError::Overloaded.into_response(),
-    }
-}
-
 fn on_panic(_panic: Box<dyn std::any::Any + Send>) -> Response {
     metrics::counter!("tarn_http_panics_total").increment(1);
-    tracing::error!("a request's handler panicked");
-    let mut response = ApiError::Internal.into_response();
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
+    ApiError::Internal.into_response()
 }

@@ -1,37 +1,48 @@
 //! The command line. Everything it does is in the library; here are arguments, exit codes and the process's own life.
 //!
-//! Exit codes: 0 done or stopped in order, 1 could not do it, 2 wrong arguments (clap's), 70 a broken invariant.
+//! The exit codes stand in `cli::exit_code`; [`BROKEN_INVARIANT`] is the one that is met outside of it.
 
 mod cli;
 
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tarn::telemetry;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// A panic outside of a request.
+const BROKEN_INVARIANT: i32 = 70;
+
 fn main() -> ExitCode {
-    end_on_broken_invariants();
-    match cli::run(cli::Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    std::panic::set_hook(Box::new(end_on_broken_invariants));
+    let code = match cli::run(cli::Arguments::parse()) {
+        Ok(()) => 0,
         Err(error) => {
-            tracing::error!("{error:#}");
-            eprintln!("tarn: {error:#}");
-            ExitCode::FAILURE
+            telemetry::say_last_words(&format!("{error:#}"));
+            cli::exit_code(&error)
         }
-    }
+    };
+    telemetry::flush_logs();
+    ExitCode::from(code)
 }
 
 /// A panic in a worker, the ingest or a source's thread is a broken invariant: the process ends, and recovery is the
 /// tested path. One in a request's handler is answered with 500 and goes no further.
-fn end_on_broken_invariants() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("tarn-http")) {
-            std::process::exit(70);
-        }
-    }));
+///
+/// Nothing is printed by the standard library's hook, which would wait for a pipe that hangs.
+fn end_on_broken_invariants(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
+    if thread.starts_with("tarn-http") {
+        tracing::error!(thread, place, "a request's handler panicked: {message}");
+        return;
+    }
+    let backtrace = std::backtrace::Backtrace::capture();
+    telemetry::say_last_words(&format!("thread {thread} panicked at {place}: {message}\n{backtrace}"));
+    std::process::exit(BROKEN_INVARIANT);
 }

@@ -14,5 +14,5 @@ mod view;
 
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
-pub use token::{ConsistencyToken, PageToken, TokenError, TokenKey};
+pub use token::{ConsistencyToken, PageToken, QuarantineToken, TokenError, TokenKey};
 pub use view::ReadView;

@@ -1,37 +1,82 @@
 //! Logs and metrics: the only module that sets them up.
+//!
+//! Promises: logging never blocks and never fails whoever logs (`log_writer`); what is logged is written before the
+//! process ends, if anybody takes it ([`flush_logs`]).
 
-use std::io::IsTerminal;
+mod log_writer;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LoggingSection};
 use crate::dataflow::counters::read;
 use crate::service::Service;
+use log_writer::LogWriter;
+
+/// How often what histograms hold is put in order; without it they keep every sample until somebody asks.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where this process logs, once it does.
+static LOG: OnceLock<LogWriter> = OnceLock::new();
+/// What renders the metrics of this process, once they are recorded.
+static METRICS: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
 /// Begins to log, to standard error: human on a terminal, JSON otherwise.
 pub fn start_logging(section: &LoggingSection) -> Result<(), String> {
     let filter = EnvFilter::try_new(&section.filter).map_err(|error| format!("`log.filter`: {error}"))?;
     let human = match section.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let writer = LogWriter::to(io::stderr()).map_err(|error| format!("could not start the log's thread: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(human && io::stderr().is_terminal());
+    let builder = builder.with_writer(writer.clone());
     let started = if human { builder.try_init() } else { builder.json().try_init() };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    // Set once: a second start has failed above.
+    drop(LOG.set(writer));
+    Ok(())
 }
 
-/// Begins to record metrics.
+/// Waits until what was logged is written; not for long, since a pipe may hang.
+pub fn flush_logs() {
+    if let Some(writer) = LOG.get() {
+        writer.flush(Duration::from_millis(500));
+    }
+}
+
+/// Says that the process cannot go on, in the log if there is one, else on standard error. Never blocks for long and
+/// never panics.
+pub fn say_last_words(words: &str) {
+    match LOG.get() {
+        Some(_) if tracing::enabled!(tracing::Level::ERROR) => tracing::error!("{words}"),
+        // Even who wants no logs wants to know why there is no service any more.
+        Some(log) => drop(writeln!(log.make_writer(), "tarn: {words}")),
+        // Nobody may be listening.
+        None => drop(writeln!(io::stderr(), "tarn: {words}")),
+    }
+    flush_logs();
+}
+
+/// Begins to record metrics; a second time in one process (tests) gives what the first did.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    let mut started = METRICS.lock().expect("nobody panics while metrics are started");
+    if let Some(handle) = &*started {
+        return Ok(handle.clone());
+    }
     let seconds = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
     let recorder = PrometheusBuilder::new().set_buckets(&seconds)?.build_recorder();
     let handle = recorder.handle();
-    // A second recorder in one process (tests) is none the worse for not being the global one.
     if metrics::set_global_recorder(recorder).is_err() {
-        tracing::debug!("metrics were set up before");
+        tracing::debug!("another recorder was set up before");
     }
-    Ok(handle)
+    Ok(started.insert(handle).clone())
 }
 
 /// Brings the counters of the pipeline to the recorder; called when metrics are asked for.
@@ -60,6 +105,7 @@ pub fn export(service: &Service) {
     for (name, counter) in plain {
         metrics::counter!(name).absolute(read(counter));
     }
+    metrics::counter!("tarn_log_lines_dropped_total").absolute(LOG.get().map_or(0, LogWriter::dropped));
     let view = service.publisher.view();
     let state = service.status.get();
     metrics::gauge!("tarn_published_epoch_ms").set(view.epoch() as f64);

@@ -1,115 +1,41 @@
-//! The HTTP surface through real sockets: shapes, filters, pages, errors, scopes.
+//! The HTTP surface through real sockets: shapes, filters, pages, errors, scopes, the description of it all.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde_json::Value;
-use tarn::config::{Config, SourceKind};
-use tarn::http::server::{Caps, serve};
-use tarn::http::{App, Scope, router, routes};
-use tarn::service::{Running, Service};
-use tokio::net::TcpListener;
+use tarn::generate::Generated;
+use tarn::http::{Scope, routes};
 
-/// A running service on a generated log file.
-struct Served {
-    readers: SocketAddr,
-    operators: SocketAddr,
-    service: Service,
-    _running: Running,
-    _runtime: tokio::runtime::Runtime,
-}
-
-fn served() -> Served {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("log.zst");
-    let mut log = zstd::Encoder::new(std::fs::File::create(&path).expect("a file"), 1).expect("an encoder");
-    let faults = tarn::generate::FaultRates { poison: 0.01, replays: 0.001, ghosts: 0.01, ..Default::default() };
-    let config = tarn::generate::GeneratorConfig { resources: 500, faults, ..Default::default() };
-    let mut line = Vec::new();
-    for record in tarn::generate::Generator::new(config).take(3_000) {
-        record.write_line(&mut line);
-    }
-    line.extend_from_slice(b"this is no record\n");
-    log.write_all(&line).expect("room");
-    log.finish().expect("room");
-    let mut config = Config::default();
-    config.source.kind = SourceKind::Log;
-    config.source.log.path = path.display().to_string();
-    config.dataflow.workers = 2;
-    let (service, running) = tarn::service::start(config, false).expect("it starts");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let metrics = tarn::telemetry::start_metrics().ok();
-    let (readers, operators) = runtime.block_on(async {
-        let app = App::new(service.clone(), metrics);
-        let caps = Caps { connections_max: 100, connections_per_address_max: 100 };
-        let mut addresses = Vec::new();
-        for scope in [Scope::Read, Scope::Admin] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            addresses.push(listener.local_addr().expect("an address"));
-            let (stop, stopped) = tokio::sync::watch::channel(false);
-            // Never stopped: the runtime ends with the test.
-            std::mem::forget(stop);
-            tokio::spawn(serve(listener, router(Arc::clone(&app), scope), caps, stopped));
-        }
-        (addresses[0], addresses[1])
-    });
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !service.is_ready() {
-        assert!(Instant::now() < deadline, "not ready in time: {:?}", service.status.get());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    drop(folder);
-    Served { readers, operators, service, _running: running, _runtime: runtime }
-}
-
-fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: tarn\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, head.to_owned(), body.to_owned())
-}
+use crate::served::{Served, Setup, eventually, exchange, get, hosts, parse};
 
 fn json(address: SocketAddr, path: &str) -> (u16, Value) {
-    let (status, _, body) = get(address, path);
-    (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    let answer = get(address, path);
+    (answer.status, answer.json())
 }
 
 #[test]
 fn the_surface() {
-    let served = served();
+    let served = Served::on_log(Setup::default());
     let at = served.readers;
     pages_show_every_resource_once(&served);
-    let (status, head, _) = get(at, "/api/tarn/v1/position");
-    assert_eq!(status, 200);
-    for header in ["tarn-as-of", "tarn-position", "tarn-consistency-token", "tarn-source-connected: true"] {
-        assert!(head.contains(header), "{header} in {head}");
-    }
+    pages_go_on_whatever_the_order_of_the_filters(at);
     let (_, position) = json(at, "/api/tarn/v1/position");
     assert_eq!(position["position"][0]["offset"], 3_000);
-    let (_, quarantine) = json(at, "/api/tarn/v1/quarantine?limit=1000");
-    let items = quarantine["items"].as_array().expect("a list");
-    assert!(items.len() > 5 && items.iter().any(|item| item["reason"] == "not_a_log_line"), "{quarantine}");
-    let id = items[0]["id"].as_str().expect("an id");
-    assert_eq!(json(at, &format!("/api/tarn/v1/quarantine/{id}")).0, 404, "the bytes are for operators");
-    let (status, entry) = json(served.operators, &format!("/api/tarn/v1/quarantine/{id}"));
-    assert!(status == 200 && entry["value"]["base64"].is_string(), "{entry}");
+    quarantine_is_for_operators(&served);
     let (_, ignored) = json(at, "/api/tarn/v1/ignored");
-    assert!(ignored["items"].as_array().is_some_and(|items| items.iter().all(|item| item["reason"].is_string())));
+    let ignored = ignored["items"].as_array().expect("a list");
+    let met: Vec<_> = ignored.iter().map(|item| item["metAt"].as_str().expect("a time")).collect();
+    assert!(!met.is_empty() && met.is_sorted_by(|a, b| a >= b), "newest first");
+    assert!(ignored.iter().all(|item| item["reason"].is_string()));
     assert_eq!(json(at, "/livez").1["status"], "OK");
     assert_eq!(json(at, "/readyz").0, 200);
     assert_eq!(json(at, "/metrics").0, 404);
-    assert!(get(served.operators, "/metrics").2.contains("tarn_records_total"));
+    assert!(get(served.operators, "/metrics").body.contains("tarn_records_total"));
     assert_eq!(json(at, "/api/tarn/v1/status").1["sourceState"]["phase"], "ended");
-    errors_say_what_is_allowed(at);
-    let (_, api) = json(at, "/openapi.json");
-    for (route, _) in routes() {
-        assert!(api["paths"].get(route.path).is_some(), "{} is described", route.path);
-    }
+    errors_say_what_is_allowed(&served);
+    every_answer_tells_its_instant(&served);
+    the_description_is_true(&served);
 }
 
 fn pages_show_every_resource_once(served: &Served) {
@@ -138,26 +64,237 @@ fn pages_show_every_resource_once(served: &Served) {
     assert!(types.clone().count() > 0 && types.clone().all(|kind| matches!(kind, Some("k8s_cluster" | "k8s_policy"))));
 }
 
-fn errors_say_what_is_allowed(at: SocketAddr) {
-    let cases = [
-        ("/api/tarn/v1/resources?limit=0", 400, "from 1 to 1000"),
-        ("/api/tarn/v1/resources?limit=1001", 400, "from 1 to 1000"),
-        ("/api/tarn/v1/resources?limit=x", 400, "limit"),
-        ("/api/tarn/v1/resources?limit=1&limit=2", 400, "once"),
-        ("/api/tarn/v1/resources?colour=red", 400, "workspaceId"),
-        ("/api/tarn/v1/resources?resourceType=", 400, "empty"),
-        ("/api/tarn/v1/resources?orphaned=maybe", 400, "true or false"),
-        ("/api/tarn/v1/resources?pageToken=zzzz", 400, "pageToken"),
-        ("/api/tarn/v1/resources?workspaceId=%ff", 400, "UTF-8"),
-        ("/api/tarn/v1/resources/nonsense", 400, "invalid UUID"),
-        ("/api/tarn/v1/resources/019ba0c4-5f6e-7c11-9c52-ffffffffffff", 404, "resource not found"),
-        ("/api/tarn/v1/nothing", 404, "openapi.json"),
-    ];
-    for (path, status, words) in cases {
-        let (got, body) = json(at, path);
-        assert_eq!((got, body["code"].as_u64()), (status, Some(u64::from(status))), "{path}");
-        assert!(body["message"].as_str().is_some_and(|message| message.contains(words)), "{path}: {body}");
+fn pages_go_on_whatever_the_order_of_the_filters(at: SocketAddr) {
+    let list = "/api/tarn/v1/resources?limit=2";
+    let (_, page) = json(at, &format!("{list}&resourceType=host&resourceType=k8s_cluster"));
+    let token = page["nextPageToken"].as_str().expect("there are more");
+    let again = "resourceType=K8S_CLUSTER&resourceType=host&resourceType=host";
+    assert_eq!(json(at, &format!("{list}&{again}&pageToken={token}")).0, 200);
+    let (status, other) = json(at, &format!("{list}&resourceType=host&pageToken={token}"));
+    assert!(status == 400 && other["message"].as_str().is_some_and(|message| message.contains("other filters")));
+}
+
+fn quarantine_is_for_operators(served: &Served) {
+    let at = served.readers;
+    let (_, all) = json(at, "/api/tarn/v1/quarantine?limit=1000");
+    let items = all["items"].as_array().expect("a list");
+    assert!(items.len() > 5 && items.iter().any(|item| item["reason"] == "not_a_log_line"), "{all}");
+    let (mut paged, mut token) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = json(at, &format!("/api/tarn/v1/quarantine?limit=3{token}"));
+        paged.extend(page["items"].as_array().expect("a list").clone());
+        match page["nextPageToken"].as_str() {
+            Some(next) => token = format!("&pageToken={next}"),
+            None => break,
+        }
     }
-    let long = format!("/api/tarn/v1/resources?workspaceId={}", "w".repeat(20_000));
-    assert_eq!(json(at, &long).0, 400);
+    assert_eq!(&paged, items);
+    let id = items[0]["id"].as_str().expect("an id");
+    assert_eq!(json(at, &format!("/api/tarn/v1/quarantine/{id}")).0, 404, "the bytes are for operators");
+    let (status, entry) = json(served.operators, &format!("/api/tarn/v1/quarantine/{id}"));
+    assert!(status == 200 && entry["value"]["base64"].is_string(), "{entry}");
+}
+
+fn errors_say_what_is_allowed(served: &Served) {
+    let list = "/api/tarn/v1/resources";
+    let long = "w".repeat(1_025);
+    let many = "workspaceId=w&".repeat(101);
+    let very_long = "w".repeat(17_000);
+    let cases = [
+        (format!("{list}?limit=0"), 400, "from 1 to 1000"),
+        (format!("{list}?limit=1001"), 400, "from 1 to 1000"),
+        (format!("{list}?limit=x"), 400, "`limit`"),
+        (format!("{list}?limit=%2B5"), 400, "`limit`"),
+        (format!("{list}?limit=99999999999999999999999"), 400, "`limit`"),
+        (format!("{list}?limit=1&limit=2"), 400, "once"),
+        (format!("{list}?orphaned=true&orphaned=true"), 400, "once"),
+        (format!("{list}?colour=red"), 400, "workspaceId"),
+        (format!("{list}?resourceType="), 400, "empty"),
+        (format!("{list}?resourceType"), 400, "empty"),
+        (format!("{list}?resourceType=no-such!type"), 400, "underscores"),
+        (format!("{list}?reporterType=a%20b"), 400, "underscores"),
+        (format!("{list}?reporterInstanceId=a/b"), 400, "dashes"),
+        (format!("{list}?workspaceId=%00"), 400, "control"),
+        (format!("{list}?localResourceId={long}"), 400, "1024"),
+        (format!("{list}?{many}"), 400, "at most 100"),
+        (format!("{list}?workspaceId={very_long}"), 400, "16384"),
+        (format!("{list}?orphaned=maybe"), 400, "true or false"),
+        (format!("{list}?pageToken=zzzz"), 400, "pageToken"),
+        (format!("{list}?pageToken=%ff"), 400, "UTF-8"),
+        (format!("{list}?workspaceId=%zz"), 400, "hex"),
+        (format!("{list}?workspaceId=a%2"), 400, "hex"),
+        (format!("{list}/nonsense"), 400, "invalid UUID"),
+        (format!("{list}/%ff"), 400, "UTF-8"),
+        (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff"), 404, "resource not found"),
+        (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff?x=1"), 400, "none is taken"),
+        ("/api/tarn/v1/quarantine?after=x".to_owned(), 400, "pageToken"),
+        ("/api/tarn/v1/quarantine?pageToken=x".to_owned(), 400, "pageToken"),
+        ("/api/tarn/v1/nothing".to_owned(), 404, "openapi.json"),
+    ];
+    for (path, status, words) in &cases {
+        let (got, body) = json(served.readers, path);
+        let shown = path.chars().take(100).collect::<String>();
+        assert_eq!((got, body["code"].as_u64()), (*status, Some(u64::from(*status))), "{shown}: {body}");
+        assert!(body["message"].as_str().is_some_and(|message| message.contains(words)), "{shown}: {body}");
+    }
+    for (route, _) in routes().iter().filter(|(route, _)| !route.path.contains('{')) {
+        let (status, body) = json(served.operators, &format!("{}?colour=red", route.path));
+        assert_eq!((status, body["code"].as_u64()), (400, Some(400)), "{}: {body}", route.path);
+    }
+    for path in ["/api/tarn/v1/quarantine/%ff", "/api/tarn/v1/quarantine/x?y=1"] {
+        assert_eq!(json(served.operators, path).0, 400, "{path}");
+    }
+    assert_eq!(json(served.operators, "/api/tarn/v1/quarantine/a:0:1").0, 404);
+}
+
+fn every_answer_tells_its_instant(served: &Served) {
+    for path in [
+        "/api/tarn/v1/position",
+        "/api/tarn/v1/resources?limit=1",
+        "/api/tarn/v1/resources?limit=0",
+        "/api/tarn/v1/resources/019ba0c4-5f6e-7c11-9c52-ffffffffffff",
+        "/api/tarn/v1/resources/x",
+        "/api/tarn/v1/ignored",
+        "/nothing",
+        "/livez",
+        "/readyz",
+        "/openapi.json",
+    ] {
+        let answer = get(served.readers, path);
+        for name in ["tarn-as-of", "tarn-epoch", "tarn-position", "tarn-consistency-token", "tarn-source-last-heard"] {
+            assert!(answer.header(name).is_some_and(|value| !value.is_empty()), "{path}: {name} in {}", answer.head);
+        }
+        assert_eq!(answer.header("tarn-source-connected"), Some("true"), "{path}");
+        assert_eq!(answer.header("vary"), None, "{path}: nothing varies yet");
+    }
+    let post = exchange(served.readers, b"POST /livez HTTP/1.1\r\nHost: tarn\r\nConnection: close\r\n\r\n");
+    let post = parse(&post).expect("an answer");
+    assert_eq!((post.status, post.json()["code"].as_u64()), (405, Some(405)));
+    assert!(post.header("allow").is_some_and(|allow| allow.contains("GET")), "{}", post.head);
+    assert!(post.header("tarn-epoch").is_some());
+    let head = exchange(served.readers, b"HEAD /livez HTTP/1.1\r\nHost: tarn\r\nConnection: close\r\n\r\n");
+    let head = parse(&head).expect("an answer");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+fn the_description_is_true(served: &Served) {
+    for (scope, address) in [(Scope::Read, served.readers), (Scope::Admin, served.operators)] {
+        let (_, api) = json(address, "/openapi.json");
+        let described: BTreeSet<&str> = api["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+        let here = routes().into_iter().filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read);
+        let here: Vec<_> = here.map(|(route, _)| route).collect();
+        assert_eq!(described, here.iter().map(|route| route.path).collect());
+        for route in here {
+            let path = match route.path {
+                "/api/tarn/v1/resources/{id}" => first(address, "/api/tarn/v1/resources", "resourceId"),
+                "/api/tarn/v1/quarantine/{id}" => first(address, "/api/tarn/v1/quarantine", "id"),
+                path => path.to_owned(),
+            };
+            let answer = get(address, &path);
+            assert_eq!(answer.status, 200, "{path}");
+            let content = &api["paths"][route.path]["get"]["responses"]["200"]["content"];
+            let media_type = answer.header("content-type").and_then(|kind| kind.split(';').next()).expect("a type");
+            let schema = &content[media_type]["schema"];
+            let value = if media_type == "text/plain" { Value::from(answer.body.as_str()) } else { answer.json() };
+            let mut known = BTreeSet::new();
+            conforms(&api, schema, &value, &mut known).unwrap_or_else(|what| panic!("{path}: {what}"));
+            let fields = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+            let unknown: Vec<&str> = fields.filter(|name| !known.contains(*name)).collect();
+            assert!(route.schema == "OpenApi" || unknown.is_empty(), "{path}: {unknown:?} are not described");
+        }
+        let list = &api["paths"]["/api/tarn/v1/resources"]["get"]["parameters"];
+        let named = |name: &str| list.as_array().expect("a list").iter().find(|known| known["name"] == name).cloned();
+        let limit = named("limit").expect("described");
+        assert_eq!((&limit["schema"]["maximum"], &limit["schema"]["default"]), (&1_000.into(), &100.into()));
+        let types = named("resourceType").expect("described");
+        assert_eq!((&types["schema"]["type"], &types["explode"]), (&"array".into(), &true.into()));
+    }
+}
+
+/// The path of the first item of a list.
+fn first(address: SocketAddr, list: &str, id: &str) -> String {
+    let (_, page) = json(address, list);
+    format!("{list}/{}", page["items"][0][id].as_str().expect("an id"))
+}
+
+/// Whether a value is what a schema says; the fields that the schema names on top go to `known`.
+fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<String>) -> Result<(), String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().expect("a name");
+        let named = &api["components"]["schemas"][name];
+        assert!(named.is_object(), "{name} is described");
+        return conforms(api, named, value, known).map_err(|what| format!("{name}: {what}"));
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        conforms(api, part, value, known)?;
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !types.is_empty() && !types.contains(&is) {
+        return Err(format!("{value} is no {types:?}"));
+    }
+    if let (Some(allowed), false) = (schema["enum"].as_array(), value.is_null()) {
+        assert!(allowed.contains(value), "{value} is one of {allowed:?}");
+    }
+    if !value.is_null() {
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            value.get(name).ok_or_else(|| format!("{name} is missing"))?;
+        }
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        known.insert(name.clone());
+        if let Some(value) = value.get(name) {
+            conforms(api, schema, value, &mut BTreeSet::new()).map_err(|what| format!("{name}: {what}"))?;
+        }
+    }
+    for item in value.as_array().into_iter().flatten().filter(|_| schema["items"].is_object()) {
+        conforms(api, &schema["items"], item, &mut BTreeSet::new())?;
+    }
+    Ok(())
+}
+
+/// The record with something that is no event for a value, under an event id of its own.
+fn poisoned(record: &Generated) -> Generated {
+    let mut poison = Generated { value: Some("no event".to_owned()), ..record.clone() };
+    for (name, value) in &mut poison.headers {
+        if let (&mut "id", Some(id)) = (name, value) {
+            let last = if id.ends_with('0') { "1" } else { "0" };
+            id.replace_range(id.len() - 1.., last);
+        }
+    }
+    poison
+}
+
+#[test]
+fn the_quarantine_is_paged_over_an_entry_that_clears() {
+    let (served, feed) = Served::fed(Setup::default());
+    let hosts = hosts(4);
+    for host in &hosts {
+        feed.send(poisoned(host)).expect("fed");
+    }
+    let page = |token: &str| json(served.readers, &format!("/api/tarn/v1/quarantine?limit=1{token}")).1;
+    eventually("four entries", || page("")["total"] == 4);
+    let first = page("");
+    let token = format!("&pageToken={}", first["nextPageToken"].as_str().expect("there are more"));
+    assert_eq!(page(&token)["items"][0]["offset"], 1);
+    // The first two are mended, the one that the token stands on among them.
+    for host in &hosts[..2] {
+        feed.send(Generated { offset: host.offset + 100, ..host.clone() }).expect("fed");
+    }
+    eventually("two entries", || page("")["total"] == 2);
+    let next = page(&token);
+    assert_eq!((&next["items"][0]["offset"], &next["total"]), (&2.into(), &2.into()), "{next}");
+    let token = format!("&pageToken={}", next["nextPageToken"].as_str().expect("there is more"));
+    let last = page(&token);
+    assert_eq!((&last["items"][0]["offset"], &last["nextPageToken"]), (&3.into(), &Value::Null));
 }

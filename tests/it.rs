@@ -1,12 +1,16 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
-//! independent fold at every epoch; decoding, case by case; the HTTP surface through a real socket; style.
+//! independent fold at every epoch; decoding, case by case; the HTTP surface through a real socket, and what hostile
+//! clients do to it; the command line through the real binary; style.
 
 mod support;
 
+mod command_line;
 mod corners;
 mod decode;
 mod fuzz_corpus;
+mod hostile;
 mod http;
 mod property;
 mod samples;
+mod served;
 mod tidy;

@@ -4,9 +4,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
+use tarn::config::GENERATED_RESOURCES_MAX;
 use tarn::generate::{FaultRates, Generator, GeneratorConfig, Popularity};
+
+use super::Refused;
+
+/// The end of the generated time, ms since 1970 (in the year 5138): what a UUID v1 can tell.
+const LATEST_MS: u64 = 100_000_000_000_000;
+const GAP_US_MAX: u64 = 3_600_000_000;
+const CLOCK_SKEW_MS_MAX: u64 = 86_400_000;
 
 /// Arguments of `tarn generate`.
 #[derive(Debug, Args)]
@@ -67,8 +75,8 @@ pub struct Arguments {
     tuples: bool,
 }
 
-/// Writes the log.
-pub fn run(arguments: Arguments) -> Result<()> {
+/// What cannot be generated, by the name of the argument.
+fn check(arguments: &Arguments) -> Result<(), Refused> {
     let shares = [
         ("--replays", arguments.replays),
         ("--batch-duplicates", arguments.batch_duplicates),
@@ -81,12 +89,35 @@ pub fn run(arguments: Arguments) -> Result<()> {
     ];
     for (name, share) in shares {
         if !(0.0..=1.0).contains(&share) {
-            bail!("{name} is {share}; it must be from 0 to 1");
+            return Err(Refused(format!("{name} is {share}; it must be from 0 to 1")));
         }
     }
-    if arguments.resources == 0 || !(0.0..=10.0).contains(&arguments.zipf) {
-        bail!("--resources must be at least 1, and --zipf from 0 to 10");
+    if !(0.0..=10.0).contains(&arguments.zipf) {
+        return Err(Refused(format!("--zipf is {}; it must be from 0 to 10", arguments.zipf)));
     }
+    let numbers = [
+        ("--resources", arguments.resources as u64, 1, GENERATED_RESOURCES_MAX),
+        ("--start-ms", arguments.start_ms, 0, LATEST_MS),
+        ("--gap-us", arguments.gap_us, 0, GAP_US_MAX),
+        ("--clock-skew-ms", arguments.clock_skew_ms, 0, CLOCK_SKEW_MS_MAX),
+    ];
+    for (name, value, least, most) in numbers {
+        if !(least..=most).contains(&value) {
+            return Err(Refused(format!("{name} is {value}; it must be from {least} to {most}")));
+        }
+    }
+    let lasts_ms = u128::from(arguments.events) * u128::from(arguments.gap_us) / 1_000;
+    if u128::from(arguments.start_ms) + lasts_ms > u128::from(LATEST_MS) {
+        return Err(Refused(format!(
+            "--start-ms, --events and --gap-us: the log would end after {LATEST_MS} ms since 1970"
+        )));
+    }
+    Ok(())
+}
+
+/// Writes the log.
+pub fn run(arguments: Arguments) -> Result<()> {
+    check(&arguments)?;
     let generator = Generator::new(GeneratorConfig {
         seed: arguments.seed,
         resources: arguments.resources,
@@ -130,14 +161,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn write(generator: Generator, events: u64, out: &mut dyn Write) -> Result<()> {
     let mut line = Vec::new();
     let count = usize::try_from(events).unwrap_or(usize::MAX);
-    for record in generator.take(count) {
-        line.clear();
-        record.write_line(&mut line);
-        match out.write_all(&line) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.context("could not write the log")?,
+    let write_all = || {
+        for record in generator.take(count) {
+            line.clear();
+            record.write_line(&mut line);
+            out.write_all(&line)?;
         }
+        out.flush()
+    };
+    match write_all() {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("could not write the log"),
     }
-    out.flush().context("could not write the log")
 }

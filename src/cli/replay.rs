@@ -5,14 +5,19 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tarn::config::{Config, SourceKind};
+use tarn::config::SourceKind;
 use tarn::dataflow::counters::read;
 use tarn::http::{quarantine_json, resource_json};
 use tarn::service::Service;
+
+use super::{Refused, load, say};
+
+/// With fewer resources, what the process itself takes says nothing about them.
+const RESOURCES_TO_MEASURE: usize = 10_000;
 
 /// Arguments of `tarn replay`.
 #[derive(Debug, Args)]
@@ -49,17 +54,18 @@ enum Report {
 
 /// Replays the log.
 pub fn run(arguments: Arguments) -> Result<()> {
-    let mut config = Config::load(arguments.config.as_deref(), std::env::vars())?;
-    tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
-    refuse_queries(arguments.queries.as_deref())?;
+    let mut config = load(arguments.config.as_deref())?;
     config.source.kind = SourceKind::Log;
     config.source.log.path = arguments.log.display().to_string();
     if arguments.workers > 0 {
         config.dataflow.workers = arguments.workers;
     }
     if let Some(records) = arguments.epoch_records {
-        config.ingest.epoch_records_max = records.max(1);
+        config.ingest.epoch_records_max = records;
     }
+    config.check()?;
+    refuse_queries(arguments.queries.as_deref())?;
+    tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
     let bytes_before = resident_bytes();
     let began = Instant::now();
     let (service, running) = tarn::service::start(config, true)?;
@@ -72,12 +78,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let elapsed = began.elapsed();
     bar.finish_and_clear();
     let report = report(&service, elapsed, bytes_before);
+    say(&match arguments.report {
+        Report::Json => format!("{report}\n"),
+        Report::Human => human(&report),
+    })?;
     if let Some(folder) = &arguments.dump {
         dump(&service, folder).with_context(|| format!("could not write the dump to {}", folder.display()))?;
-    }
-    match arguments.report {
-        Report::Json => println!("{report}"),
-        Report::Human => print_report(&report),
     }
     Ok(())
 }
@@ -88,7 +94,8 @@ fn refuse_queries(folder: Option<&Path>) -> Result<()> {
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "sql") {
-            bail!("{}: SQL views are not maintained yet by this version", path.display());
+            let message = format!("{}: SQL views are not maintained yet by this version", path.display());
+            return Err(Refused(message).into());
         }
     }
     Ok(())
@@ -132,35 +139,39 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
         "orphanedResources": census.orphaned,
         "deletedResources": census.deleted,
         "quarantine": view.quarantine().len(),
-        "bytesPerResource": held / u64::try_from(live.max(1)).unwrap_or(u64::MAX),
+        "bytesPerResource": (live >= RESOURCES_TO_MEASURE).then(|| held / live as u64),
         "workers": service.config.workers(),
         "counters": families,
     })
 }
 
-fn print_report(report: &Value) {
+fn human(report: &Value) -> String {
     let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
-    println!(
-        "{:.0} records in {:.2} s: {:.0} a second",
+    let mut text = format!(
+        "{:.0} records in {:.2} s: {:.0} a second\n",
         number("records"),
         number("seconds"),
         number("eventsPerSecond")
     );
-    println!(
-        "{:.0} resources, {:.0} orphaned, {:.0} deleted, {:.0} in quarantine; about {:.0} bytes a resource",
+    text += &format!(
+        "{:.0} resources, {:.0} orphaned, {:.0} deleted, {:.0} in quarantine",
         number("resources"),
         number("orphanedResources"),
         number("deletedResources"),
         number("quarantine"),
-        number("bytesPerResource"),
     );
+    if report["bytesPerResource"].is_u64() {
+        text += &format!("; about {:.0} bytes a resource", number("bytesPerResource"));
+    }
+    text.push('\n');
     for (family, counts) in report["counters"].as_object().into_iter().flatten() {
         let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0));
         let counts: Vec<String> = counts.map(|(label, count)| format!("{label} {count}")).collect();
         if !counts.is_empty() {
-            println!("{family}: {}", counts.join(", "));
+            text += &format!("{family}: {}\n", counts.join(", "));
         }
     }
+    text
 }
 
 /// What the state ended in, a row a line, sorted.

@@ -54,6 +54,8 @@ struct Resource {
     live: bool,
     workspace: u32,
     revision: u32,
+    /// How many lived in this place before, whose ids never come back.
+    predecessors: usize,
 }
 
 /// What happens next.
@@ -84,9 +86,14 @@ pub(super) struct World {
     ids_made: u64,
 }
 
+/// Draws that may meet the dead before one of them gives its place to a new resource.
+const DRAWS_MAX: usize = 64;
+
 /// A number spread over 64 bits.
 pub(super) fn spread(seed: u64, number: u64) -> u64 {
+    // The constant keeps seed 0 and number 0 from being 0 spread.
     let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(number.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    z = z.wrapping_add(0x2545_F491_4F6C_DD1D);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -156,25 +163,35 @@ impl World {
         }
     }
 
+    /// Whose turn it is. Who is drawn dead may stay dead: then something happens to another; and where all seem to be
+    /// dead, a new resource takes the place of one.
+    fn draw_place(&mut self, random: &mut StdRng, revivals: f64) -> usize {
+        let mut place = 0;
+        for _ in 0..DRAWS_MAX {
+            place = self.draw(random);
+            let resource = &self.resources[place];
+            if resource.id.is_none() || resource.live || random.random_bool(revivals.clamp(0.0, 1.0)) {
+                return place;
+            }
+        }
+        let predecessors = self.resources[place].predecessors + 1;
+        self.resources[place] = Resource { predecessors, ..Resource::default() };
+        place
+    }
+
     pub(super) fn next_event(&mut self, random: &mut StdRng, now_us: u64, config: &GeneratorConfig) -> Happening {
         let faults = config.faults;
-        let number = loop {
-            let number = self.draw(random);
-            let resource = &self.resources[number];
-            // Who is drawn dead may stay dead: then something happens to another.
-            if resource.id.is_none() || resource.live || random.random_bool(faults.revivals.clamp(0.01, 1.0)) {
-                break number;
-            }
-        };
-        let kind = Self::kind(number, config.hosts_only);
+        let place = self.draw_place(random, faults.revivals);
+        let kind = Self::kind(place, config.hosts_only);
         // The report was committed a little before Debezium writes it, by the clock of one of four pods.
-        let skew_us = faults.clock_skew_ms * 1_000 * random.random_range(0..4) / 3;
+        let skew_us = faults.clock_skew_ms.saturating_mul(1_000) / 3 * random.random_range(0..4);
         let time_us = now_us.saturating_sub(5_000 + skew_us);
         let event_id = self.id_at(time_us / 1_000);
-        let mut resource = self.resources[number].clone();
+        let mut resource = self.resources[place].clone();
+        let number = place + resource.predecessors * self.resources.len();
         let ghost = resource.live && faults.ghosts > 0.0 && random.random_bool(faults.ghosts);
         if ghost {
-            resource = Resource { workspace: resource.workspace, revision: resource.revision, ..Resource::default() };
+            resource = Resource { id: None, live: false, ..resource };
         }
         let operation = match (resource.id.is_some(), resource.live) {
             (false, _) => Operation::Created,
@@ -200,7 +217,7 @@ impl World {
         resource.live = operation != Operation::Deleted;
         let workspace = uuid_of(self.seed ^ 0xaa, u64::from(resource.workspace));
         let revision = resource.revision;
-        self.resources[number] = resource;
+        self.resources[place] = resource;
         Happening {
             id,
             event_id,

@@ -1,48 +1,112 @@
-//! The API, described for machines, from the table of routes itself.
+//! The API, described for machines: made from the table of routes itself, for the listener that is asked.
 
-use axum::Json;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{Scope, routes};
+use super::query::{Kind, LIMIT_DEFAULT, NAME_BYTES_MAX, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
+use super::routes::{Route, Scope};
+use super::schemas::{self, reference};
+
+/// What the route of the document answers with.
+pub(super) const SCHEMA: &str = "OpenApi";
+
+/// The document of a listener.
+#[derive(Debug, Clone)]
+pub(super) struct Document(Arc<str>);
 
 /// `GET /openapi.json`
-pub(super) async fn document() -> Json<Value> {
-    let mut paths = Map::new();
-    for (route, _) in routes() {
-        let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let mut parameters: Vec<Value> = in_path
-            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
-            .collect();
-        parameters.extend(route.parameters.iter().map(|name| {
-            let schema = match *name {
-                "limit" => json!({"type": "integer", "minimum": 1}),
-                "orphaned" => json!({"type": "boolean"}),
-                _ => json!({"type": "string"}),
-            };
-            json!({"name": name, "in": "query", "required": false, "schema": schema})
-        }));
-        let error = json!({"description": "An error.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}});
-        let operation = json!({
-            "summary": route.summary,
-            "x-scope": match route.scope { Scope::Read => "read", Scope::Admin => "admin" },
-            "parameters": parameters,
-            "responses": {"200": {"description": route.summary}, "default": error},
-        });
-        paths.insert(route.path.to_owned(), json!({"get": operation}));
-    }
-    Json(json!({
+pub(super) async fn document(Extension(document): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
+}
+
+/// What the routes of a listener are, where a page has at most `limit_max` items.
+pub(super) fn describe(routes: &[Route], limit_max: usize) -> Document {
+    let paths: Map<String, Value> =
+        routes.iter().map(|route| (route.path.to_owned(), json!({"get": operation(route, limit_max)}))).collect();
+    let document = json!({
         "openapi": "3.1.0",
         "info": {"title": "Tarn", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Error": {
-            "type": "object",
-            "required": ["code", "reason", "message", "metadata"],
-            "properties": {
-                "code": {"type": "integer"},
-                "reason": {"type": "string"},
-                "message": {"type": "string"},
-                "metadata": {"type": "object"},
-            },
-        }}},
-    }))
+        "components": {"schemas": schemas::all(), "headers": headers()},
+    });
+    Document(document.to_string().into())
+}
+
+fn operation(route: &Route, limit_max: usize) -> Value {
+    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let id = match route.scope {
+        Scope::Read => json!({"type": "string", "format": "uuid"}),
+        Scope::Admin => json!({"type": "string", "description": "topic:partition:offset"}),
+    };
+    let in_path = in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": id}));
+    let in_query = route.parameters.iter().map(|parameter| query_parameter(parameter, limit_max));
+    let parameters: Vec<Value> = in_path.chain(in_query).collect();
+    let media_type = if route.schema == "Metrics" { "text/plain" } else { "application/json" };
+    let answer = |description: &str, media_type: &str, schema: &str| {
+        json!({
+            "description": description,
+            "headers": headers().as_object().into_iter().flatten().map(|(name, _)| {
+                (name.clone(), json!({"$ref": format!("#/components/headers/{name}")}))
+            }).collect::<Map<_, _>>(),
+            "content": {media_type: {"schema": reference(schema)}},
+        })
+    };
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), answer(route.summary, media_type, route.schema));
+    responses.insert("400".to_owned(), answer("The request says what it cannot.", "application/json", "Error"));
+    if route.path.contains('{') {
+        responses.insert("404".to_owned(), answer("There is no such thing.", "application/json", "Error"));
+    }
+    if route.counted || route.path == "/readyz" {
+        responses.insert("503".to_owned(), answer("Not now; try again.", "application/json", "Error"));
+    }
+    responses.insert("default".to_owned(), answer("An error.", "application/json", "Error"));
+    let scope = match route.scope {
+        Scope::Read => "read",
+        Scope::Admin => "admin",
+    };
+    json!({"summary": route.summary, "x-scope": scope, "parameters": parameters, "responses": responses})
+}
+
+fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
+    let one = match parameter.kind {
+        Kind::Name => json!({"type": "string", "pattern": "^[A-Za-z0-9_]+$", "maxLength": NAME_BYTES_MAX}),
+        Kind::Instance => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": NAME_BYTES_MAX}),
+        Kind::Text => json!({"type": "string", "minLength": 1, "maxLength": TEXT_BYTES_MAX}),
+        Kind::Boolean => json!({"type": "boolean", "default": false}),
+        Kind::Limit => {
+            let default = LIMIT_DEFAULT.min(limit_max);
+            json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
+        }
+        Kind::PageToken => json!({"type": "string"}),
+    };
+    let mut described = json!({
+        "name": parameter.name, "in": "query", "required": false, "description": parameter.summary, "schema": one,
+    });
+    if parameter.many {
+        described["schema"] = json!({"type": "array", "items": one, "minItems": 1, "maxItems": VALUES_MAX});
+        described["style"] = "form".into();
+        described["explode"] = true.into();
+    }
+    described
+}
+
+/// The headers of every answer.
+fn headers() -> Value {
+    let header = |description: &str, schema: Value| json!({"description": description, "schema": schema});
+    let text = json!({"type": "string"});
+    json!({
+        "tarn-as-of": header("The instant that the answer reflects.", json!({"type": "string", "format": "date-time"})),
+        "tarn-epoch": header("The same in milliseconds since 1970.", json!({"type": "integer"})),
+        "tarn-position": header("topic:partition:next offset, separated by commas.", text.clone()),
+        "tarn-consistency-token": header("Names that instant.", text),
+        "tarn-source-connected": header("Whether the source is connected.", json!({"type": "boolean"})),
+        "tarn-source-last-heard": header("When, if ever.", json!({"type": "string", "format": "date-time"})),
+        "tarn-incomplete-since": header("Since when events are missing, if any are.",
+            json!({"type": "string", "format": "date-time"})),
+    })
 }

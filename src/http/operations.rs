@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::query::Query;
 use super::{ApiError, App, answer};
-use crate::dataflow::counters::read;
+use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
-pub(super) async fn position(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    Query::parse(query.as_deref(), &[])?;
+pub(super) async fn position(State(app): State<Arc<App>>) -> Response {
     let view = app.service.publisher.view();
-    Ok(answer::answer(&app.service, &view, StatusCode::OK, &json!({})))
+    answer::answer(&app, &view, &json!({}))
 }
 
 #[derive(Debug, Serialize)]
@@ -32,8 +30,7 @@ struct PartitionLag {
 }
 
 /// `GET /api/tarn/v1/status`
-pub(super) async fn status(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    Query::parse(query.as_deref(), &[])?;
+pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let service = &app.service;
     let view = service.publisher.view();
     let state = service.status.get();
@@ -78,16 +75,24 @@ pub(super) async fn status(State(app): State<Arc<App>>, RawQuery(query): RawQuer
         },
         "arrangements": arrangements,
     });
-    Ok(answer::answer(service, &view, StatusCode::OK, &content))
+    answer::answer(&app, &view, &content)
 }
 
+/// About what one ignored event takes as JSON.
+const IGNORED_BYTES: usize = 512;
+
 /// `GET /api/tarn/v1/ignored`: newest first.
-pub(super) async fn ignored(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    Query::parse(query.as_deref(), &[])?;
+pub(super) async fn ignored(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let reader = Arc::clone(&app);
+    app.admission.render(IGNORED_KEPT * IGNORED_BYTES, move || Ok(ignored_list(&reader))).await
+}
+
+fn ignored_list(app: &App) -> Response {
     let service = &app.service;
-    let items: Vec<_> = service
-        .ignored
-        .newest_first()
+    let mut kept = service.ignored.newest_first();
+    // Workers note theirs when they come to it; the epoch says when they happened.
+    kept.sort_by_key(|ignored| std::cmp::Reverse((ignored.epoch, ignored.coordinates)));
+    let items: Vec<_> = kept
         .into_iter()
         .map(|ignored| {
             json!({
@@ -102,7 +107,7 @@ pub(super) async fn ignored(State(app): State<Arc<App>>, RawQuery(query): RawQue
         })
         .collect();
     let view = service.publisher.view();
-    Ok(answer::answer(service, &view, StatusCode::OK, &json!({"items": items})))
+    answer::answer(app, &view, &json!({"items": items}))
 }
 
 /// `GET /livez`
@@ -112,6 +117,9 @@ pub(super) async fn livez() -> Response {
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return ApiError::Unavailable("not ready: the service is stopping".to_owned()).into_response();
+    }
     if app.service.is_ready() {
         return axum::Json(json!({"status": "OK", "code": 200})).into_response();
     }

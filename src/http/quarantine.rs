@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::query::Query;
+use super::query::{Parameter, Query};
+use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::{ApiError, App, answer};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
+use crate::published::QuarantineToken;
 
 /// The parameters of the list.
-pub(super) const PARAMETERS: &[&str] = &["limit", "after"];
+pub(super) const PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
 
 /// An entry without the record's bytes.
 #[derive(Debug, Serialize)]
@@ -87,48 +90,88 @@ pub fn quarantine_json(entry: &QuarantineEntry, topics: &Topics) -> EntryJson {
     }
 }
 
+/// What the list says beside its items.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListJson {
-    items: Vec<EntryJson>,
-    next_after: Option<String>,
+    next_page_token: Option<String>,
     total: usize,
 }
 
 /// `GET /api/tarn/v1/quarantine`: in order of coordinates, a page at a time.
-pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    let query = Query::parse(query.as_deref(), PARAMETERS)?;
-    let limit = query.limit(100, app.service.config.http.page_limit_max)?;
-    let after = query.one("after")?;
-    let topics = &app.service.topics;
-    let view = app.service.publisher.view();
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(query): Extension<Arc<Query>>,
+) -> Result<Response, ApiError> {
+    let service = &app.service;
+    let limit = query.limit(service.config.http.page_limit_max);
+    let after = match query.one("pageToken") {
+        None => None,
+        Some(text) => {
+            let token = QuarantineToken::decode(text, &service.token_key);
+            Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?)
+        }
+    };
+    let reader = Arc::clone(&app);
+    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, after.as_ref(), limit)).await
+}
+
+/// The page of entries that stand after `after`, which may itself have cleared since.
+fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
+    let service = &app.service;
+    let topics = &service.topics;
+    let view = service.publisher.view();
     let entries = view.quarantine();
     let start = match after {
         None => 0,
         Some(after) => {
-            let place = entries.iter().position(|entry| id_of(entry.coordinates(), topics) == after);
-            place.ok_or_else(|| {
-                ApiError::Invalid("`after` is not the id of an entry; begin again without it".to_owned())
-            })? + 1
+            let topic = topics.intern(&after.topic).ok_or(ApiError::Internal)?;
+            let last = Coordinates { topic, partition: after.partition, offset: after.offset };
+            entries.partition_point(|entry| (entry.coordinates(), entry.reject.order.arrival) <= (last, after.arrival))
         }
     };
-    let page = &entries[start..(start + limit).min(entries.len())];
-    let more = start + page.len() < entries.len();
-    let content = ListJson {
-        items: page.iter().map(|entry| quarantine_json(entry, topics)).collect(),
-        next_after: page.last().filter(|_| more).map(|entry| id_of(entry.coordinates(), topics)),
-        total: entries.len(),
-    };
-    Ok(answer::answer(&app.service, &view, StatusCode::OK, &content))
+    let mut items = answer::begin_list(0);
+    let mut shown = 0;
+    for entry in entries[start..].iter().take(limit) {
+        if shown > 0 {
+            if items.len() >= PAGE_BYTES_MAX {
+                break;
+            }
+            items.push(b',');
+        }
+        serde_json::to_writer(&mut items, &quarantine_json(entry, topics)).map_err(|_| ApiError::Internal)?;
+        shown += 1;
+    }
+    let last = entries[start..start + shown].last().filter(|_| start + shown < entries.len());
+    let next_page_token = last.map(|entry| {
+        let Coordinates { topic, partition, offset } = entry.coordinates();
+        let arrival = entry.reject.order.arrival;
+        let token = QuarantineToken { topic: topics.name(topic).to_string(), partition, offset, arrival };
+        token.encode(&service.token_key)
+    });
+    Ok(answer::list(app, &view, items, &ListJson { next_page_token, total: entries.len() }))
 }
 
 /// `GET /api/tarn/v1/quarantine/{id}`
-pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Ok(Path(id)) = path else { return Err(ApiError::Invalid("the id is not UTF-8".to_owned())) };
+    // Key, value and headers come as text and as base64; what is kept of them is bounded.
+    let bytes = app.service.config.decode.reject_bytes_max.saturating_mul(6).min(PAGE_BYTES_MAX);
+    let reader = Arc::clone(&app);
+    app.admission.render(bytes, move || whole(&reader, &id)).await
+}
+
+fn whole(app: &App, id: &str) -> Result<Response, ApiError> {
     let topics = &app.service.topics;
     let view = app.service.publisher.view();
     let entries = view.quarantine();
-    let entry = entries.iter().find(|entry| id_of(entry.coordinates(), topics) == id);
-    let entry = entry.ok_or_else(|| ApiError::NotFound("quarantine entry not found".to_owned()))?;
+    let Some(entry) = entries.iter().find(|entry| id_of(entry.coordinates(), topics) == id) else {
+        let missing = ApiError::NotFound("quarantine entry not found".to_owned()).into_response();
+        return Ok(answer::found_on(app, &view, missing));
+    };
     let reject = &entry.reject;
     let headers =
         reject.headers.iter().map(|(name, value)| HeaderJson { name, value: value.as_deref().map(BytesJson::of) });
@@ -138,5 +181,5 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
         value: reject.value.as_deref().map(BytesJson::of),
         headers: headers.collect(),
     };
-    Ok(answer::answer(&app.service, &view, StatusCode::OK, &content))
+    Ok(answer::answer(app, &view, &content))
 }

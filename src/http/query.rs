@@ -1,76 +1,153 @@
-//! Query parameters, strictly: an unknown one, one too many, or one too long is an error that says what is allowed.
+//! Query parameters, strictly: an unknown one, one too many, one too long or out of its form is an error that says
+//! which it is and what is allowed.
+//!
+//! What a route takes stands in the table of routes; one layer (`admission`) has the query parsed and checked by it
+//! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
 use super::ApiError;
+use crate::published::token::TOKEN_CHARS_MAX;
 
 /// A longer query string is not read.
 const QUERY_BYTES_MAX: usize = 16 * 1024;
 /// More values of one parameter are not taken.
 pub(super) const VALUES_MAX: usize = 100;
+/// No field of a resource that is served by an index is longer.
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
+/// Longer names and instances are none of Kessel's.
+pub(super) const NAME_BYTES_MAX: usize = 256;
+/// The default `limit`.
+pub(super) const LIMIT_DEFAULT: usize = 100;
 
-/// The parameters of a request, in order.
+/// What a parameter may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A type or a reporter: letters, digits and underscores.
+    Name,
+    /// An instance of a reporter: a UUID, or letters, digits, dots, dashes and underscores.
+    Instance,
+    /// Any text without control characters.
+    Text,
+    /// True or false.
+    Boolean,
+    /// How many items a page has at most.
+    Limit,
+    /// Where a list goes on.
+    PageToken,
+}
+
+/// A parameter of a route.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// Whether it may come more than once, and then means any of its values.
+    pub many: bool,
+    /// What it does, for the API's description.
+    pub summary: &'static str,
+}
+
+/// The parameters of a request, checked, in order.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses a query string of which only `allowed` parameters are known.
-    pub(super) fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, ApiError> {
+    /// Parses a query string by the parameters that its route takes.
+    pub(super) fn parse(query: Option<&str>, known: &[Parameter], limit_max: usize) -> Result<Self, ApiError> {
         let text = query.unwrap_or_default();
         if text.len() > QUERY_BYTES_MAX {
             let message = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are allowed", text.len());
             return Err(ApiError::Invalid(message));
         }
-        let pairs: Vec<(String, String)> = url_pairs(text)?;
-        if let Some((unknown, _)) = pairs.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
-            let known = if allowed.is_empty() {
-                "it takes none".to_owned()
-            } else {
-                format!("known are {}", allowed.join(", "))
+        let query = Self(url_pairs(text)?);
+        for (name, value) in &query.0 {
+            let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+                return Err(ApiError::Invalid(unknown(name, known)));
             };
-            return Err(ApiError::Invalid(format!("unknown parameter {unknown:?}; {known}")));
+            check(parameter, value, limit_max)
+                .map_err(|what| ApiError::Invalid(format!("`{name}` is {:?}; it must be {what}", shown(value))))?;
         }
-        Ok(Self(pairs))
-    }
-
-    /// Every value of a parameter; an empty one is an error.
-    pub(super) fn all(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let values: Vec<String> =
-            self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect();
-        if values.len() > VALUES_MAX {
-            return Err(ApiError::Invalid(format!(
-                "`{name}` is given {} times; at most {VALUES_MAX} are allowed",
-                values.len()
-            )));
-        }
-        if values.iter().any(String::is_empty) {
-            return Err(ApiError::Invalid(format!("`{name}` is empty; leave it out, or give a value")));
-        }
-        Ok(values)
-    }
-
-    /// The one value of a parameter.
-    pub(super) fn one(&self, name: &str) -> Result<Option<String>, ApiError> {
-        let mut values = self.all(name)?;
-        if values.len() > 1 {
-            return Err(ApiError::Invalid(format!("`{name}` is given {} times; once is allowed", values.len())));
-        }
-        Ok(values.pop())
-    }
-
-    /// A number between 1 and `most`, or the default.
-    pub(super) fn limit(&self, default: usize, most: usize) -> Result<usize, ApiError> {
-        let Some(text) = self.one("limit")? else { return Ok(default.min(most)) };
-        match text.parse() {
-            Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
-            _ => {
-                let shown: String = text.chars().take(32).collect();
-                Err(ApiError::Invalid(format!("`limit` is {shown:?}; it must be a number from 1 to {most}")))
+        for Parameter { name, many, .. } in known {
+            let (times, allowed) = (query.values(name).count(), if *many { VALUES_MAX } else { 1 });
+            if times > allowed {
+                let allowed = if allowed == 1 { "once is".to_owned() } else { format!("at most {allowed} are") };
+                return Err(ApiError::Invalid(format!("`{name}` is given {times} times; {allowed} allowed")));
             }
         }
+        Ok(query)
     }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of a parameter once, in order: the same list however it was asked for.
+    pub(super) fn any_of(&self, name: &str, form: impl Fn(&str) -> String) -> Vec<String> {
+        let mut values: Vec<String> = self.values(name).map(form).collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
+    /// The value of a parameter that comes once.
+    pub(super) fn one(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// How many items the page has at most.
+    pub(super) fn limit(&self, limit_max: usize) -> usize {
+        self.one("limit").and_then(|limit| limit.parse().ok()).unwrap_or(LIMIT_DEFAULT.min(limit_max))
+    }
+}
+
+fn unknown(name: &str, known: &[Parameter]) -> String {
+    let known: Vec<&str> = known.iter().map(|parameter| parameter.name).collect();
+    let known = if known.is_empty() { "none is taken".to_owned() } else { format!("known are {}", known.join(", ")) };
+    format!("unknown parameter {:?}; {known}", shown(name))
+}
+
+/// The beginning of what a caller said, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// The error is what the value must be.
+fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), String> {
+    if value.is_empty() {
+        return Err("left out, or not empty".to_owned());
+    }
+    let word = |extra: &[u8]| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
+    let (good, what) = match parameter.kind {
+        Kind::Name => (
+            word(b"_") && value.len() <= NAME_BYTES_MAX,
+            format!("letters, digits and underscores, at most {NAME_BYTES_MAX}"),
+        ),
+        Kind::Instance => (
+            word(b"._-") && value.len() <= NAME_BYTES_MAX,
+            format!("a UUID, or letters, digits, dots, dashes and underscores, at most {NAME_BYTES_MAX}"),
+        ),
+        Kind::Text => (
+            value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
+            format!("text of at most {TEXT_BYTES_MAX} bytes without control characters"),
+        ),
+        Kind::Boolean => (matches!(value, "true" | "false"), "true or false".to_owned()),
+        Kind::Limit => {
+            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+            let limit = value.parse().ok().filter(|limit| (1..=limit_max).contains(limit));
+            (digits && limit.is_some(), format!("a number from 1 to {limit_max}"))
+        }
+        Kind::PageToken => (value.len() <= TOKEN_CHARS_MAX, "a token that was given with the page before".to_owned()),
+    };
+    if good { Ok(()) } else { Err(what) }
 }
 
 fn url_pairs(text: &str) -> Result<Vec<(String, String)>, ApiError> {
     let decoded = |part: &str| {
+        let escape = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+        if !part.split('%').skip(1).all(escape) {
+            return Err(ApiError::Invalid(format!("a % in {:?} is not followed by two hex digits", shown(part))));
+        }
         let spaced = part.replace('+', " ");
         percent_encoding::percent_decode_str(&spaced)
             .decode_utf8()

@@ -2,31 +2,60 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State as Extract};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::Extension;
+use axum::extract::{Path, State as Extract};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::query::Query;
+use super::query::{Kind, Parameter, Query};
 use super::{ApiError, App, answer};
 use crate::model::{Field, Lifecycle, ResourceId, State, Topics};
 use crate::published::{Filter, PageToken};
 
+const fn filter_by(name: &'static str, kind: Kind, summary: &'static str) -> Parameter {
+    Parameter { name, kind, many: true, summary }
+}
+
 /// The parameters of the list.
-pub(super) const PARAMETERS: &[&str] = &[
-    "resourceType",
-    "workspaceId",
-    "reporterType",
-    "reporterInstanceId",
-    "localResourceId",
-    "orphaned",
-    "limit",
-    "pageToken",
+pub(super) const PARAMETERS: &[Parameter] = &[
+    filter_by("resourceType", Kind::Name, "Resources of this type."),
+    filter_by("workspaceId", Kind::Text, "Resources in this workspace."),
+    filter_by("reporterType", Kind::Name, "Resources that this reporter reports."),
+    filter_by("reporterInstanceId", Kind::Instance, "Resources that this instance of a reporter reports."),
+    filter_by("localResourceId", Kind::Text, "Resources that their reporter calls so."),
+    Parameter {
+        name: "orphaned",
+        kind: Kind::Boolean,
+        many: false,
+        summary: "True: only orphans, whose reporter key another resource holds. Otherwise none of them.",
+    },
+    LIMIT,
+    PAGE_TOKEN,
 ];
 
-/// The default `limit`.
-const LIMIT: usize = 100;
+/// `limit`, of every list.
+pub(super) const LIMIT: Parameter = Parameter {
+    name: "limit",
+    kind: Kind::Limit,
+    many: false,
+    summary: "How many items a page has at most; it has fewer where they are very long.",
+};
+
+/// `pageToken`, of every list.
+pub(super) const PAGE_TOKEN: Parameter = Parameter {
+    name: "pageToken",
+    kind: Kind::PageToken,
+    many: false,
+    summary: "The `nextPageToken` of the page before, with the same filters.",
+};
+
+/// A page ends when it is about this long, whatever its `limit`.
+pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// About what a resource needs beside its data.
+const RESOURCE_BYTES: usize = 1024;
+/// What an answer needs beside its content.
+const FRAME_BYTES: usize = 8 * 1024;
 
 /// A resource as it is shown.
 #[derive(Debug, Serialize)]
@@ -103,68 +132,82 @@ pub fn resource_json<'a>(state: &'a State, orphaned_by: Option<ResourceId>, topi
 pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
     path: Result<Path<String>, axum::extract::rejection::PathRejection>,
-    RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    Query::parse(query.as_deref(), &[])?;
     let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
     let shown: String = id.chars().take(64).collect();
     let id = ResourceId::parse(&id)
         .map_err(|error| ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}")))?;
-    let view = app.service.publisher.view();
-    let state = view.state(id).filter(|state| state.is_live());
-    let state = state.ok_or_else(|| ApiError::NotFound("resource not found".to_owned()))?;
-    let json = resource_json(state, view.orphaned_by(id), &app.service.topics);
-    Ok(answer::answer(&app.service, &view, StatusCode::OK, &json))
+    let service = &app.service;
+    let view = service.publisher.view();
+    let Some(state) = view.state(id).filter(|state| state.is_live()) else {
+        let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
+        return Ok(answer::found_on(&app, &view, missing));
+    };
+    let bytes = state.text(Field::Data).map_or(0, str::len) + FRAME_BYTES;
+    let render = || {
+        let json = resource_json(state, view.orphaned_by(id), &service.topics);
+        Ok(answer::answer(&app, &view, &json))
+    };
+    app.admission.render_small(bytes, render).await
 }
 
+/// What a list says beside its items.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PageJson<'a> {
-    items: Vec<ResourceJson<'a>>,
+struct PageJson {
     next_page_token: Option<String>,
 }
 
 /// `GET /api/tarn/v1/resources`
-pub(super) async fn list(Extract(app): Extract<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    let query = Query::parse(query.as_deref(), PARAMETERS)?;
-    let filter = filter(&query)?;
-    let service = &app.service;
-    let limit = query.limit(LIMIT, service.config.http.page_limit_max)?;
-    let after = match query.one("pageToken")? {
+pub(super) async fn list(
+    Extract(app): Extract<Arc<App>>,
+    Extension(query): Extension<Arc<Query>>,
+) -> Result<Response, ApiError> {
+    let filter = filter(&query);
+    let limit = query.limit(app.service.config.http.page_limit_max);
+    let after = match query.one("pageToken") {
         None => None,
         Some(text) => {
-            let token = PageToken::decode(&text, &filter, &service.token_key);
+            let token = PageToken::decode(text, &filter, &app.service.token_key);
             Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?.after)
         }
     };
+    let reader = Arc::clone(&app);
+    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &filter, after, limit)).await
+}
+
+/// A page, which ends early when it is long enough.
+fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> Result<Response, ApiError> {
+    let service = &app.service;
     let view = service.publisher.view();
-    let page = view.page(&filter, after, limit, service.keys);
-    let items = page.items.iter().map(|(state, orphaned_by)| resource_json(state, *orphaned_by, &service.topics));
-    let content = PageJson {
-        items: items.collect(),
-        next_page_token: page.next_after.map(|after| PageToken { after }.encode(&filter, &service.token_key)),
-    };
-    Ok(answer::answer(service, &view, StatusCode::OK, &content))
+    let page = view.page(filter, after, limit, service.keys);
+    let mut next_after = page.next_after;
+    let data = page.items.iter().map(|(state, _)| state.text(Field::Data).map_or(0, str::len));
+    let about = data.map(|data| data + RESOURCE_BYTES).sum::<usize>().min(PAGE_BYTES_MAX) + FRAME_BYTES;
+    let mut items = answer::begin_list(about);
+    let mut rest = page.items.iter().peekable();
+    while let Some((state, orphaned_by)) = rest.next() {
+        serde_json::to_writer(&mut items, &resource_json(state, *orphaned_by, &service.topics))
+            .map_err(|_| ApiError::Internal)?;
+        if rest.peek().is_some() {
+            if items.len() >= PAGE_BYTES_MAX {
+                next_after = Some(state.id);
+                break;
+            }
+            items.push(b',');
+        }
+    }
+    let next_page_token = next_after.map(|after| PageToken { after }.encode(filter, &service.token_key));
+    Ok(answer::list(app, &view, items, &PageJson { next_page_token }))
 }
 
 /// Types, reporters and instances are lower case in Kessel, so the filters are too.
-fn filter(query: &Query) -> Result<Filter, ApiError> {
-    let lower = |name: &str| -> Result<Vec<String>, ApiError> {
-        Ok(query.all(name)?.into_iter().map(|value| value.to_lowercase()).collect())
-    };
-    let orphaned = match query.one("orphaned")?.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(ApiError::Invalid("`orphaned` must be true or false".to_owned())),
-    };
-    Ok(Filter {
-        dimensions: [
-            lower("resourceType")?,
-            query.all("workspaceId")?,
-            lower("reporterType")?,
-            lower("reporterInstanceId")?,
-        ],
-        local_resource_ids: query.all("localResourceId")?,
-        orphaned,
-    })
+fn filter(query: &Query) -> Filter {
+    let as_is = |name: &str| query.any_of(name, str::to_owned);
+    let lower = |name: &str| query.any_of(name, str::to_ascii_lowercase);
+    Filter {
+        dimensions: [lower("resourceType"), as_is("workspaceId"), lower("reporterType"), lower("reporterInstanceId")],
+        local_resource_ids: as_is("localResourceId"),
+        orphaned: query.one("orphaned") == Some("true"),
+    }
 }

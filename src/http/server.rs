@@ -1,31 +1,42 @@
 //! The accept loop: caps on connections, deadlines on bytes, and a bounded drain.
 //!
-//! `axum::serve` sets no deadline at all. Here a connection must send its first request's head within 10 s, a slow reader
-//! must take bytes every 15 s, an idle one is closed after 60 s, headers are bounded, and one address cannot take all.
+//! `axum::serve` sets no deadline at all. Here a connection must send its first byte and then its first request's head
+//! within 10 s each, a slow reader must take bytes every 15 s, an idle one is closed after 60 s ([`Deadlines`]), heads
+//! are bounded, and one address cannot take all. A stop lets the requests at work end; it waits for nothing else.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const WRITE_PROGRESS_TIMEOUT: Duration = Duration::from_secs(15);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+use super::body::hold;
+pub use super::watched::Deadlines;
+use super::watched::{Activity, Watched};
+
 const HEADERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// At a stop, a connection without a request may still send the one that is on its way.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often a failing accept is told of.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// A refused request is read on for so long and so far, so that its sender sees the answer and no reset.
+const REFUSED_LINGER: Duration = Duration::from_millis(500);
+const REFUSED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The caps of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -78,35 +89,71 @@ impl Drop for Counted {
 }
 
 /// Serves until `stop` turns true, then drains for a while.
-pub async fn serve(listener: TcpListener, router: Router, caps: Caps, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, router: Router, caps: Caps, stop: watch::Receiver<bool>) {
+    serve_within(listener, router, caps, Deadlines::default(), stop).await;
+}
+
+/// The same with deadlines of one's own.
+pub async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    caps: Caps,
+    deadlines: Deadlines,
+    stop: watch::Receiver<bool>,
+) {
     let connections = Arc::new(Connections::default());
+    let mut failures = Failures::default();
+    let accept = |stream: TcpStream, address: SocketAddr| match connections.count(address.ip(), caps) {
+        None => metrics::counter!("tarn_http_connections_refused_total").increment(1),
+        Some(counted) => {
+            tokio::spawn(connection(stream, address, router.clone(), counted, deadlines, stop.clone()));
+        }
+    };
+    let mut stopping = stop.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
+            () = stopped(&mut stopping) => break,
         };
         match accepted {
+            Ok((stream, address)) => accept(stream, address),
             Err(error) => {
+                failures.note(&error);
                 // Out of file descriptors, most likely: give the others time to close theirs.
-                tracing::warn!(%error, "could not accept a connection");
                 sleep(Duration::from_millis(50)).await;
             }
-            Ok((stream, address)) => match connections.count(address.ip(), caps) {
-                None => metrics::counter!("tarn_http_connections_refused_total").increment(1),
-                Some(counted) => {
-                    tokio::spawn(connection(stream, address, router.clone(), counted, stop.clone()));
-                }
-            },
         }
+    }
+    // Who connected before the stop is served.
+    while let Ok(Ok((stream, address))) = timeout(Duration::ZERO, listener.accept()).await {
+        accept(stream, address);
     }
     drop(listener);
     let drained = async {
         while !connections.is_empty() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+    if timeout(deadlines.drain, drained).await.is_err() {
         tracing::warn!("connections were still open when the time to drain was over");
+    }
+}
+
+/// Accepts that failed, told of now and then.
+#[derive(Default)]
+struct Failures {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Failures {
+    fn note(&mut self, error: &io::Error) {
+        metrics::counter!("tarn_http_accept_errors_total").increment(1);
+        self.untold += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= WARNING_INTERVAL) {
+            tracing::warn!(%error, times = self.untold, "could not accept connections");
+            *self = Self { told: Some(Instant::now()), untold: 0 };
+        }
     }
 }
 
@@ -120,88 +167,66 @@ async fn connection(
     address: SocketAddr,
     router: Router,
     counted: Counted,
+    deadlines: Deadlines,
     mut stop: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %address, "could not set TCP_NODELAY");
     }
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), deadlines));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(deadlines.idle)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
+        // Who has sent a request and closed its half still waits for the answer.
+        .half_close(true)
         .keep_alive(true);
-    let io = TokioIo::new(Watched::new(stream));
-    let served = builder.serve_connection(io, TowerToHyperService::new(router));
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = stopped(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let requests = requests(router, Arc::clone(&activity), stop.clone());
+    let mut served = builder.serve_connection(io, service_fn(requests));
+    let until_stopped = tokio::select! {
+        result = &mut served => Some(result),
+        () = stopped(&mut stop) => timeout(LINGER, &mut served).await.ok(),
+    };
+    let result = match until_stopped {
+        Some(result) => result,
+        // Nothing is at work: half a head is waited for no longer.
+        None if activity.is_idle() => Ok(()),
+        None => {
+            std::pin::Pin::new(&mut served).graceful_shutdown();
+            (&mut served).await
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, %address, "a connection ended early");
+        if error.is_parse() || error.is_parse_too_large() {
+            let rest = served.into_parts().io.into_inner().take(REFUSED_BYTES_MAX);
+            drop(timeout(REFUSED_LINGER, tokio::io::copy(&mut { rest }, &mut tokio::io::sink())).await);
+        }
     }
     drop(counted);
 }
 
-/// A stream whose reads and writes must get on.
-struct Watched {
-    stream: TcpStream,
-    reading: Option<Pin<Box<Sleep>>>,
-    writing: Option<Pin<Box<Sleep>>>,
-}
-
-impl Watched {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, reading: None, writing: None }
-    }
-}
-
-/// Ends a wait that has lasted too long; clears the deadline once there is progress.
-fn watch<T>(
-    deadline: &mut Option<Pin<Box<Sleep>>>,
-    allowed: Duration,
-    polled: Poll<io::Result<T>>,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<T>> {
-    if polled.is_ready() {
-        *deadline = None;
-        return polled;
-    }
-    let sleeping = deadline.get_or_insert_with(|| Box::pin(sleep(allowed)));
-    match sleeping.as_mut().poll(context) {
-        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-        Poll::Pending => Poll::Pending,
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        watch(&mut self.reading, IDLE_TIMEOUT, polled, context)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        watch(&mut self.writing, WRITE_PROGRESS_TIMEOUT, polled, context)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        watch(&mut self.writing, WRITE_PROGRESS_TIMEOUT, polled, context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+/// What a connection does with its requests: each counts as at work until its answer is written, and the answer says so
+/// if it is the last.
+fn requests(
+    router: Router,
+    activity: Arc<Activity>,
+    stop: watch::Receiver<bool>,
+) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> {
+    let router = TowerToHyperService::new(router);
+    move |request| {
+        let at_work = activity.begin();
+        let answer = router.call(request);
+        let stop = stop.clone();
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if *stop.borrow() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(hold(response, at_work))
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens: small, opaque, versioned, authenticated.
 //!
 //! A *consistency token* names the position that an answer reflects, and the log it belongs to; a *page token* says
-//! where a list goes on, and for which filter. Both end in a MAC, so nobody reads positions into them or makes one up;
+//! where a list of resources goes on, and for which filter; a *quarantine token* where the list of rejects goes on. All end in a MAC, so nobody reads positions into them or makes one up;
 //! a token of another process's key, of another version or a damaged one is refused with a reason.
 
 use std::hash::{Hash, Hasher};
@@ -17,6 +17,7 @@ use crate::model::{Epoch, Position, ResourceId};
 
 const CONSISTENCY_VERSION: u8 = 1;
 const PAGE_VERSION: u8 = 65;
+const QUARANTINE_VERSION: u8 = 129;
 const MAC_BYTES: usize = 12;
 /// A longer text is no token of ours: a position of two hundred partitions fits.
 pub const TOKEN_CHARS_MAX: usize = 4_096;
@@ -165,6 +166,42 @@ impl PageToken {
     }
 }
 
+/// Where the list of the quarantine goes on: after the place of the last entry shown, which may have cleared since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineToken {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Its place among the records that were read, where several stand at one offset.
+    pub arrival: u64,
+}
+
+impl QuarantineToken {
+    /// As text.
+    pub fn encode(&self, key: &TokenKey) -> String {
+        let mut body = vec![QUARANTINE_VERSION];
+        body.extend_from_slice(&self.partition.to_be_bytes());
+        body.extend_from_slice(&self.offset.to_be_bytes());
+        put_varint(&mut body, self.arrival);
+        body.extend_from_slice(self.topic.as_bytes());
+        key.seal(body)
+    }
+
+    /// From text.
+    pub fn decode(text: &str, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, QUARANTINE_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        let partition = i32::from_be_bytes(take(&mut rest)?);
+        let offset = i64::from_be_bytes(take(&mut rest)?);
+        let arrival = get_varint(&mut rest)?;
+        let topic = std::str::from_utf8(rest).map_err(|_| TokenError::Damaged)?.to_owned();
+        Ok(Self { topic, partition, offset, arrival })
+    }
+}
+
 fn filter_hash(filter: &Filter) -> u64 {
     // Fixed keys: the MAC protects it, and it must outlive the process.
     let mut hasher = SipHasher13::new_with_keys(0x7061_6765, 0x0074_6f6b_656e);
@@ -242,6 +279,9 @@ mod tests {
         assert_eq!(PageToken::decode(&text, &hosts, &key), Ok(PageToken { after }));
         assert_eq!(PageToken::decode(&text, &Filter::default(), &key), Err(TokenError::OtherFilter));
         assert_eq!(ConsistencyToken::decode(&text, &key), Err(TokenError::OtherKind));
+        let entry = QuarantineToken { topic: "a:b".into(), partition: 7, offset: i64::MAX, arrival: 9 };
+        assert_eq!(QuarantineToken::decode(&entry.encode(&key), &key), Ok(entry));
+        assert_eq!(QuarantineToken::decode(&text, &key), Err(TokenError::OtherKind));
         assert_eq!(PageToken::decode(&"A".repeat(5_000), &hosts, &key), Err(TokenError::Damaged));
     }
 }

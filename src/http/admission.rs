@@ -1,0 +1,140 @@
+//! Who is let in: requests at work, work on the answers, and bytes of answers, each bounded.
+//!
+//! A request counts from when its head is read until the last byte of its answer is written, so clients that do not
+//! read use up their own share and then get an early 503 with `Retry-After`. Answers that cost more than a look-up are
+//! rendered on threads beside those that accept and tell health, a few at a time; who waits longer than the deadline
+//! for a turn is sent away. Bytes are reserved before they are rendered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::ApiError;
+use super::body::attach;
+use super::query::{Parameter, Query};
+use crate::config::HttpSection;
+
+/// Bytes are counted in these.
+const UNIT_BYTES: usize = 1024;
+
+/// The bounds that all requests share.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    bytes: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    queue_deadline: Duration,
+}
+
+impl Admission {
+    /// The bounds that a configuration sets.
+    pub(crate) fn new(section: &HttpSection) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        Self {
+            bytes: Arc::new(Semaphore::new(section.response_bytes_max / UNIT_BYTES)),
+            turns: Arc::new(Semaphore::new(threads)),
+            queue_deadline: Duration::from_millis(section.queue_deadline_ms),
+        }
+    }
+
+    async fn reserve(&self, bytes: usize, until: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
+        let units = units(bytes);
+        match Arc::clone(&self.bytes).try_acquire_many_owned(units) {
+            Ok(reserved) => Ok(reserved),
+            Err(_) => {
+                let reserved = timeout_at(until, Arc::clone(&self.bytes).acquire_many_owned(units)).await;
+                reserved.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)
+            }
+        }
+    }
+
+    /// The answer of `render`, run here and now, which is about `bytes` long.
+    pub(super) async fn render_small(
+        &self,
+        bytes: usize,
+        render: impl FnOnce() -> Result<Response, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let reserved = self.reserve(bytes, Instant::now() + self.queue_deadline).await?;
+        Ok(self.holding(render()?, reserved))
+    }
+
+    /// The answer of `render`, run on a thread for such work when it is its turn; about `bytes` long at most.
+    pub(super) async fn render(
+        &self,
+        bytes: usize,
+        render: impl FnOnce() -> Result<Response, ApiError> + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        let until = Instant::now() + self.queue_deadline;
+        let reserved = self.reserve(bytes, until).await?;
+        let turn = timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+        let rendered = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            render()
+        });
+        match rendered.await {
+            Ok(response) => Ok(self.holding(response?, reserved)),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only a runtime that is shutting down throws work away.
+                Err(_) => Err(ApiError::Unavailable("the service is stopping".to_owned())),
+            },
+        }
+    }
+
+    /// The response with what it really needs of the reservation behind its bytes.
+    fn holding(&self, response: Response, mut reserved: OwnedSemaphorePermit) -> Response {
+        let length = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
+        let needed = units(usize::try_from(length).unwrap_or(usize::MAX)) as usize;
+        let excess = reserved.num_permits().saturating_sub(needed);
+        drop(reserved.split(excess));
+        let lacking = needed.saturating_sub(reserved.num_permits());
+        if lacking > 0 {
+            // It is rendered already, so it is sent although one record was longer than its page's budget.
+            let more = Arc::clone(&self.bytes).try_acquire_many_owned(u32::try_from(lacking).unwrap_or(u32::MAX));
+            if let Ok(more) = more {
+                reserved.merge(more);
+            }
+        }
+        attach(response, reserved)
+    }
+}
+
+/// So many bytes, counted.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// What a request of a route must pass.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// How many requests may be at work; none where any number may.
+    pub(super) limit: Option<Arc<Semaphore>>,
+    pub(super) parameters: &'static [Parameter],
+    pub(super) limit_max: usize,
+}
+
+/// More requests at work than are allowed are sent away at once; the query is checked before the handler runs.
+pub(super) async fn enter(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
+    let permit = match entry.limit.map(Semaphore::try_acquire_owned).transpose() {
+        Ok(permit) => permit,
+        Err(_) => {
+            metrics::counter!("tarn_http_requests_shed_total").increment(1);
+            return ApiError::Overloaded.into_response();
+        }
+    };
+    let response = match Query::parse(request.uri().query(), entry.parameters, entry.limit_max) {
+        Err(error) => error.into_response(),
+        Ok(query) => {
+            if !entry.parameters.is_empty() {
+                request.extensions_mut().insert(Arc::new(query));
+            }
+            next.run(request).await
+        }
+    };
+    attach(response, permit)
+}

@@ -1,0 +1,95 @@
+//! The table of routes: each with its scope, its parameters, what it answers and whether it counts as work.
+//!
+//! Routers, the checks of queries and `/openapi.json` are made from it, so that they cannot tell different things.
+
+use std::sync::Arc;
+
+use axum::routing::{MethodRouter, get};
+
+use super::query::Parameter;
+use super::{App, openapi, operations, quarantine, resources};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Readers.
+    Read,
+    /// Operators.
+    Admin,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// The path, as axum matches it.
+    pub path: &'static str,
+    /// Who may call it.
+    pub scope: Scope,
+    /// What it answers, for the API's description.
+    pub summary: &'static str,
+    /// The query parameters that it takes.
+    pub parameters: &'static [Parameter],
+    /// The name of what it answers with among the schemas of `/openapi.json`.
+    pub schema: &'static str,
+    /// Whether it counts towards the requests that are let in; health and metrics answer under any load.
+    pub counted: bool,
+}
+
+pub(super) type Handler = MethodRouter<Arc<App>>;
+
+impl Route {
+    const fn read(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
+        Self { path, scope: Scope::Read, summary, parameters: &[], schema, counted: true }
+    }
+
+    const fn taking(self, parameters: &'static [Parameter]) -> Self {
+        Self { parameters, ..self }
+    }
+
+    const fn for_operators(self) -> Self {
+        Self { scope: Scope::Admin, ..self }
+    }
+
+    const fn under_any_load(self) -> Self {
+        Self { counted: false, ..self }
+    }
+}
+
+/// Every route there is.
+pub fn routes() -> Vec<(Route, Handler)> {
+    let read = Route::read;
+    vec![
+        (read("/api/tarn/v1/resources/{id}", "ResourceAnswer", "One live resource."), get(resources::one)),
+        (
+            read("/api/tarn/v1/resources", "ResourceList", "A page of resources, in order of id.")
+                .taking(resources::PARAMETERS),
+            get(resources::list),
+        ),
+        (read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."), get(operations::position)),
+        (read("/api/tarn/v1/status", "Status", "Source, lag, counters, what is held."), get(operations::status)),
+        (
+            read("/api/tarn/v1/quarantine", "QuarantineList", "Rejected records, without their bytes.")
+                .taking(quarantine::PARAMETERS),
+            get(quarantine::list),
+        ),
+        (
+            read("/api/tarn/v1/quarantine/{id}", "QuarantineAnswer", "One rejected record with its bytes.")
+                .for_operators(),
+            get(quarantine::one),
+        ),
+        (
+            read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),
+            get(operations::ignored),
+        ),
+        (read("/livez", "Health", "Whether the process answers.").under_any_load(), get(operations::livez)),
+        (
+            read("/readyz", "Health", "Whether everything that the log had at start is visible.").under_any_load(),
+            get(operations::readyz),
+        ),
+        (
+            read("/metrics", "Metrics", "Metrics for Prometheus.").for_operators().under_any_load(),
+            get(operations::metrics),
+        ),
+        (read("/openapi.json", openapi::SCHEMA, "This API, described."), get(openapi::document)),
+    ]
+}

@@ -1,0 +1,168 @@
+//! What the answers look like, as JSON schemas; tests hold real answers to them.
+
+use serde_json::{Value, json};
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn nullable_text() -> Value {
+    json!({"type": ["string", "null"]})
+}
+
+fn time() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+fn nullable_time() -> Value {
+    json!({"type": ["string", "null"], "format": "date-time"})
+}
+
+fn uuid() -> Value {
+    json!({"type": "string", "format": "uuid"})
+}
+
+fn nullable_uuid() -> Value {
+    json!({"type": ["string", "null"], "format": "uuid"})
+}
+
+fn integer() -> Value {
+    json!({"type": "integer"})
+}
+
+fn boolean() -> Value {
+    json!({"type": "boolean"})
+}
+
+fn list_of(schema: &str) -> Value {
+    json!({"type": "array", "items": reference(schema)})
+}
+
+/// Where a schema of this name stands.
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// An object; a field whose name ends in `?` may be absent.
+fn object(fields: &[(&str, Value)]) -> Value {
+    let properties = fields.iter().map(|(name, schema)| (name.trim_end_matches('?').to_owned(), schema.clone()));
+    let required: Vec<&str> = fields.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
+    json!({"type": "object", "required": required, "properties": properties.collect::<serde_json::Map<_, _>>()})
+}
+
+/// All of several schemas at once.
+fn all_of(schemas: &[Value]) -> Value {
+    json!({"allOf": schemas})
+}
+
+/// Every schema by its name.
+pub(super) fn all() -> Value {
+    let at_an_instant = |content: Value| all_of(&[content, reference("Instant")]);
+    json!({
+        "Error": object(&[
+            ("code", integer()), ("reason", text()), ("message", text()), ("metadata", json!({"type": "object"})),
+        ]),
+        "Health": object(&[("status", text()), ("code", integer())]),
+        "Metrics": text(),
+        "OpenApi": json!({"type": "object"}),
+        "Instant": object(&[
+            ("asOf", time()), ("epoch", integer()), ("position", list_of("PartitionPosition")),
+            ("consistencyToken", text()),
+            ("source", object(&[("connected", boolean()), ("lastHeardAt", nullable_time())])),
+            ("complete", boolean()), ("incompleteSince?", time()),
+        ]),
+        "PartitionPosition": object(&[("topic", text()), ("partition", integer()), ("offset", integer())]),
+        "Resource": resource(),
+        "ResourceAnswer": at_an_instant(reference("Resource")),
+        "ResourceList": at_an_instant(object(&[("items", list_of("Resource")), ("nextPageToken", nullable_text())])),
+        "QuarantineEntry": quarantine_entry(),
+        "QuarantineList": at_an_instant(object(&[
+            ("items", list_of("QuarantineEntry")), ("nextPageToken", nullable_text()), ("total", integer()),
+        ])),
+        "Bytes": json!({"type": ["object", "null"], "required": ["text", "base64"],
+            "properties": {"text": nullable_text(), "base64": text()}}),
+        "QuarantineAnswer": at_an_instant(all_of(&[reference("QuarantineEntry"), object(&[
+            ("key", reference("Bytes")), ("value", reference("Bytes")),
+            ("headers", json!({"type": "array",
+                "items": object(&[("name", text()), ("value", reference("Bytes"))])})),
+        ])])),
+        "Ignored": object(&[
+            ("reason", text()), ("resourceId", nullable_uuid()), ("eventId", nullable_uuid()), ("topic", text()),
+            ("partition", integer()), ("offset", integer()), ("metAt", time()),
+        ]),
+        "IgnoredList": at_an_instant(object(&[("items", list_of("Ignored"))])),
+        "Status": at_an_instant(status()),
+    })
+}
+
+fn resource() -> Value {
+    let reporter = object(&[
+        ("type", nullable_text()),
+        ("instanceId", nullable_text()),
+        ("localResourceId", nullable_text()),
+        ("apiHref", nullable_text()),
+        ("consoleHref", nullable_text()),
+        ("version", nullable_text()),
+    ]);
+    let last_event = object(&[
+        ("id", nullable_text()),
+        ("time", time()),
+        ("topic", text()),
+        ("partition", integer()),
+        ("offset", integer()),
+    ]);
+    object(&[
+        ("resourceId", uuid()),
+        ("resourceType", nullable_text()),
+        ("workspaceId", nullable_text()),
+        ("reporter", reporter),
+        ("data", json!({"description": "What the reporter said of it, as it was said."})),
+        ("createdAt", nullable_time()),
+        ("updatedAt", nullable_time()),
+        ("lastEvent", last_event),
+        ("orphanedBy?", uuid()),
+    ])
+}
+
+fn quarantine_entry() -> Value {
+    object(&[
+        ("id", json!({"type": "string", "description": "topic:partition:offset"})),
+        ("topic", text()),
+        ("partition", integer()),
+        ("offset", integer()),
+        ("timestamp", time()),
+        ("resourceId", nullable_uuid()),
+        ("eventId", nullable_uuid()),
+        ("reason", text()),
+        ("detail", text()),
+        ("status", json!({"type": "string", "enum": ["open", "partly superseded"]})),
+        ("firstSeen", time()),
+        ("bytes", integer()),
+    ])
+}
+
+fn status() -> Value {
+    let partition = object(&[
+        ("topic", text()),
+        ("partition", integer()),
+        ("nextOffset", integer()),
+        ("endOffset", integer()),
+        ("lag", integer()),
+    ]);
+    let source = object(&[
+        ("phase", text()),
+        ("lastError", nullable_text()),
+        ("lastHeardAt", nullable_time()),
+        ("partitions", json!({"type": "array", "items": partition})),
+    ]);
+    let arrangement = object(&[("name", text()), ("updates", integer()), ("batches", integer())]);
+    object(&[
+        ("ready", boolean()),
+        ("startedAt", time()),
+        ("version", text()),
+        ("workers", integer()),
+        ("sourceState", source),
+        ("counters", json!({"type": "object"})),
+        ("arrangements", json!({"type": "array", "items": arrangement})),
+    ])
+}

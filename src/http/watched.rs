@@ -1,0 +1,200 @@
+//! A stream whose reads and writes must get on.
+//!
+//! hyper's own timer knows one time for a head, which also runs while a connection is idle. Here the first byte of a
+//! connection, and a head once it has begun, have deadlines of their own, and a reader must take bytes now and then.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Until the first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub head: Duration,
+    /// From an answer to the end of the next request's head.
+    pub idle: Duration,
+    /// Until a reader takes some bytes of an answer.
+    pub write_progress: Duration,
+    /// From a stop to the end of the last answer.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            write_progress: Duration::from_secs(15),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a connection's stream and its requests tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    begun: AtomicU64,
+    at_work: AtomicUsize,
+}
+
+/// One request at work, until its answer is written.
+#[derive(Debug)]
+pub(super) struct AtWork(Arc<Activity>);
+
+impl Activity {
+    /// A request's head is complete.
+    pub(super) fn begin(self: &Arc<Self>) -> AtWork {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(Arc::clone(self))
+    }
+
+    /// Whether every request that came was answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a read waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    FirstByte,
+    /// The rest of a head that has begun, after so many requests.
+    Head(u64),
+    /// A request, an answer, a body: hyper's timer or the answer's own deadlines see to it.
+    Other,
+}
+
+/// The stream.
+pub(super) struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    deadlines: Deadlines,
+    awaited: Awaited,
+    reading: Option<Pin<Box<Sleep>>>,
+    writing: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
+        Self { stream, activity, deadlines, awaited: Awaited::FirstByte, reading: None, writing: None }
+    }
+
+    /// Notes that some bytes came.
+    fn note_bytes(&mut self) {
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        let awaited = match self.awaited {
+            Awaited::Head(before) if before == begun => return,
+            _ if self.activity.is_idle() => Awaited::Head(begun),
+            _ => Awaited::Other,
+        };
+        self.awaited = awaited;
+        self.reading = None;
+    }
+
+    /// How long a read may wait now.
+    fn allowed(&mut self) -> Option<Duration> {
+        match self.awaited {
+            Awaited::FirstByte => Some(self.deadlines.first_byte),
+            Awaited::Head(before) if before == self.activity.begun.load(Ordering::Relaxed) => Some(self.deadlines.head),
+            _ => {
+                self.awaited = Awaited::Other;
+                self.reading = None;
+                None
+            }
+        }
+    }
+}
+
+/// Ends a wait that has lasted too long.
+fn wait<T>(
+    deadline: &mut Option<Pin<Box<Sleep>>>,
+    allowed: Duration,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    let sleeping = deadline.get_or_insert_with(|| Box::pin(sleep(allowed)));
+    match sleeping.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let filled = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_ready() {
+            if buffer.filled().len() > filled {
+                self.note_bytes();
+            }
+            return polled;
+        }
+        match self.allowed() {
+            Some(allowed) => wait(&mut self.reading, allowed, context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Watched {
+    /// What a write's outcome means for its deadline.
+    fn watch_write<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.writing = None;
+            return polled;
+        }
+        let allowed = self.deadlines.write_progress;
+        wait(&mut self.writing, allowed, context)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch_write(polled, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.watch_write(polled, context)
+    }
+
+    /// So that hyper queues an answer's bytes as they are, instead of copying them behind its head.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.watch_write(polled, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
