@@ -81,7 +81,7 @@ pub fn quarantine_json(entry: &QuarantineEntry, topics: &Topics) -> EntryJson {
         offset: at.offset,
         timestamp: answer::moment(u64::try_from(reject.observed_ms).unwrap_or(0)),
         resource_id: reject.id.map(|id| id.to_string()),
-        event_id: reject.event_id.map(|id| id.to_string()),
+        event_id: reject.event_id_text.as_deref().map(str::to_owned).or(reject.event_id.map(|id| id.to_string())),
         reason: reject.reason.as_str(),
         detail: reject.detail.to_string(),
         status: entry.status.as_str(),
