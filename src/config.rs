@@ -15,7 +15,7 @@ use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, ShardConfig}
 use crate::decode::Limits;
 use crate::fold::Rules;
 use crate::generate::RESOURCES_TOPIC;
-use crate::source::kafka::LostPositionPolicy;
+use crate::source::kafka::{LostPositionPolicy, properties};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ section! {
         lost_position: LostPositionPolicy = LostPositionPolicy::Halt,
         /// How often new partitions are looked for, ms.
         discovery_interval_ms: u64 = 10_000,
-        /// Any property of librdkafka.
+        /// Any property of librdkafka, but for those that the source's promises rest on.
         properties: BTreeMap<String, String> = BTreeMap::new(),
     }
 }
@@ -271,6 +271,7 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let positive = [
+            ("source.kafka.discovery_interval_ms", self.source.kafka.discovery_interval_ms),
             ("ingest.seal_interval_ms", self.ingest.seal_interval_ms),
             ("ingest.idle_seal_interval_ms", self.ingest.idle_seal_interval_ms),
             ("ingest.epoch_bytes_max", self.ingest.epoch_bytes_max as u64),
@@ -292,8 +293,9 @@ impl Config {
         if self.dataflow.workers > 256 {
             return bad(format!("`dataflow.workers` is {}; at most 256 are allowed", self.dataflow.workers));
         }
-        if self.source.kind == SourceKind::Kafka && self.source.kafka.topics.is_empty() {
-            return bad("`source.kafka.topics` is empty; name at least one topic".to_owned());
+        if self.source.kind == SourceKind::Kafka {
+            let kafka = &self.source.kafka;
+            properties::check(&kafka.topics, &kafka.properties).map_err(ConfigError::Invalid)?;
         }
         let rate = self.source.generator.events_per_second;
         if !(rate.is_finite() && rate > 0.0) {
@@ -379,6 +381,9 @@ mod tests {
         assert!(parse("[htpp]\n", &[]).unwrap_err().contains("htpp"));
         assert!(parse("[ingest]\nseal_interval_ms = 0", &[]).unwrap_err().contains("ingest.seal_interval_ms"));
         assert!(parse("[ingest]\nseal_interval_ms = \"x\"", &[]).unwrap_err().contains("seal_interval_ms"));
+        assert!(parse("[source.kafka]\ntopics = []", &[]).unwrap_err().contains("source.kafka.topics"));
+        let latest = parse("[source.kafka.properties]\n\"auto.offset.reset\" = \"latest\"", &[]).unwrap_err();
+        assert!(latest.contains("auto.offset.reset"), "{latest}");
         assert!(parse("", &[("TARN_HTTP__LISTEN_ON", "1")]).unwrap_err().contains("listen_on"));
     }
 

@@ -4,7 +4,8 @@
 //! seals) is announced, and only then do the workers learn that it is complete. An idle log seals an empty epoch now
 //! and then, so that time goes on. Backpressure: at most so many epochs or bytes are sealed and not yet published.
 //! Dropped here, before anything is decoded: records of topics that were not asked for, and those below the position
-//! that this process resumed from (rule 1 of the design's section 3).
+//! that this process resumed from (rule 1 of the design's section 3). The position goes forward alone, but for a
+//! partition that the source says has gone back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::cut::{Binding, CutSink};
 use super::epochs::EpochSource;
 use super::worker::Engine;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics};
-use crate::source::{BufferPool, Limit, Polled, RecordBatch, Source, SourceError};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
 
 /// How records become epochs.
 #[derive(Debug, Clone)]
@@ -213,10 +214,23 @@ impl Ingest {
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
         let limit = Limit { bytes: self.config.chunk_bytes, records: room };
         let polled = self.source.poll(&mut batch, wait, limit)?;
+        for rewound in self.source.take_rewinds() {
+            self.rewind(&rewound, open);
+        }
         if !batch.is_empty() {
             self.take(batch, open);
         }
         Ok(polled)
+    }
+
+    /// Goes back in a partition: what comes is read, although it stands below what was read before.
+    fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
+        // One epoch holds records of one life of a partition alone, so that their offsets order them.
+        if open.began.is_some() {
+            self.seal(open);
+        }
+        self.position = set(&self.position, rewound);
+        self.config.resume = set(&self.config.resume, rewound);
     }
 
     /// Takes a batch into the open epoch.
@@ -316,6 +330,18 @@ impl Ingest {
             }
         }
     }
+}
+
+/// The position with one partition moved, be it backward.
+fn set(position: &Position, moved: &Rewound) -> Position {
+    let mut moved_position = Position::default();
+    for (topic, partition, next) in position.iter() {
+        if (topic, partition) != (&*moved.topic, moved.partition) {
+            moved_position.advance(&topic.into(), partition, next);
+        }
+    }
+    moved_position.advance(&moved.topic, moved.partition, moved.to);
+    moved_position
 }
 
 /// Whether a topic is read, decided once a topic.

@@ -101,9 +101,8 @@ mod tests {
         let many = [(20, 1, 1_000_000), (18, 1, 250_000), (3, 1, 5)];
         let begun = [(20, 2, 2_000_000), (3, 0, 0)];
         let one = [(20, 1, 1_000_000), (10, 1, 0)];
-        let answers = |layers: &[_]| {
-            [Leisure::Busy, Leisure::Idle, Leisure::Quiet].map(|leisure| wants_merging(layers, leisure))
-        };
+        let answers =
+            |layers: &[_]| [Leisure::Busy, Leisure::Idle, Leisure::Quiet].map(|leisure| wants_merging(layers, leisure));
         assert_eq!(answers(&few), [false, false, true]);
         assert_eq!(answers(&many), [false, true, true]);
         assert_eq!(answers(&begun), [false, true, true]);

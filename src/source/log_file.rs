@@ -188,6 +188,10 @@ impl Source for LogFile {
             self.position.clone_from(position);
         }
     }
+
+    fn has_reproducible_order(&self) -> bool {
+        true
+    }
 }
 
 /// A reader of the unpacked bytes of a file.
