@@ -5,6 +5,7 @@ mod support;
 
 mod decode;
 mod http;
+mod kafka;
 mod property;
 mod samples;
 mod tidy;

@@ -7,8 +7,10 @@
 //! damaged, are named and met by the policy, never skipped in silence. A poll makes local calls alone and never waits
 //! longer than it is told. Commits go to the group for lag tools and are never read back. Memory is bounded by what
 //! the fetcher queues and by not polling. Left to others: settings ([`properties`]), questions to the cluster
-//! (`scout`), the judgement of a partition (`partition`), what is shown (`shown`).
+//! (`scout`), commits (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
 
+mod commits;
+mod intake;
 mod listener;
 mod partition;
 pub mod properties;
@@ -19,18 +21,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use self::listener::{Bell, Listener, end_offset};
+use self::commits::Commits;
+use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
 use self::scout::{Ask, News, Scout, describe};
 use self::shown::Shown;
 use super::{Limit, Phase, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
 use crate::clock::now_ms;
-use crate::model::{Coordinates, Position, Topics};
+use crate::model::{Position, Topics};
 
 /// What happens when the log no longer has the position that was to be read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -85,9 +88,7 @@ pub struct KafkaSource {
     turn: usize,
     rewinds: Vec<Rewound>,
     halted: bool,
-    /// A commit is on its way. With two, assignments and the end would wait for both.
-    committing: Option<Position>,
-    committed: Position,
+    commits: Commits,
     shown: Shown,
 }
 
@@ -105,6 +106,8 @@ impl KafkaSource {
         let bell = Bell::new();
         let names = config.topics.iter().map(|topic| topic.as_str().into()).collect();
         let scout = Scout::start(&config, names, bell.clone())?;
+        let commits = Commits::start(properties::committer(&config))
+            .map_err(|error| SourceError::Setup(format!("could not start the thread that commits: {error}")))?;
         let silence_max = properties::silence_max(&config);
         Ok(Self {
             config,
@@ -120,8 +123,7 @@ impl KafkaSource {
             turn: 0,
             rewinds: Vec::new(),
             halted: false,
-            committing: None,
-            committed: Position::default(),
+            commits,
             shown: Shown::new(status, silence_max),
         })
     }
@@ -221,7 +223,7 @@ impl KafkaSource {
         Ok(consumer)
     }
 
-    /// Statistics, errors of no partition, commits.
+    /// Statistics, and errors of no partition.
     fn serve_client(&mut self) -> Result<(), SourceError> {
         let Some(consumer) = self.consumer.clone() else { return Ok(()) };
         for _ in 0..EVENTS_MAX {
@@ -229,7 +231,7 @@ impl KafkaSource {
             match consumer.poll(Duration::ZERO) {
                 Some(Err(error)) => {
                     let reason = describe(&self.listener, &error);
-                    fatal(&error, &reason)?;
+                    intake::refuse_fatal(&error, &reason)?;
                     self.shown.on_trouble(reason);
                 }
                 // A record here would have missed its partition's queue; its partition reads it again.
@@ -238,17 +240,8 @@ impl KafkaSource {
                 None => {}
             }
         }
-        let (statistics, commit) = self.listener.with(|told| (told.statistics.take(), told.commit.take()));
-        if let Some(statistics) = statistics {
+        if let Some(statistics) = self.listener.with(|told| told.statistics.take()) {
             self.shown.on_statistics(&statistics, &mut self.partitions, self.halted);
-        }
-        if let Some(result) = commit {
-            let committed = self.committing.take();
-            match (result, committed) {
-                (Ok(()), Some(position)) => self.committed = position,
-                (Ok(()), None) => {}
-                (Err(reason), _) => self.shown.on_commit_failed(&reason),
-            }
         }
         Ok(())
     }
@@ -368,84 +361,12 @@ impl KafkaSource {
             let partition = &mut self.partitions[index];
             // Taken out while its records, which borrow from it, are made known to the partition.
             let Some(queue) = partition.queue.take() else { continue };
-            let result = drain(partition, &queue, &self.listener, &mut self.shown, batch, limit);
+            let result = intake::take(partition, &queue, &self.listener, &mut self.shown, batch, limit);
             partition.queue = Some(queue);
             result?;
         }
         self.turn = (self.turn + 1) % count.max(1);
         Ok(())
-    }
-}
-
-/// Takes what a partition's queue holds.
-fn drain(
-    partition: &mut Partition,
-    queue: &rdkafka::consumer::base_consumer::PartitionQueue<Listener>,
-    listener: &Listener,
-    shown: &mut Shown,
-    batch: &mut RecordBatch,
-    limit: Limit,
-) -> Result<(), SourceError> {
-    while !limit.reached(batch) {
-        match queue.poll(Duration::ZERO) {
-            None => break,
-            Some(Ok(message)) => {
-                if partition.on_record(message.offset()) {
-                    push(batch, partition, &message);
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => {
-                let reason = listener.with(|told| told.reason.take()).unwrap_or_default();
-                match end_offset(&reason) {
-                    Some(offset) => partition.on_end(offset),
-                    None => tracing::error!(reason, "an end-of-partition notice names no offset"),
-                }
-                shown.touch();
-            }
-            Some(Err(error)) => {
-                let reason = listener.reason(&error);
-                on_partition_error(partition, &error, &reason, shown)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn push(batch: &mut RecordBatch, partition: &Partition, message: &BorrowedMessage<'_>) {
-    let coordinates = Coordinates { topic: partition.topic_id, partition: partition.number, offset: message.offset() };
-    let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let headers = headers.map(|header| (header.key, header.value));
-    batch.push_wire(coordinates, timestamp_ms, message.key(), message.payload(), headers);
-}
-
-fn on_partition_error(
-    partition: &mut Partition,
-    error: &KafkaError,
-    reason: &str,
-    shown: &mut Shown,
-) -> Result<(), SourceError> {
-    fatal(error, reason)?;
-    // librdkafka tells of failed commits here too; the callback counts them, and reading is none the worse.
-    if reason.starts_with("Offset commit failed") {
-        return Ok(());
-    }
-    let Some(code) = error.rdkafka_error_code() else { return Ok(()) };
-    if partition.on_error(code, reason, Instant::now()) {
-        let (topic, number, next) = (&*partition.topic, partition.number, partition.next);
-        tracing::warn!(topic, partition = number, next, ?code, reason, "a partition cannot be read");
-    }
-    shown.touch();
-    Ok(())
-}
-
-/// An error after which the client does nothing any more ends the source, and by that the process: it begins anew.
-fn fatal(error: &KafkaError, reason: &str) -> Result<(), SourceError> {
-    match error {
-        KafkaError::MessageConsumptionFatal(code) => {
-            Err(SourceError::Setup(format!("fatal error of the client: {code:?}: {reason}")))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -472,6 +393,7 @@ impl Source for KafkaSource {
             self.shown.on_records();
         }
         let complete = self.all_known() && self.found.is_empty();
+        self.shown.on_commits_failed(self.commits.failed());
         self.shown.show(&self.partitions, complete);
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Records })
     }
@@ -489,28 +411,19 @@ impl Source for KafkaSource {
     }
 
     fn commit(&mut self, position: &Position) {
-        let Some(consumer) = &self.consumer else { return };
-        // Without a broker a commit would only hold up assignments and the end.
-        if self.committing.is_some() || *position == self.committed || !self.shown.is_reading() {
-            return;
-        }
-        let mut list = TopicPartitionList::new();
-        for (topic, partition, next) in position.iter() {
-            if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(next)) {
-                tracing::debug!(%error, "an offset cannot be committed");
-            }
-        }
-        match consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.committing = Some(position.clone()),
-            Err(error) => self.shown.on_commit_failed(&error.to_string()),
+        // Without a cluster it would only keep a newer one waiting.
+        if self.shown.is_reading() {
+            self.commits.offer(position);
         }
     }
 }
 
 impl Drop for KafkaSource {
     fn drop(&mut self) {
-        // Both clients end at the same time; the queues go before the consumer that they belong to.
+        // All clients end at the same time; the queues go before the consumer that they belong to. This one has
+        // nothing on its way that its end would wait for.
         self.scout.begin_stop();
+        self.commits.begin_stop();
         self.partitions.clear();
         self.consumer = None;
     }

@@ -1,4 +1,4 @@
-//! What librdkafka tells beside records: statistics, errors, log lines, the fate of commits.
+//! What librdkafka tells beside records: statistics, errors, log lines.
 //!
 //! In: callbacks, which librdkafka makes from within a poll of ours. Out: [`Told`], which the poller takes after the
 //! poll, and the [`Bell`] that ends its wait. Promises: nothing is judged or logged twice here; an error's words are
@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::{Statistics, TopicPartitionList};
+use rdkafka::error::KafkaError;
 
 /// What librdkafka told since it was last taken.
 #[derive(Debug, Default)]
@@ -21,8 +21,6 @@ pub(super) struct Told {
     pub(super) statistics: Option<Statistics>,
     /// The words of the last error; its code is what the poll returns.
     pub(super) reason: Option<String>,
-    /// How the last commit went.
-    pub(super) commit: Option<Result<(), String>>,
     /// How many calls there were; a poll that returned nothing was not idle when this changed.
     pub(super) calls: u64,
 }
@@ -74,14 +72,7 @@ impl ClientContext for Listener {
     }
 }
 
-impl ConsumerContext for Listener {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.with(|told| {
-            told.calls += 1;
-            told.commit = Some(result.map_err(|error| error.to_string()));
-        });
-    }
-}
+impl ConsumerContext for Listener {}
 
 /// Ends the wait of whoever polls; rung from any thread, any number of times.
 #[derive(Debug, Clone)]

@@ -158,7 +158,18 @@ impl Partition {
             start_offset: self.start,
             end_offset: self.end,
             held_by_transaction: self.held_by_transaction,
-            last_error: self.last_error.clone(),
+            last_error: self.last_error.clone().or_else(|| self.complaint().map(str::to_owned)),
+        }
+    }
+
+    /// What the statistics amount to in words.
+    fn complaint(&self) -> Option<&'static str> {
+        match (self.reading, self.connection) {
+            (Reading::Ended(_), _) => None,
+            (_, Phase::Missing) => Some("the cluster does not know the partition"),
+            (_, Phase::Leaderless) => Some("the partition has no leader"),
+            (_, Phase::Disconnected) => Some("its broker is not connected or does not answer"),
+            _ => None,
         }
     }
 

@@ -26,8 +26,7 @@ const OURS: [(&str, &str); 18] = [
     ("fetch.message.max.bytes", "524288"),
     ("receive.message.max.bytes", "100000000"),
     ("statistics.interval.ms", "500"),
-    // The group is never joined. A commit without a coordinator is put off for this long, and with it every new
-    // assignment and the end.
+    // The group is never joined; this is how long a commit waits for a coordinator.
     ("session.timeout.ms", "1000"),
     ("heartbeat.interval.ms", "500"),
     ("enable.auto.commit", "false"),
@@ -117,6 +116,13 @@ pub(super) fn scout(config: &KafkaConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
     add(&mut client, &config.properties);
     client.set("bootstrap.servers", &config.brokers).set("statistics.interval.ms", "0");
+    client
+}
+
+/// The settings of the client that commits.
+pub(super) fn committer(config: &KafkaConfig) -> ClientConfig {
+    let mut client = scout(config);
+    client.set("group.id", &config.group);
     client
 }
 

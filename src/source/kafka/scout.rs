@@ -51,6 +51,8 @@ pub(super) struct Scout {
     stop: Arc<AtomicBool>,
     /// Nothing is ever sent; disconnected when the thread has ended.
     ended: Receiver<()>,
+    /// Until when its end is waited for, once it was told to.
+    end_by: Option<Instant>,
 }
 
 impl Scout {
@@ -77,10 +79,11 @@ impl Scout {
             .name("tarn-kafka-scout".to_owned())
             .spawn(move || {
                 errand.run(&questions);
+                drop(errand);
                 drop(ending);
             })
             .map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
-        Ok(Self { asks: Some(asks), news, stop, ended })
+        Ok(Self { asks: Some(asks), news, stop, ended, end_by: None })
     }
 
     /// Asks for watermarks; false when the thread is no more.
@@ -94,17 +97,18 @@ impl Scout {
     }
 
     /// Asks the thread to end, without waiting for it.
-    pub(super) fn begin_stop(&mut self) {
+    pub(super) fn begin_stop(&mut self) -> Instant {
         self.stop.store(true, Ordering::Release);
         self.asks = None;
+        *self.end_by.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN)
     }
 }
 
 impl Drop for Scout {
     fn drop(&mut self) {
-        self.begin_stop();
+        let end_by = self.begin_stop();
         // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if self.ended.recv_timeout(ANSWER_WITHIN) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.recv_deadline(end_by) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("the Kafka scout ends later");
         }
     }

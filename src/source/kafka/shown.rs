@@ -83,11 +83,10 @@ impl Shown {
         }
     }
 
-    /// A commit failed.
-    pub(super) fn on_commit_failed(&mut self, reason: &str) {
-        tracing::warn!(reason, "the position was not committed; lag tools will lag");
-        self.commits_failed += 1;
-        self.changed = true;
+    /// So many commits have failed by now.
+    pub(super) fn on_commits_failed(&mut self, count: u64) {
+        self.changed |= self.commits_failed != count;
+        self.commits_failed = count;
     }
 
     /// Events were lost, and answers lack them.
