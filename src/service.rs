@@ -75,7 +75,8 @@ impl Service {
         }
         let state = self.status.get();
         let reached = |end: Position| self.publisher.view().position().reached(&end);
-        let ready = !state.phase.is_halted() && state.end_at_start.is_some_and(reached);
+        // Whether reading has stopped since does not matter: an end is told when every position is in its log.
+        let ready = state.end_at_start.is_some_and(reached);
         if ready {
             self.was_ready.store(true, Ordering::Release);
         }

@@ -147,11 +147,6 @@ impl Phase {
     pub fn is_trouble(self) -> bool {
         self > Self::Reading
     }
-
-    /// Whether reading has stopped until somebody does something about it.
-    pub fn is_halted(self) -> bool {
-        self >= Self::Stopped
-    }
 }
 
 /// How a partition is doing.

@@ -287,6 +287,7 @@ fn a_topic_that_is_deleted_or_forbidden_is_shown_as_that() {
     reader.for_a_while(300);
     assert_eq!(reader.state().partitions[0].phase, Phase::Forbidden);
     cluster.fill("t", 0, 1);
+    reader.until_read("t", 0, 3);
     reader.until_phase(Phase::Reading);
     assert_eq!(reader.offsets("t", 0), all(3));
 }

@@ -358,3 +358,19 @@ fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[St
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewind_moves_one_partition_and_no_other() {
+        let mut before = Position::default();
+        for (topic, partition, next) in [("t", 0, 9), ("t", 1, 9), ("u", 0, 9)] {
+            before.advance(&topic.into(), partition, next);
+        }
+        let after = set(&before, &Rewound { topic: "t".into(), partition: 1, to: 2 });
+        let expected = [("t", 0, 9), ("t", 1, 2), ("u", 0, 9)];
+        assert!(after.iter().eq(expected));
+    }
+}

@@ -29,7 +29,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use self::commits::Commits;
 use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
-use self::scout::{Ask, News, Scout, describe};
+use self::scout::{Ask, News, Scout, Watermarks, describe};
 use self::shown::Shown;
 use super::{Limit, Phase, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
 use crate::clock::now_ms;
@@ -234,8 +234,11 @@ impl KafkaSource {
                     intake::refuse_fatal(&error, &reason)?;
                     self.shown.on_trouble(reason);
                 }
-                // A record here would have missed its partition's queue; its partition reads it again.
-                Some(Ok(message)) => tracing::warn!(offset = message.offset(), "a record in the wrong queue"),
+                // Queues are split off before anything is fetched. To pass over it would be to skip it in silence.
+                Some(Ok(message)) => {
+                    let at = (message.topic(), message.partition(), message.offset());
+                    return Err(SourceError::Setup(format!("{at:?} came out of no partition's queue")));
+                }
                 None if self.listener.with(|told| told.calls) == before => break,
                 None => {}
             }
@@ -259,11 +262,7 @@ impl KafkaSource {
         Ok(())
     }
 
-    fn on_watermarks(
-        &mut self,
-        ask: &Ask,
-        answer: Result<(i64, i64), (Option<rdkafka::error::RDKafkaErrorCode>, String)>,
-    ) {
+    fn on_watermarks(&mut self, ask: &Ask, answer: Watermarks) {
         let now = Instant::now();
         let position = |known: &Partition| known.topic == ask.topic && known.number == ask.partition;
         let Some(index) = self.partitions.iter().position(position) else { return };
@@ -291,10 +290,14 @@ impl KafkaSource {
         let (Some(consumer), now) = (&self.consumer, Instant::now()) else { return };
         let partition = &mut self.partitions[index];
         tracing::info!(topic = &*partition.topic, partition = partition.number, offset, "reading a partition again");
-        let assigned = one_partition(partition, Offset::Invalid)
-            .and_then(|list| consumer.incremental_unassign(&list))
-            .and_then(|()| one_partition(partition, Offset::Offset(offset)))
-            .and_then(|list| consumer.incremental_assign(&list));
+        let unassigned =
+            one_partition(partition, Offset::Invalid).and_then(|list| consumer.incremental_unassign(&list));
+        if let Err(error) = unassigned {
+            // It may never have been; if it is still, it cannot be assigned either, and that is tried again.
+            tracing::debug!(%error, "a partition could not be given back");
+        }
+        let assigned =
+            one_partition(partition, Offset::Offset(offset)).and_then(|list| consumer.incremental_assign(&list));
         match assigned {
             Ok(()) => partition.on_assigned(now),
             Err(error) => partition.on_not_assigned(format!("could not be assigned: {error}"), now),

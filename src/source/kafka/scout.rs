@@ -31,6 +31,9 @@ pub(super) struct Ask {
     pub(super) next: Option<i64>,
 }
 
+/// Where a partition begins and ends, or why nobody knows.
+pub(super) type Watermarks = Result<(i64, i64), (Option<RDKafkaErrorCode>, String)>;
+
 /// What the scout found.
 #[derive(Debug)]
 pub(super) enum News {
@@ -41,7 +44,7 @@ pub(super) enum News {
     /// The cluster did not answer, or the client has something to complain of.
     Trouble { reason: String },
     /// Where a partition begins and ends.
-    Watermarks { ask: Ask, answer: Result<(i64, i64), (Option<RDKafkaErrorCode>, String)> },
+    Watermarks { ask: Ask, answer: Watermarks },
 }
 
 /// The thread, from outside.
