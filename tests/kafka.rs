@@ -191,13 +191,13 @@ fn lag_counts_from_the_position_to_the_end() {
     let cluster = Cluster::new(&[("t", 2)]);
     cluster.fill("t", 0, 10);
     let mut reader = cluster.reader(&["t"]);
-    reader.limit = Limit { bytes: 1 << 20, records: 4 };
+    // Nothing is read until the ends are known, and then four records.
+    reader.limit = Limit { bytes: 1 << 20, records: 0 };
     let lags =
         |reader: &Reader| -> Vec<_> { reader.state().lags(&reader.position).iter().map(|lag| lag.lag).collect() };
-    reader.until("the ends", |reader| {
-        reader.read.values().any(|offsets| offsets.len() == 4)
-            && reader.state().partitions.iter().all(|one| one.end_offset.is_some())
-    });
+    reader.until("the ends", |reader| lags(reader) == [Some(10), Some(0)]);
+    reader.limit.records = 4;
+    reader.until_read("t", 0, 4);
     assert_eq!(lags(&reader), [Some(6), Some(0)]);
     reader.limit.records = 100;
     reader.until_read("t", 0, 10);
