@@ -98,7 +98,8 @@ section! {
         lost_position: LostPositionPolicy = LostPositionPolicy::Halt,
         /// How often new partitions are looked for, ms.
         discovery_interval_ms: u64 = 10_000,
-        /// Any property of librdkafka; numbers and booleans are taken as they are written.
+        /// Any property of librdkafka, but for those that the source's promises rest on; numbers and booleans are
+        /// taken as they are written.
         #[serde(deserialize_with = "secrets::properties")]
         properties: BTreeMap<String, String> = BTreeMap::new(),
     }

@@ -17,7 +17,7 @@ use crate::model::{Position, Topics};
 use crate::published::{Publisher, TokenKey};
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
-use crate::source::{Phase, Source, SourceError, SourceStatus};
+use crate::source::{Source, SourceError, SourceStatus};
 
 /// What readers look at.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct Service {
     pub incarnation: u64,
     /// When the process began, ms since 1970.
     pub started_ms: u64,
+    /// Set once everything that the log had at start was visible; it stays so, whatever becomes of the source.
+    pub was_ready: Arc<AtomicBool>,
 }
 
 /// Why the service could not be started.
@@ -68,11 +70,17 @@ pub struct Running {
 impl Service {
     /// Whether everything that the log had at start is visible.
     pub fn is_ready(&self) -> bool {
-        let state = self.status.get();
-        match state.end_at_start {
-            Some(end) => state.phase != Phase::PositionLost && self.publisher.view().position().reached(&end),
-            None => false,
+        if self.was_ready.load(Ordering::Acquire) {
+            return true;
         }
+        let state = self.status.get();
+        let reached = |end: Position| self.publisher.view().position().reached(&end);
+        // Whether reading has stopped since does not matter: an end is told when every position is in its log.
+        let ready = state.end_at_start.is_some_and(reached);
+        if ready {
+            self.was_ready.store(true, Ordering::Release);
+        }
+        ready
     }
 }
 
@@ -125,6 +133,7 @@ pub fn start_with(
         token_key,
         incarnation: rand::random(),
         started_ms: crate::clock::now_ms(),
+        was_ready: Arc::new(AtomicBool::new(false)),
     };
     Ok((service, Running { stop, ingest }))
 }

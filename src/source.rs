@@ -10,6 +10,7 @@ pub mod line;
 pub mod log_file;
 mod record;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -60,10 +61,33 @@ pub trait Source: Send {
     fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, limit: Limit) -> Result<Polled, SourceError>;
 
     /// Moves `position` past what holds no records for us (control records, compaction gaps at the end of the log).
+    /// Asked for after the records of the last poll are taken; never moves it past a record that was not handed over.
     fn note_ends(&mut self, _position: &mut Position) {}
+
+    /// Partitions whose position went back, because the log was cut or made anew. Asked for after every poll and
+    /// before its records are taken: those of such a partition were all read after it went back.
+    fn take_rewinds(&mut self) -> Vec<Rewound> {
+        Vec::new()
+    }
+
+    /// Whether another reading of the same log brings all its records in the same order, across partitions too.
+    fn has_reproducible_order(&self) -> bool {
+        false
+    }
 
     /// Tells the outside how far reading has come, for lag tools only; never read back.
     fn commit(&mut self, _position: &Position) {}
+}
+
+/// A partition that is read again from an offset below those that were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewound {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset.
+    pub to: i64,
 }
 
 /// Why a source cannot go on.
@@ -81,44 +105,88 @@ pub enum SourceError {
     /// The Kafka client could not be made from its configuration.
     #[error("could not set up the Kafka consumer: {0}")]
     Setup(String),
-    /// The log no longer has the position that was to be read next, and the policy is `halt`.
-    #[error("the log no longer has the position of {topic} [{partition}]: {detail}")]
-    PositionLost {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// What the broker said.
-        detail: String,
-    },
 }
 
-/// How a source is doing, in words that `/status` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a source or a partition is doing, in words that `/status` shows; a later one is worse. A source is doing as its
+/// worst partition does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// No broker has answered yet.
-    Connecting,
-    /// Reading.
-    Reading,
-    /// It was connected, and is not now.
-    Disconnected,
-    /// The position that was to be read is gone from the log; reading has stopped (policy `halt`).
-    PositionLost,
     /// The source has ended.
     Ended,
+    /// Reading.
+    Reading,
+    /// No broker has answered yet.
+    Connecting,
+    /// Reading was broken off, and is to go on where it was.
+    Recovering,
+    /// It was connected, and is not now.
+    Disconnected,
+    /// There is no leader to read from.
+    Leaderless,
+    /// The cluster does not know it.
+    Missing,
+    /// Reading is not allowed.
+    Forbidden,
+    /// It could be read; reading has stopped because of another partition.
+    Stopped,
+    /// The next record is damaged; reading has stopped.
+    Corrupt,
+    /// The position that was to be read is gone from the log; reading has stopped (policy `halt`).
+    PositionLost,
 }
 
 impl Phase {
     /// Its name over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Connecting => "connecting",
-            Self::Reading => "reading",
-            Self::Disconnected => "disconnected",
-            Self::PositionLost => "positionLost",
             Self::Ended => "ended",
+            Self::Reading => "reading",
+            Self::Connecting => "connecting",
+            Self::Recovering => "recovering",
+            Self::Disconnected => "disconnected",
+            Self::Leaderless => "leaderless",
+            Self::Missing => "missing",
+            Self::Forbidden => "forbidden",
+            Self::Stopped => "stopped",
+            Self::Corrupt => "corrupt",
+            Self::PositionLost => "positionLost",
         }
     }
+
+    /// Whether records that there are do not come.
+    pub fn is_trouble(self) -> bool {
+        self > Self::Reading
+    }
+}
+
+/// How a partition is doing.
+#[derive(Debug, Clone)]
+pub struct PartitionState {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// What it is doing.
+    pub phase: Phase,
+    /// The next offset to be read, when the state was last told; none before anything was read.
+    pub next_offset: Option<i64>,
+    /// The first offset that the log still has, as last heard.
+    pub start_offset: Option<i64>,
+    /// The end of what can be read, as last heard.
+    pub end_offset: Option<i64>,
+    /// So many offsets behind the end wait for a transaction to end.
+    pub held_by_transaction: i64,
+    /// What went wrong last, none when nothing has since something was read.
+    pub last_error: Option<String>,
+}
+
+/// A topic that cannot be read.
+#[derive(Debug, Clone)]
+pub struct TopicTrouble {
+    /// What is wrong.
+    pub phase: Phase,
+    /// What the cluster said.
+    pub reason: String,
 }
 
 /// A snapshot of how a source is doing.
@@ -132,10 +200,54 @@ pub struct SourceState {
     pub end_at_start: Option<Position>,
     /// The end of the log as last heard.
     pub end: Position,
+    /// Every partition, where a source has several.
+    pub partitions: Vec<PartitionState>,
+    /// Topics that were asked for and cannot be read, by name.
+    pub troubles: BTreeMap<Arc<str>, TopicTrouble>,
+    /// How many commits for lag tools failed.
+    pub commits_failed: u64,
     /// What went wrong last, none when nothing has since it went well.
     pub last_error: Option<String>,
     /// Since when answers lack events that the log lost before they were read, ms since 1970 (policy `continue`).
     pub incomplete_since_ms: Option<u64>,
+}
+
+/// How far a partition is behind.
+#[derive(Debug, Clone)]
+pub struct Lag {
+    /// The partition.
+    pub state: PartitionState,
+    /// The next offset of the position that was asked about.
+    pub next_offset: Option<i64>,
+    /// How many offsets lie between it and the end; none while the end is not known.
+    pub lag: Option<i64>,
+}
+
+impl SourceState {
+    /// How far `position` is behind, for every partition.
+    pub fn lags(&self, position: &Position) -> Vec<Lag> {
+        let lag = |state: PartitionState| {
+            let next_offset = position.next_offset(&state.topic, state.partition);
+            // Nothing of it was read: all that the log has is to come.
+            let from = next_offset.or(state.start_offset).unwrap_or(0);
+            let lag = state.end_offset.map(|end| (end - from).max(0));
+            Lag { state, next_offset, lag }
+        };
+        if !self.partitions.is_empty() {
+            return self.partitions.iter().cloned().map(lag).collect();
+        }
+        let ends = self.end.iter().map(|(topic, partition, end)| PartitionState {
+            topic: topic.into(),
+            partition,
+            phase: self.phase,
+            next_offset: None,
+            start_offset: None,
+            end_offset: Some(end),
+            held_by_transaction: 0,
+            last_error: None,
+        });
+        ends.map(lag).collect()
+    }
 }
 
 /// Shared between a source, which writes it, and whoever shows it.
@@ -149,6 +261,9 @@ impl Default for SourceStatus {
             last_heard_ms: 0,
             end_at_start: None,
             end: Position::default(),
+            partitions: Vec::new(),
+            troubles: BTreeMap::new(),
+            commits_failed: 0,
             last_error: None,
             incomplete_since_ms: None,
         })))

@@ -111,11 +111,14 @@ pub fn export(service: &Service) {
     metrics::gauge!("tarn_published_epoch_ms").set(view.epoch() as f64);
     metrics::gauge!("tarn_ready").set(f64::from(u8::from(service.is_ready())));
     metrics::gauge!("tarn_incomplete").set(f64::from(u8::from(state.incomplete_since_ms.is_some())));
-    for (topic, partition, end) in state.end.iter() {
-        let next = view.position().next_offset(topic, partition).unwrap_or(0);
-        let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
-        metrics::gauge!("tarn_lag_records", &labels).set((end - next).max(0) as f64);
+    for lag in state.lags(view.position()) {
+        let labels = [("topic", lag.state.topic.to_string()), ("partition", lag.state.partition.to_string())];
+        if let Some(records) = lag.lag {
+            metrics::gauge!("tarn_lag_records", &labels).set(records as f64);
+        }
+        metrics::gauge!("tarn_partition_reading", &labels).set(f64::from(u8::from(!lag.state.phase.is_trouble())));
     }
+    metrics::counter!("tarn_commits_failed_total").absolute(state.commits_failed);
     for (name, updates, batches) in view.holdings() {
         metrics::gauge!("tarn_arrangement_updates", "arrangement" => name).set(updates as f64);
         metrics::gauge!("tarn_arrangement_batches", "arrangement" => name).set(batches as f64);

@@ -1,6 +1,7 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
-//! independent fold at every epoch; decoding, case by case; the HTTP surface through a real socket, and what hostile
-//! clients do to it; the command line through the real binary; style.
+//! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
+//! that misbehaves, alone and under the service; the HTTP surface through a real socket, and what hostile clients do to
+//! it; the command line through the real binary; style.
 
 mod support;
 
@@ -10,6 +11,8 @@ mod decode;
 mod fuzz_corpus;
 mod hostile;
 mod http;
+mod kafka;
+mod kafka_service;
 mod property;
 mod samples;
 mod served;

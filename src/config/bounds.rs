@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, SourceKind};
+use crate::source::kafka::properties;
 
 /// More resources are not generated: each costs memory.
 pub const GENERATED_RESOURCES_MAX: u64 = 20_000_000;
@@ -45,6 +46,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         if kafka.group.is_empty() {
             return Err("`source.kafka.group` is empty; name the group that positions are committed to".to_owned());
         }
+        properties::check(&kafka.topics, &kafka.properties)?;
     }
     if config.source.kind == SourceKind::Log && config.source.log.path.is_empty() {
         return Err("`source.log.path` is empty; it must be a file, or - for standard input".to_owned());

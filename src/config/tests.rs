@@ -19,6 +19,12 @@ fn unknown_keys_and_impossible_values_are_refused_by_name() {
 }
 
 #[test]
+fn properties_that_reading_rests_on_are_refused() {
+    let latest = parse("[source.kafka.properties]\n\"auto.offset.reset\" = \"latest\"", &[]).unwrap_err();
+    assert!(latest.contains("auto.offset.reset"), "{latest}");
+}
+
+#[test]
 fn the_environment_wins() {
     let environment = [
         ("TARN_DATAFLOW__WORKERS", "3"),

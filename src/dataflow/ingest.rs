@@ -4,7 +4,8 @@
 //! seals) is announced, and only then do the workers learn that it is complete. An idle log seals an empty epoch now
 //! and then, so that time goes on. Backpressure: at most so many epochs or bytes are sealed and not yet published.
 //! Dropped here, before anything is decoded: records of topics that were not asked for, and those below the position
-//! that this process resumed from (rule 1 of the design's section 3).
+//! that this process resumed from (rule 1 of the design's section 3). The position goes forward alone, but for a
+//! partition that the source says has gone back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::cut::{Binding, CutSink};
 use super::epochs::EpochSource;
 use super::worker::Engine;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
-use crate::source::{BufferPool, Limit, Polled, RecordBatch, Source, SourceError};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
 
 /// How records become epochs.
 #[derive(Debug, Clone)]
@@ -233,6 +234,9 @@ impl Ingest {
         let span_ms = self.epochs.waits_for_records().then_some(LOG_TIME_SPAN_MS);
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
+        for rewound in self.source.take_rewinds() {
+            self.rewind(&rewound, open);
+        }
         if !batch.is_empty() {
             let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max().and_then(plausible_ms);
             if limit.is_passed_by(open.oldest_ms, newest_ms) {
@@ -243,6 +247,16 @@ impl Ingest {
             self.take(batch, open);
         }
         Ok(polled)
+    }
+
+    /// Goes back in a partition: what comes is read, although it stands below what was read before.
+    fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
+        // One epoch holds records of one life of a partition alone, so that their offsets order them.
+        if open.began.is_some() {
+            self.seal(open);
+        }
+        self.position = set(&self.position, rewound);
+        self.config.resume = set(&self.config.resume, rewound);
     }
 
     /// Takes a batch into the open epoch.
@@ -256,7 +270,11 @@ impl Ingest {
         let mut ignored = Vec::new();
         let mut newest = open.newest_timestamp_ms;
         let mut names: Option<(TopicId, Arc<str>)> = None;
-        self.arrivals = batch.number(self.arrivals, |coordinates, timestamp_ms| {
+        if self.source.has_reproducible_order() {
+            batch.number(self.arrivals);
+            self.arrivals += batch.len() as u64;
+        }
+        batch.retain(|coordinates, timestamp_ms| {
             let Coordinates { topic, partition, offset } = coordinates;
             let (_, name) = match &names {
                 Some((known, _)) if *known == topic => names.as_ref().expect("just matched"),
@@ -346,6 +364,18 @@ impl Ingest {
     }
 }
 
+/// The position with one partition moved, be it backward.
+fn set(position: &Position, moved: &Rewound) -> Position {
+    let mut moved_position = Position::default();
+    for (topic, partition, next) in position.iter() {
+        if (topic, partition) != (&*moved.topic, moved.partition) {
+            moved_position.advance(&topic.into(), partition, next);
+        }
+    }
+    moved_position.advance(&moved.topic, moved.partition, moved.to);
+    moved_position
+}
+
 /// Whether a topic is read, decided once a topic.
 fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[String]) -> bool {
     let index = topic.index();
@@ -359,4 +389,20 @@ fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[St
             asked.iter().any(|asked| asked == name)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewind_moves_one_partition_and_no_other() {
+        let mut before = Position::default();
+        for (topic, partition, next) in [("t", 0, 9), ("t", 1, 9), ("u", 0, 9)] {
+            before.advance(&topic.into(), partition, next);
+        }
+        let after = set(&before, &Rewound { topic: "t".into(), partition: 1, to: 2 });
+        let expected = [("t", 0, 9), ("t", 1, 2), ("u", 0, 9)];
+        assert!(after.iter().eq(expected));
+    }
 }

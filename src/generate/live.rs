@@ -100,4 +100,8 @@ impl Source for LiveGenerator {
             self.status.update(|state| state.end = position);
         }
     }
+
+    fn has_reproducible_order(&self) -> bool {
+        true
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
+use crate::source::Lag;
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
@@ -21,12 +22,32 @@ pub(super) async fn position(State(app): State<Arc<App>>) -> Response {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PartitionLag {
-    topic: String,
+struct PartitionJson {
+    topic: Arc<str>,
     partition: i32,
-    next_offset: i64,
-    end_offset: i64,
-    lag: i64,
+    state: &'static str,
+    next_offset: Option<i64>,
+    start_offset: Option<i64>,
+    end_offset: Option<i64>,
+    lag: Option<i64>,
+    held_by_transaction: i64,
+    last_error: Option<String>,
+}
+
+impl From<Lag> for PartitionJson {
+    fn from(Lag { state, next_offset, lag }: Lag) -> Self {
+        Self {
+            topic: state.topic,
+            partition: state.partition,
+            state: state.phase.as_str(),
+            next_offset,
+            start_offset: state.start_offset,
+            end_offset: state.end_offset,
+            lag,
+            held_by_transaction: state.held_by_transaction,
+            last_error: state.last_error,
+        }
+    }
 }
 
 /// `GET /api/tarn/v1/status`
@@ -38,14 +59,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     for (family, label, count) in service.counters.labelled() {
         families.entry(family).or_default().insert(label, count);
     }
-    let partitions: Vec<PartitionLag> = state
-        .end
+    let partitions: Vec<PartitionJson> = state.lags(view.position()).into_iter().map(PartitionJson::from).collect();
+    let troubles: Vec<_> = state
+        .troubles
         .iter()
-        .map(|(topic, partition, end_offset)| {
-            let next_offset = view.position().next_offset(topic, partition).unwrap_or(0);
-            let lag = (end_offset - next_offset).max(0);
-            PartitionLag { topic: topic.to_owned(), partition, next_offset, end_offset, lag }
-        })
+        .map(|(topic, trouble)| json!({"topic": topic, "state": trouble.phase.as_str(), "lastError": trouble.reason}))
         .collect();
     let arrangements: Vec<_> = view
         .holdings()
@@ -62,6 +80,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
             "lastError": state.last_error,
             "lastHeardAt": (state.last_heard_ms > 0).then(|| answer::moment(state.last_heard_ms)),
             "partitions": partitions,
+            "topicsInTrouble": troubles,
+            "commitsFailed": state.commits_failed,
         },
         "counters": {
             "records": read(&service.counters.records),

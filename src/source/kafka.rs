@@ -1,28 +1,39 @@
 //! Kafka through librdkafka: partitions assigned with our own positions, never a group's.
 //!
-//! Promises: every partition of the asked topics is read from its resume position, else from its earliest record; new
-//! partitions are found while running; a broker that is absent, gone or bounced is waited for; a position that the log
-//! no longer has is named and met by the policy, never skipped in silence. Commits go to the group for lag tools and
-//! are never read back. End-of-partition offsets move the position, so control records and compaction gaps at the end
-//! of a log leave nobody waiting. Memory is bounded by `queued.max.messages.kbytes` and by not polling.
+//! In: a cluster, topics, a position. Out: records, in order within a partition; ends, rewinds, and a state for every
+//! partition. Promises: every partition of the topics is read from its resume position, else from its earliest record,
+//! and goes on at exactly the next offset after whatever broke it off; new partitions are found while running; a
+//! broker that is absent, gone or bounced is waited for; a position that the log no longer has, and a batch that is
+//! damaged, are named and met by the policy, never skipped in silence. A poll makes local calls alone and never waits
+//! longer than it is told. Commits go to the group for lag tools and are never read back. Memory is bounded by what
+//! the fetcher queues and by not polling. Left to others: settings ([`properties`]), questions to the cluster
+//! (`scout`), commits (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
+
+mod commits;
+mod intake;
+mod listener;
+mod partition;
+pub mod properties;
+mod scout;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
-use rdkafka::{Offset, Statistics, TopicPartitionList};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus};
+use self::commits::Commits;
+use self::listener::{Bell, Listener};
+use self::partition::{Partition, Verdict};
+use self::scout::{Ask, News, Scout, Watermarks, describe};
+use self::shown::Shown;
+use super::{Limit, Phase, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
 use crate::clock::now_ms;
-use crate::model::{Coordinates, Position, TopicId, Topics};
-
-/// How long one look at the metadata may take.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::model::{Position, Topics};
 
 /// What happens when the log no longer has the position that was to be read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -36,7 +47,7 @@ pub enum LostPositionPolicy {
 }
 
 /// How to reach a log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct KafkaConfig {
     /// `host:port`, separated by commas.
     pub brokers: String,
@@ -48,363 +59,375 @@ pub struct KafkaConfig {
     pub lost_position: LostPositionPolicy,
     /// How often new partitions are looked for.
     pub discovery_interval: Duration,
-    /// Any property of librdkafka; these win over ours.
+    /// Properties of librdkafka, but for those that [`properties`] refuses; these win over ours.
     pub properties: BTreeMap<String, String>,
     /// Where reading begins.
     pub resume: Position,
 }
 
-/// What librdkafka tells between polls.
-#[derive(Debug, Clone, Default)]
-struct Told {
-    /// Ends of partitions as last signalled: (topic, partition) to the offset after the last record.
-    ends: BTreeMap<(String, i32), i64>,
-    /// High watermarks.
-    highs: BTreeMap<(String, i32), i64>,
-    /// New statistics since the last look.
-    fresh: bool,
-    /// Whether any broker is up.
-    broker_up: bool,
-}
-
-/// Receives what librdkafka has to say.
-struct Listener {
-    told: Arc<Mutex<Told>>,
-    status: SourceStatus,
-}
-
-impl ClientContext for Listener {
-    fn stats(&self, statistics: Statistics) {
-        let mut told = self.told.lock().expect("no holder of the statistics panics");
-        told.fresh = true;
-        told.broker_up = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        for (name, topic) in &statistics.topics {
-            for (id, partition) in topic.partitions.iter().filter(|(id, _)| **id >= 0) {
-                let key = (name.clone(), *id);
-                if partition.eof_offset >= 0 {
-                    told.ends.insert(key.clone(), partition.eof_offset);
-                }
-                if partition.hi_offset >= 0 {
-                    told.highs.insert(key, partition.hi_offset);
-                }
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka client reports an error");
-        self.status.update(|state| state.last_error = Some(format!("{error}: {reason}")));
-    }
-}
-
-impl ConsumerContext for Listener {}
+/// At most so many events of the client are served by one poll.
+const EVENTS_MAX: usize = 1_000;
 
 /// A consumer of all partitions of some topics.
 pub struct KafkaSource {
     config: KafkaConfig,
-    consumer: BaseConsumer<Listener>,
-    told: Arc<Mutex<Told>>,
-    status: SourceStatus,
+    bell: Bell,
+    scout: Scout,
+    listener: Listener,
+    /// Made when it is known how many partitions share the memory.
+    consumer: Option<Arc<BaseConsumer<Listener>>>,
+    partitions: Vec<Partition>,
+    /// Partitions that wait for the consumer.
+    found: Vec<(Arc<str>, i32)>,
+    /// Topics that the cluster has said anything about.
+    answered: BTreeSet<Arc<str>>,
+    /// Topics whose partitions have been seen.
+    known: BTreeSet<Arc<str>>,
     topics: Topics,
-    topic_ids: BTreeMap<String, TopicId>,
-    assigned: BTreeSet<(String, i32)>,
-    next_discovery: Instant,
-    next_offsets: BTreeMap<(String, i32), i64>,
-    ends_to_note: BTreeMap<(String, i32), i64>,
-    committed: Position,
+    /// Where the next poll begins, so that no partition starves another.
+    turn: usize,
+    rewinds: Vec<Rewound>,
+    halted: bool,
+    commits: Commits,
+    shown: Shown,
 }
 
 impl std::fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaSource").field("brokers", &self.config.brokers).field("assigned", &self.assigned).finish()
+        let partitions: Vec<_> = self.partitions.iter().map(Partition::state).collect();
+        f.debug_struct("KafkaSource").field("brokers", &self.config.brokers).field("partitions", &partitions).finish()
     }
 }
 
 impl KafkaSource {
-    /// A consumer; it connects when it is polled.
+    /// A consumer; it begins to look for its topics, and reads when it is polled.
     pub fn new(config: KafkaConfig, topics: Topics, status: SourceStatus) -> Result<Self, SourceError> {
-        let told = Arc::new(Mutex::new(Told::default()));
-        let mut client = ClientConfig::new();
-        let ours = [
-            ("bootstrap.servers", config.brokers.as_str()),
-            ("group.id", config.group.as_str()),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("isolation.level", "read_committed"),
-            ("check.crcs", "true"),
-            ("allow.auto.create.topics", "false"),
-            ("topic.metadata.refresh.interval.ms", "10000"),
-            ("enable.partition.eof", "true"),
-            ("queued.max.messages.kbytes", "16384"),
-            ("socket.keepalive.enable", "true"),
-            ("fetch.wait.max.ms", "50"),
-            ("statistics.interval.ms", "500"),
-            ("reconnect.backoff.max.ms", "2000"),
-        ];
-        for (name, value) in ours {
-            client.set(name, value);
-        }
-        for (name, value) in &config.properties {
-            client.set(name, value);
-        }
-        let listener = Listener { told: Arc::clone(&told), status: status.clone() };
-        let consumer = client.create_with_context(listener).map_err(|error| SourceError::Setup(error.to_string()))?;
+        properties::check(&config.topics, &config.properties).map_err(SourceError::Setup)?;
+        let bell = Bell::new();
+        let names = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let scout = Scout::start(&config, names, bell.clone())?;
+        let commits = Commits::start(properties::committer(&config))
+            .map_err(|error| SourceError::Setup(format!("could not start the thread that commits: {error}")))?;
+        let silence_max = properties::silence_max(&config);
         Ok(Self {
             config,
-            consumer,
-            told,
-            status,
+            bell,
+            scout,
+            listener: Listener::default(),
+            consumer: None,
+            partitions: Vec::new(),
+            found: Vec::new(),
+            answered: BTreeSet::new(),
+            known: BTreeSet::new(),
             topics,
-            topic_ids: BTreeMap::new(),
-            assigned: BTreeSet::new(),
-            next_discovery: Instant::now(),
-            next_offsets: BTreeMap::new(),
-            ends_to_note: BTreeMap::new(),
-            committed: Position::default(),
+            turn: 0,
+            rewinds: Vec::new(),
+            halted: false,
+            commits,
+            shown: Shown::new(status, silence_max),
         })
     }
 
-    /// Looks for partitions that are not assigned yet.
-    fn discover(&mut self) -> Result<(), SourceError> {
-        let wait = if self.assigned.is_empty() { Duration::from_millis(250) } else { self.config.discovery_interval };
-        self.next_discovery = Instant::now() + wait;
-        let mut found = Vec::new();
-        for topic in &self.config.topics {
-            // A short timeout while nothing is assigned: there is nothing to read that it could hold up.
-            match self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT) {
-                Ok(metadata) => {
-                    let partitions = metadata
-                        .topics()
-                        .iter()
-                        .filter(|known| known.error().is_none())
-                        .flat_map(|known| known.partitions());
-                    let new = partitions.map(|partition| (topic.clone(), partition.id()));
-                    found.extend(new.filter(|partition| !self.assigned.contains(partition)));
-                }
-                Err(error) => {
-                    self.note_error(&error);
-                    return Ok(());
-                }
-            }
+    /// Everything but reading: what the scout and the client say, and what follows from it.
+    fn serve(&mut self) -> Result<(), SourceError> {
+        let news: Vec<News> = self.scout.news().collect();
+        for news in news {
+            self.hear(news)?;
         }
-        if found.is_empty() {
-            return Ok(());
+        self.serve_client()?;
+        if !self.halted {
+            self.ask_for_watermarks(Instant::now())?;
         }
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in &found {
-            let offset = match self.config.resume.next_offset(topic, *partition) {
-                Some(next) => Offset::Offset(next),
-                None => Offset::Beginning,
-            };
-            list.add_partition_offset(topic, *partition, offset)
-                .map_err(|error| SourceError::Setup(error.to_string()))?;
-        }
-        let assigned = if self.assigned.is_empty() {
-            self.consumer.assign(&list)
-        } else {
-            self.consumer.incremental_assign(&list)
-        };
-        if let Err(error) = assigned {
-            self.note_error(&error);
-            return Ok(());
-        }
-        for (topic, partition) in found {
-            tracing::info!(topic, partition, "reading a partition");
-            let id = self.topics.intern(&topic).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
-            self.topic_ids.insert(topic.clone(), id);
-            self.assigned.insert((topic, partition));
-        }
-        self.note_end_at_start();
         Ok(())
     }
 
-    /// The end of every partition, asked once: ready means to have reached it.
-    fn note_end_at_start(&mut self) {
-        if self.status.get().end_at_start.is_some() {
-            return;
-        }
-        let mut end = Position::default();
-        for (topic, partition) in &self.assigned {
-            match self.consumer.fetch_watermarks(topic, *partition, METADATA_TIMEOUT) {
-                Ok((_, high)) => end.advance(&topic.as_str().into(), *partition, high),
-                Err(error) => return self.note_error(&error),
-            }
-        }
-        self.status.update(|state| {
-            state.phase = Phase::Reading;
-            state.last_heard_ms = now_ms();
-            state.end_at_start = Some(end);
-        });
-    }
-
-    fn note_error(&self, error: &KafkaError) {
-        tracing::debug!(%error, "the Kafka client reports an error");
-        self.status.update(|state| {
-            if state.phase == Phase::Reading {
-                state.phase = Phase::Disconnected;
-            }
-            state.last_error = Some(error.to_string());
-        });
-    }
-
-    fn on_error(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        match error {
-            KafkaError::PartitionEOF(_) => {
-                self.status.update(|state| {
-                    state.last_heard_ms = now_ms();
-                    if state.phase == Phase::Disconnected {
-                        state.phase = Phase::Reading;
+    fn hear(&mut self, news: News) -> Result<(), SourceError> {
+        match news {
+            News::Partitions { topic, numbers } => {
+                self.shown.on_topic_well(&topic);
+                for number in numbers {
+                    let is_known = |known: &Partition| known.topic == topic && known.number == number;
+                    let waits = self.found.iter().any(|(name, found)| *name == topic && *found == number);
+                    if !waits && !self.partitions.iter().any(is_known) {
+                        self.found.push((Arc::clone(&topic), number));
                     }
-                });
-                Ok(())
+                }
+                self.answered.insert(topic);
+                self.assign_found()?;
             }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.on_lost_position(error)
+            News::TopicTrouble { topic, phase, reason } => {
+                self.shown.on_topic_trouble(&topic, phase, reason);
+                self.answered.insert(topic);
+                self.assign_found()?;
             }
-            KafkaError::MessageConsumptionFatal(code) => {
-                Err(SourceError::Setup(format!("fatal error of the client: {code}")))
-            }
-            other => {
-                self.note_error(other);
-                Ok(())
-            }
+            News::Trouble { reason } => self.shown.on_trouble(reason),
+            News::Watermarks { ask, answer } => self.on_watermarks(&ask, answer),
         }
+        Ok(())
     }
 
-    /// Finds which partitions no longer have their next record, and does what the policy says.
-    fn on_lost_position(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        for (topic, partition) in self.assigned.clone() {
-            let resume = self.config.resume.next_offset(&topic, partition);
-            let Some(next) = self.next_offsets.get(&(topic.clone(), partition)).copied().or(resume) else { continue };
-            let Ok((low, high)) = self.consumer.fetch_watermarks(&topic, partition, METADATA_TIMEOUT) else { continue };
-            if (low..=high).contains(&next) {
-                continue;
+    /// Assigns partitions that are not yet, once every topic has been asked about.
+    fn assign_found(&mut self) -> Result<(), SourceError> {
+        if self.halted || self.found.is_empty() || self.answered.len() < self.config.topics.len() {
+            return Ok(());
+        }
+        let consumer = match &self.consumer {
+            Some(consumer) => Arc::clone(consumer),
+            None => self.make_consumer()?,
+        };
+        let (mut list, now) = (TopicPartitionList::new(), Instant::now());
+        let mut new = Vec::new();
+        for (topic, number) in std::mem::take(&mut self.found) {
+            let id = self.topics.intern(&topic).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
+            let next = self.config.resume.next_offset(&topic, number);
+            let offset = next.map_or(Offset::Beginning, Offset::Offset);
+            let mut partition = Partition::new(Arc::clone(&topic), id, number, next, now);
+            partition.counts_for_ready = !self.all_known();
+            // Split off first: its queue then gets everything, and it survives being assigned anew.
+            let mut queue = consumer
+                .split_partition_queue(&topic, number)
+                .ok_or_else(|| SourceError::Setup(format!("{topic} [{number}] has no queue")))?;
+            let bell = self.bell.clone();
+            queue.set_nonempty_callback(move || bell.ring());
+            partition.queue = Some(queue);
+            list.add_partition_offset(&topic, number, offset).map_err(setup)?;
+            tracing::info!(topic = &*topic, partition = number, next, "reading a partition");
+            new.push(partition);
+        }
+        if let Err(error) = consumer.incremental_assign(&list) {
+            for partition in &mut new {
+                partition.on_not_assigned(format!("could not be assigned: {error}"), now);
             }
-            let detail = format!("offset {next} is next, and the log has {low} to {high} ({error})");
-            tracing::error!(
-                topic,
-                partition,
-                next,
-                low,
-                high,
-                "the log no longer has the position that was to be read next"
-            );
-            self.status.update(|state| {
-                state.last_error = Some(format!("{topic} [{partition}]: {detail}"));
-                state.incomplete_since_ms.get_or_insert_with(now_ms);
-            });
-            match self.config.lost_position {
-                LostPositionPolicy::Halt => {
-                    self.status.update(|state| state.phase = Phase::PositionLost);
-                    return Err(SourceError::PositionLost { topic, partition, detail });
+        }
+        // After the loop: all partitions of a topic that was not known are as old as each other.
+        self.known.extend(new.iter().map(|partition| Arc::clone(&partition.topic)));
+        self.partitions.append(&mut new);
+        self.partitions.sort_by(|a, b| (&a.topic, a.number).cmp(&(&b.topic, b.number)));
+        self.shown.touch();
+        Ok(())
+    }
+
+    /// Whether partitions of every topic have been seen.
+    fn all_known(&self) -> bool {
+        self.known.len() == self.config.topics.len()
+    }
+
+    fn make_consumer(&mut self) -> Result<Arc<BaseConsumer<Listener>>, SourceError> {
+        let mut consumer: BaseConsumer<Listener> = properties::reader(&self.config, self.found.len())
+            .create_with_context(self.listener.clone())
+            .map_err(|error| SourceError::Setup(error.to_string()))?;
+        let bell = self.bell.clone();
+        consumer.set_nonempty_callback(move || bell.ring());
+        let consumer = Arc::new(consumer);
+        self.consumer = Some(Arc::clone(&consumer));
+        Ok(consumer)
+    }
+
+    /// Statistics, and errors of no partition.
+    fn serve_client(&mut self) -> Result<(), SourceError> {
+        let Some(consumer) = self.consumer.clone() else { return Ok(()) };
+        for _ in 0..EVENTS_MAX {
+            let before = self.listener.with(|told| told.calls);
+            match consumer.poll(Duration::ZERO) {
+                Some(Err(error)) => {
+                    let reason = describe(&self.listener, &error);
+                    intake::refuse_fatal(&error, &reason)?;
+                    self.shown.on_trouble(reason);
                 }
-                LostPositionPolicy::Continue => {
-                    let seek = self.consumer.seek(&topic, partition, Offset::Beginning, METADATA_TIMEOUT);
-                    seek.map_err(|error| SourceError::Setup(error.to_string()))?;
+                // Queues are split off before anything is fetched. To pass over it would be to skip it in silence.
+                Some(Ok(message)) => {
+                    let at = (message.topic(), message.partition(), message.offset());
+                    return Err(SourceError::Setup(format!("{at:?} came out of no partition's queue")));
+                }
+                None if self.listener.with(|told| told.calls) == before => break,
+                None => {}
+            }
+        }
+        if let Some(statistics) = self.listener.with(|told| told.statistics.take()) {
+            self.shown.on_statistics(&statistics, &mut self.partitions, self.halted);
+        }
+        Ok(())
+    }
+
+    fn ask_for_watermarks(&mut self, now: Instant) -> Result<(), SourceError> {
+        for partition in &mut self.partitions {
+            if partition.takes_a_look(now) {
+                let ask =
+                    Ask { topic: Arc::clone(&partition.topic), partition: partition.number, next: partition.next };
+                if !self.scout.ask(ask) {
+                    return Err(SourceError::Setup("the thread that asks the cluster has ended".to_owned()));
                 }
             }
         }
         Ok(())
     }
 
-    /// What the statistics say, once everything that was fetched before them has been taken.
-    fn take_statistics(&mut self) {
-        let mut told = self.told.lock().expect("no holder of the statistics panics");
-        if !std::mem::take(&mut told.fresh) {
+    fn on_watermarks(&mut self, ask: &Ask, answer: Watermarks) {
+        let now = Instant::now();
+        let position = |known: &Partition| known.topic == ask.topic && known.number == ask.partition;
+        let Some(index) = self.partitions.iter().position(position) else { return };
+        if self.halted {
             return;
         }
-        self.ends_to_note = std::mem::take(&mut told.ends);
-        let (up, highs) = (told.broker_up, told.highs.clone());
-        drop(told);
-        self.status.update(|state| {
-            for ((topic, partition), high) in highs {
-                state.end.advance(&topic.into(), partition, high);
-            }
-            match (up, state.phase) {
-                (true, Phase::Disconnected) => {
-                    state.phase = Phase::Reading;
-                    state.last_error = None;
+        self.shown.touch();
+        let partition = &mut self.partitions[index];
+        match answer {
+            Err((code, reason)) => partition.on_watermarks_unknown(code, &reason, now),
+            Ok((low, high)) => match partition.on_watermarks(low, high, ask.next, now) {
+                Verdict::Fine => {}
+                Verdict::ReadFrom(offset) => self.assign_anew(index, offset),
+                Verdict::Lost { next, low, high } => self.on_lost_position(index, next, low, high),
+                Verdict::Corrupt => {
+                    let reason = partition.state().last_error.unwrap_or_default();
+                    self.halt(index, Phase::Corrupt, reason);
                 }
-                (false, Phase::Reading) => state.phase = Phase::Disconnected,
-                _ => {}
-            }
-            if up {
-                state.last_heard_ms = now_ms();
-            }
-        });
+            },
+        }
     }
+
+    /// Has librdkafka read a partition that it has given up.
+    fn assign_anew(&mut self, index: usize, offset: i64) {
+        let (Some(consumer), now) = (&self.consumer, Instant::now()) else { return };
+        let partition = &mut self.partitions[index];
+        tracing::info!(topic = &*partition.topic, partition = partition.number, offset, "reading a partition again");
+        let unassigned =
+            one_partition(partition, Offset::Invalid).and_then(|list| consumer.incremental_unassign(&list));
+        if let Err(error) = unassigned {
+            // It may never have been; if it is still, it cannot be assigned either, and that is tried again.
+            tracing::debug!(%error, "a partition could not be given back");
+        }
+        let assigned =
+            one_partition(partition, Offset::Offset(offset)).and_then(|list| consumer.incremental_assign(&list));
+        match assigned {
+            Ok(()) => partition.on_assigned(now),
+            Err(error) => partition.on_not_assigned(format!("could not be assigned: {error}"), now),
+        }
+    }
+
+    fn on_lost_position(&mut self, index: usize, next: i64, low: i64, high: i64) {
+        let partition = &mut self.partitions[index];
+        let why = partition.state().last_error.unwrap_or_default();
+        let detail = format!("offset {next} is next, and the log has {low} to {high} ({why})");
+        tracing::error!(
+            topic = &*partition.topic,
+            partition = partition.number,
+            next,
+            low,
+            high,
+            policy = ?self.config.lost_position,
+            "the log no longer has the position that was to be read next"
+        );
+        match self.config.lost_position {
+            LostPositionPolicy::Halt => self.halt(index, Phase::PositionLost, detail),
+            LostPositionPolicy::Continue => {
+                partition.go_on_from(low, high);
+                if low < next {
+                    let topic = Arc::clone(&partition.topic);
+                    self.rewinds.push(Rewound { topic, partition: partition.number, to: low });
+                }
+                self.shown.on_loss(now_ms());
+                self.assign_anew(index, low);
+            }
+        }
+    }
+
+    /// Stops reading everything, and says why.
+    fn halt(&mut self, index: usize, phase: Phase, reason: String) {
+        self.halted = true;
+        tracing::error!(reason, phase = phase.as_str(), "reading has stopped");
+        if let Some(consumer) = &self.consumer {
+            let mut list = TopicPartitionList::new();
+            for partition in &self.partitions {
+                list.add_partition(&partition.topic, partition.number);
+            }
+            if let Err(error) = consumer.incremental_unassign(&list) {
+                tracing::warn!(%error, "partitions that are no longer read are still fetched");
+            }
+        }
+        for (at, partition) in self.partitions.iter_mut().enumerate() {
+            match at == index {
+                true => partition.end(phase, Some(reason.clone())),
+                false => partition.end(Phase::Stopped, None),
+            }
+        }
+        self.shown.touch();
+    }
+
+    /// Takes what the partitions' queues hold, each from where the last poll left off.
+    fn read(&mut self, batch: &mut RecordBatch, limit: Limit) -> Result<(), SourceError> {
+        let count = self.partitions.len();
+        for step in 0..count {
+            if limit.reached(batch) {
+                break;
+            }
+            let index = (self.turn + step) % count;
+            let partition = &mut self.partitions[index];
+            // Taken out while its records, which borrow from it, are made known to the partition.
+            let Some(queue) = partition.queue.take() else { continue };
+            let result = intake::take(partition, &queue, &self.listener, &mut self.shown, batch, limit);
+            partition.queue = Some(queue);
+            result?;
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        Ok(())
+    }
+}
+
+fn one_partition(partition: &Partition, offset: Offset) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&partition.topic, partition.number, offset)?;
+    Ok(list)
+}
+
+fn setup(error: KafkaError) -> SourceError {
+    SourceError::Setup(error.to_string())
 }
 
 impl Source for KafkaSource {
     fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
-        if Instant::now() >= self.next_discovery {
-            self.discover()?;
+        self.serve()?;
+        self.read(batch, limit)?;
+        if batch.is_empty() && !wait.is_zero() {
+            self.bell.wait(wait);
+            self.serve()?;
+            self.read(batch, limit)?;
         }
-        let mut timeout = wait;
-        let mut errors = Vec::new();
-        while !limit.reached(batch) {
-            match self.consumer.poll(timeout) {
-                None => {
-                    self.take_statistics();
-                    break;
-                }
-                Some(Err(error)) => errors.push(error),
-                Some(Ok(message)) => {
-                    let Some(topic) = self.topic_ids.get(message.topic()).copied() else { continue };
-                    let coordinates = Coordinates { topic, partition: message.partition(), offset: message.offset() };
-                    let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
-                    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-                    let headers = headers.map(|header| (header.key, header.value));
-                    batch.push_wire(coordinates, timestamp_ms, message.key(), message.payload(), headers);
-                    match self.next_offsets.get_mut(&(message.topic().to_owned(), message.partition())) {
-                        Some(next) => *next = message.offset() + 1,
-                        None => {
-                            let partition = (message.topic().to_owned(), message.partition());
-                            self.next_offsets.insert(partition, message.offset() + 1);
-                        }
-                    }
-                }
-            }
-            timeout = Duration::ZERO;
-            if errors.len() > 100 {
-                break;
-            }
+        if !batch.is_empty() {
+            self.shown.on_records();
         }
-        for error in &errors {
-            self.on_error(error)?;
-        }
-        if batch.is_empty() {
-            return Ok(Polled::Nothing);
-        }
-        self.status.update(|state| {
-            state.last_heard_ms = now_ms();
-            state.phase = Phase::Reading;
-        });
-        Ok(Polled::Records)
+        let complete = self.all_known() && self.found.is_empty();
+        self.shown.on_commits_failed(self.commits.failed());
+        self.shown.show(&self.partitions, complete);
+        Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Records })
     }
 
     fn note_ends(&mut self, position: &mut Position) {
-        for ((topic, partition), end) in std::mem::take(&mut self.ends_to_note) {
-            if self.assigned.contains(&(topic.clone(), partition)) {
-                position.advance(&topic.into(), partition, end);
+        for partition in &mut self.partitions {
+            if let Some(end) = partition.end_to_note.take() {
+                position.advance(&partition.topic, partition.number, end);
             }
         }
     }
 
+    fn take_rewinds(&mut self) -> Vec<Rewound> {
+        std::mem::take(&mut self.rewinds)
+    }
+
     fn commit(&mut self, position: &Position) {
-        if *position == self.committed {
-            return;
+        // Without a cluster it would only keep a newer one waiting.
+        if self.shown.is_reading() {
+            self.commits.offer(position);
         }
-        let mut list = TopicPartitionList::new();
-        for (topic, partition, next) in position.iter() {
-            if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(next)) {
-                tracing::debug!(%error, "an offset cannot be committed");
-            }
-        }
-        match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.committed.clone_from(position),
-            Err(error) => tracing::debug!(%error, "the position was not committed; lag tools will lag"),
-        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        // All clients end at the same time; the queues go before the consumer that they belong to. This one has
+        // nothing on its way that its end would wait for.
+        self.scout.begin_stop();
+        self.commits.begin_stop();
+        self.partitions.clear();
+        self.consumer = None;
     }
 }

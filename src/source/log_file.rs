@@ -216,6 +216,10 @@ impl Source for LogFile {
             self.position.clone_from(position);
         }
     }
+
+    fn has_reproducible_order(&self) -> bool {
+        true
+    }
 }
 
 /// A reader of the unpacked bytes: what they are packed with is told by how they begin, not by a name.

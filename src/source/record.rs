@@ -238,16 +238,16 @@ impl RecordBatch {
         self.heads.push(Head { order, timestamp_ms, place });
     }
 
-    /// Numbers the records from `first`, in order of arrival, and shows each one's coordinates and timestamp.
-    /// Records for which `keep` says no are taken out.
-    pub fn number(&mut self, first: u64, mut keep: impl FnMut(Coordinates, i64) -> bool) -> u64 {
-        let mut arrival = first;
-        self.heads.retain_mut(|head| {
+    /// Numbers the records from `first` in order of arrival.
+    pub fn number(&mut self, first: u64) {
+        for (arrival, head) in (first..).zip(&mut self.heads) {
             head.order.arrival = arrival;
-            arrival += 1;
-            keep(head.order.coordinates, head.timestamp_ms)
-        });
-        arrival
+        }
+    }
+
+    /// Shows each record's coordinates and timestamp; those for which `keep` says no are taken out.
+    pub fn retain(&mut self, mut keep: impl FnMut(Coordinates, i64) -> bool) {
+        self.heads.retain(|head| keep(head.order.coordinates, head.timestamp_ms));
     }
 
     /// The records in order.

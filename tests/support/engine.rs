@@ -68,6 +68,10 @@ impl Source for Records {
         }
         Ok(if batch.is_empty() { Polled::End } else { Polled::Records })
     }
+
+    fn has_reproducible_order(&self) -> bool {
+        true
+    }
 }
 
 /// A publisher that keeps every view.

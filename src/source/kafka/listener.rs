@@ -1,0 +1,130 @@
+//! What librdkafka tells beside records: statistics, errors, log lines.
+//!
+//! In: callbacks, which librdkafka makes from within a poll of ours. Out: [`Told`], which the poller takes after the
+//! poll, and the [`Bell`] that ends its wait. Promises: nothing is judged or logged twice here; an error's words are
+//! kept for the poll that returns its code. Not here: what follows from any of it (`partition`, `kafka`).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::Statistics;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+/// What librdkafka told since it was last taken.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The newest statistics.
+    pub(super) statistics: Option<Statistics>,
+    /// The words of the last error; its code is what the poll returns.
+    pub(super) reason: Option<String>,
+    /// How many calls there were; a poll that returned nothing was not idle when this changed.
+    pub(super) calls: u64,
+}
+
+/// Receives what librdkafka has to say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listener(Arc<Mutex<Told>>);
+
+impl Listener {
+    /// Does something with what was told.
+    pub(super) fn with<T>(&self, take: impl FnOnce(&mut Told) -> T) -> T {
+        take(&mut self.0.lock().expect("no holder of what librdkafka told panics"))
+    }
+
+    /// The words of the error whose code the last poll returned, or its code's name.
+    pub(super) fn reason(&self, error: &KafkaError) -> String {
+        self.with(|told| told.reason.take()).filter(|reason| !reason.is_empty()).unwrap_or_else(|| error.to_string())
+    }
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.with(|told| told.calls += 1);
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, line, "librdkafka");
+            }
+            // A broken connection is of this level, and comes again as an error that is told.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, line, "librdkafka");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, line, "librdkafka"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, line, "librdkafka"),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.with(|told| {
+            told.calls += 1;
+            told.statistics = Some(statistics);
+        });
+    }
+
+    fn error(&self, _error: KafkaError, reason: &str) {
+        self.with(|told| {
+            told.calls += 1;
+            told.reason = Some(reason.to_owned());
+        });
+    }
+}
+
+impl ConsumerContext for Listener {}
+
+/// Ends the wait of whoever polls; rung from any thread, any number of times.
+#[derive(Debug, Clone)]
+pub(super) struct Bell {
+    ring: Sender<()>,
+    heard: Receiver<()>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        let (ring, heard) = bounded(1);
+        Self { ring, heard }
+    }
+
+    /// Ends the present wait, else the next one.
+    pub(super) fn ring(&self) {
+        // Full: it has been rung already, and not been heard yet.
+        let _ = self.ring.try_send(());
+    }
+
+    /// Waits for a ring, at most so long.
+    pub(super) fn wait(&self, at_most: Duration) {
+        let _ = self.heard.recv_timeout(at_most);
+    }
+}
+
+/// The offset that an end-of-partition notice names: one after the last record, control records included.
+///
+/// The binding hands over the partition alone. The queue's own order matters here, so that the end is known exactly
+/// when everything before it has been read; statistics overtake records.
+pub(super) fn end_offset(reason: &str) -> Option<i64> {
+    let (_, after) = reason.split_once("end of partition at offset ")?;
+    after.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_read_from_its_notice() {
+        let notice = "Fetch from broker 1 reached end of partition at offset 3254 (HighwaterMark 3254)";
+        assert_eq!(end_offset(notice), Some(3254));
+        assert_eq!(end_offset("Fetch from broker 1 failed"), None);
+    }
+
+    #[test]
+    fn a_bell_is_heard_once_however_often_it_was_rung() {
+        let bell = Bell::new();
+        bell.ring();
+        bell.ring();
+        bell.wait(Duration::from_secs(60));
+        assert!(bell.heard.is_empty());
+    }
+}

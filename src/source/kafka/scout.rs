@@ -1,0 +1,229 @@
+//! A thread that asks the cluster: which partitions there are, and where they begin and end.
+//!
+//! In: partitions to look at. Out: [`News`], by a channel and a bell. Promises: whoever polls the source never waits
+//! for an answer of the cluster; every question is answered, be it with an error; it ends within a second. Not here:
+//! what follows from an answer (`partition`), and when to ask again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, bounded, unbounded};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::listener::{Bell, Listener};
+use super::{KafkaConfig, properties};
+use crate::source::{Phase, SourceError};
+
+/// How long one question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often topics are looked for that have not been found.
+const MISSING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A partition whose watermarks are wanted.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// The next offset when the question was asked; it comes back with the answer.
+    pub(super) next: Option<i64>,
+}
+
+/// Where a partition begins and ends, or why nobody knows.
+pub(super) type Watermarks = Result<(i64, i64), (Option<RDKafkaErrorCode>, String)>;
+
+/// What the scout found.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The partitions of a topic.
+    Partitions { topic: Arc<str>, numbers: Vec<i32> },
+    /// The cluster answered that the topic cannot be read.
+    TopicTrouble { topic: Arc<str>, phase: Phase, reason: String },
+    /// The cluster did not answer, or the client has something to complain of.
+    Trouble { reason: String },
+    /// Where a partition begins and ends.
+    Watermarks { ask: Ask, answer: Watermarks },
+}
+
+/// The thread, from outside.
+pub(super) struct Scout {
+    asks: Option<Sender<Ask>>,
+    news: Receiver<News>,
+    stop: Arc<AtomicBool>,
+    /// Nothing is ever sent; disconnected when the thread has ended.
+    ended: Receiver<()>,
+    /// Until when its end is waited for, once it was told to.
+    end_by: Option<Instant>,
+}
+
+impl Scout {
+    /// Starts the thread, which begins to look for the topics.
+    pub(super) fn start(config: &KafkaConfig, topics: Vec<Arc<str>>, bell: Bell) -> Result<Self, SourceError> {
+        let listener = Listener::default();
+        let client = properties::scout(config)
+            .create_with_context(listener.clone())
+            .map_err(|error| SourceError::Setup(error.to_string()))?;
+        let (asks, questions) = unbounded();
+        let (tell, news) = unbounded();
+        let (ending, ended) = bounded(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let errand = Errand {
+            client,
+            listener,
+            topics,
+            interval: config.discovery_interval,
+            stop: Arc::clone(&stop),
+            tell,
+            bell,
+        };
+        std::thread::Builder::new()
+            .name("tarn-kafka-scout".to_owned())
+            .spawn(move || {
+                errand.run(&questions);
+                drop(errand);
+                drop(ending);
+            })
+            .map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
+        Ok(Self { asks: Some(asks), news, stop, ended, end_by: None })
+    }
+
+    /// Asks for watermarks; false when the thread is no more.
+    pub(super) fn ask(&self, ask: Ask) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.send(ask).is_ok())
+    }
+
+    /// What came since the last time.
+    pub(super) fn news(&self) -> TryIter<'_, News> {
+        self.news.try_iter()
+    }
+
+    /// Asks the thread to end, without waiting for it.
+    pub(super) fn begin_stop(&mut self) -> Instant {
+        self.stop.store(true, Ordering::Release);
+        self.asks = None;
+        *self.end_by.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN)
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        let end_by = self.begin_stop();
+        // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
+        if self.ended.recv_deadline(end_by) == Err(RecvTimeoutError::Timeout) {
+            tracing::debug!("the Kafka scout ends later");
+        }
+    }
+}
+
+/// The thread, from inside.
+struct Errand {
+    client: BaseConsumer<Listener>,
+    listener: Listener,
+    topics: Vec<Arc<str>>,
+    interval: Duration,
+    stop: Arc<AtomicBool>,
+    tell: Sender<News>,
+    bell: Bell,
+}
+
+impl Errand {
+    fn run(&self, questions: &Receiver<Ask>) {
+        let mut next_look = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            if Instant::now() >= next_look {
+                let complete = self.look();
+                let interval = if complete { self.interval } else { self.interval.min(MISSING_INTERVAL) };
+                next_look = Instant::now() + interval;
+            }
+            self.serve_client();
+            // Log lines wait no longer than a second.
+            let until = next_look.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+            match questions.recv_timeout(until) {
+                Ok(ask) => self.answer(ask),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn send(&self, news: News) {
+        // Nobody listens any more: the stop is on its way.
+        drop(self.tell.send(news));
+        self.bell.ring();
+    }
+
+    /// Looks at every topic; whether all were found.
+    fn look(&self) -> bool {
+        let mut complete = true;
+        for topic in &self.topics {
+            if self.stop.load(Ordering::Acquire) {
+                return false;
+            }
+            let news = match self.client.fetch_metadata(Some(topic), ANSWER_WITHIN) {
+                Ok(metadata) => {
+                    let known = metadata.topics().iter().find(|known| known.name() == &**topic);
+                    let numbers: Vec<i32> = known
+                        .filter(|known| known.error().is_none())
+                        .into_iter()
+                        .flat_map(|known| known.partitions().iter().map(|partition| partition.id()))
+                        .collect();
+                    if numbers.is_empty() {
+                        let code = known.and_then(|known| known.error()).map(RDKafkaErrorCode::from);
+                        topic_trouble(topic, code)
+                    } else {
+                        News::Partitions { topic: Arc::clone(topic), numbers }
+                    }
+                }
+                Err(error) => News::Trouble { reason: format!("no metadata of {topic}: {error}") },
+            };
+            complete &= matches!(news, News::Partitions { .. });
+            self.send(news);
+        }
+        complete
+    }
+
+    fn answer(&self, ask: Ask) {
+        let answer = self.client.fetch_watermarks(&ask.topic, ask.partition, ANSWER_WITHIN);
+        let answer = answer.map_err(|error| (error.rdkafka_error_code(), format!("no watermarks: {error}")));
+        self.send(News::Watermarks { ask, answer });
+    }
+
+    /// Takes log lines and errors off the client's queue.
+    fn serve_client(&self) {
+        loop {
+            let before = self.listener.with(|told| told.calls);
+            match self.client.poll(Duration::ZERO) {
+                Some(Err(error)) => {
+                    let reason = describe(&self.listener, &error);
+                    self.send(News::Trouble { reason });
+                }
+                Some(Ok(_)) => {}
+                None if self.listener.with(|told| told.calls) == before => return,
+                None => {}
+            }
+        }
+    }
+}
+
+/// An error of a client in words: its code's name and what librdkafka said.
+pub(super) fn describe(listener: &Listener, error: &KafkaError) -> String {
+    let reason = listener.reason(error);
+    match error.rdkafka_error_code() {
+        Some(code) => format!("{code:?}: {reason}"),
+        None => reason,
+    }
+}
+
+fn topic_trouble(topic: &Arc<str>, code: Option<RDKafkaErrorCode>) -> News {
+    use RDKafkaErrorCode as Code;
+    let phase = match code {
+        Some(Code::TopicAuthorizationFailed) => Phase::Forbidden,
+        // Being created, or moved: it has no leader, or no partition yet.
+        Some(Code::LeaderNotAvailable) => Phase::Leaderless,
+        _ => Phase::Missing,
+    };
+    let reason = code.map_or_else(|| "the topic has no partitions".to_owned(), |code| code.to_string());
+    News::TopicTrouble { topic: Arc::clone(topic), phase, reason }
+}
