@@ -3,6 +3,8 @@
 //! `cargo bench --bench memory`; `TARN_BENCH_RESOURCES` changes its size. The log comes by a pipe from a generator in a
 //! process of its own.
 
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
 mod support;
 
 use std::process::{Command, Stdio};

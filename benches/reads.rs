@@ -3,6 +3,8 @@
 //! `cargo bench --bench reads`; `TARN_BENCH_RESOURCES` and `TARN_BENCH_SECONDS` change its size. Point lookups are
 //! compared with a bare axum handler that answers a constant of the same size, in turns, under the same ingest.
 
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
 mod support;
 
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench speed_of_light`; `TARN_BENCH_EVENTS` and `TARN_BENCH_THREADS` change its size.
 
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
 mod support;
 
 use support::reference::{Depth, read};

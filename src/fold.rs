@@ -31,7 +31,6 @@ impl Default for Rules {
 
 /// What an event did.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made and taken apart at once, once an event")]
 pub enum Outcome {
     /// There is a new state.
     Applied {

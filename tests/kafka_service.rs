@@ -168,6 +168,13 @@ fn a_rewind_takes_the_position_back_and_what_follows_is_read() {
     config.source.kafka.topics = vec!["t".to_owned()];
     let started = start_with(config, Box::new(source), Box::<WallClock>::default(), topics, SourceStatus::default());
     let (service, running) = started.expect("it starts");
+    // Time goes on over a source that has ended.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while read(&service.counters.records) < 6 {
+        assert!(std::time::Instant::now() < deadline, "six records");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    running.stop();
     let end = running.join().expect("it ends");
     assert_eq!(*end.position, position(&[("t", 0, 2)]));
     let records = read(&service.counters.records);

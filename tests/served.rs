@@ -121,7 +121,12 @@ struct Fed {
 
 impl Source for Fed {
     fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, _limit: Limit) -> Result<Polled, SourceError> {
-        let Ok(record) = self.records.recv_timeout(wait) else { return Ok(Polled::Nothing) };
+        let record = match self.records.recv_timeout(wait) {
+            Ok(record) => record,
+            Err(mpsc::RecvTimeoutError::Timeout) => return Ok(Polled::Nothing),
+            // The test is over, though the service may live on.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(Polled::End),
+        };
         let topic = self.topics.intern(record.topic).expect("few topics");
         let coordinates = Coordinates { topic, partition: 0, offset: record.offset };
         let headers = record.headers.iter().map(|(name, value)| (*name, value.as_deref().map(str::as_bytes)));

@@ -46,13 +46,15 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         if kafka.group.is_empty() {
             return Err("`source.kafka.group` is empty; name the group that positions are committed to".to_owned());
         }
-        properties::check(&kafka.topics, &kafka.properties)?;
     }
     if config.source.kind == SourceKind::Log && config.source.log.path.is_empty() {
         return Err("`source.log.path` is empty; it must be a file, or - for standard input".to_owned());
     }
     distinct("source.kafka.topics", &kafka.topics)?;
     distinct("source.log.topics", &config.source.log.topics)?;
+    if config.source.kind == SourceKind::Kafka {
+        properties::check(&kafka.topics, &kafka.properties)?;
+    }
     if overlap(config.http.listen, config.http.admin_listen) {
         let (readers, operators) = (config.http.listen, config.http.admin_listen);
         return Err(format!("`http.admin_listen` is {operators}, which `http.listen` ({readers}) takes already"));
