@@ -36,7 +36,8 @@ fn main() {
     ];
     let server = Server::start(&settings, Stdio::null());
     server.wait_ready();
-    let found = sample(&server);
+    // Types without a workspace cannot be asked for by one.
+    let found: Vec<Value> = sample(&server).into_iter().filter(|one| !text(one, "/workspaceId").is_empty()).collect();
     lookups(&server, &found, seconds);
     pages(&server, &found);
     drop(server);
@@ -65,14 +66,14 @@ fn path_of(resource: &Value) -> String {
 }
 
 fn lookups(server: &Server, found: &[Value], time: Duration) {
-    let answer = Connection::open(server.readers).get(&path_of(&found[0])).to_vec();
+    let mut connection = Connection::open(server.readers);
+    let answer = found.iter().find_map(|one| connection.get(&path_of(one)).map(<[u8]>::to_vec)).unwrap();
     let bytes = answer.len();
     let bare = bare_handler(answer);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         theirs.push(load(bare, CONNECTIONS, time, |_| "/constant".to_owned()));
-        // Deleted meanwhile is fine, but not counted: ids are drawn from those that are seen again.
-        ours.push(load(server.readers, CONNECTIONS, time, |n| path_of(&found[(n * 7_919) % 64])));
+        ours.push(load(server.readers, CONNECTIONS, time, |n| path_of(&found[(n * 7_919) % found.len()])));
     }
     let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
     let row = |what: &str, rate: f64, ratio: f64| vec![what.to_owned(), format!("{rate:.0}"), format!("{ratio:.2}")];
