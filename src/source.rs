@@ -276,6 +276,11 @@ impl SourceStatus {
         self.0.read().expect("no holder of the source status panics").clone()
     }
 
+    /// Looks at the state without copying it.
+    pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
+        look(&self.0.read().expect("no holder of the source status panics"))
+    }
+
     /// Changes the state.
     pub fn update(&self, change: impl FnOnce(&mut SourceState)) {
         change(&mut self.0.write().expect("no holder of the source status panics"));

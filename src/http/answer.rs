@@ -33,14 +33,26 @@ struct SourceJson {
     last_heard_at: Option<String>,
 }
 
-/// What names a view: the same for every answer found on it, so it is made once.
+/// What an answer says of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    connected: bool,
+    last_heard_ms: u64,
+    incomplete_since_ms: Option<u64>,
+}
+
+/// What names a view and its source: the same for every answer found on it while nothing new is heard, so it is made
+/// once, headers and the end of a body ready to be copied.
 #[derive(Debug)]
 pub(crate) struct Named {
     epoch: u64,
-    as_of: String,
-    token: String,
-    /// As the header says it; none where a topic's name holds what a header may not.
-    position: Option<HeaderValue>,
+    heard: Heard,
+    /// Those of any answer.
+    headers: HeaderMap,
+    /// And those of one with a JSON body.
+    headers_of_json: HeaderMap,
+    /// The fields of the instant, as the end of an object.
+    tail: Vec<u8>,
 }
 
 /// The instant that an answer reflects.
@@ -62,63 +74,85 @@ pub(super) fn moment(ms: u64) -> String {
     Timestamp::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)).to_string()
 }
 
-/// What names `view`, from the answer before if it was found on the same.
+/// What names `view`, from the answer before if nothing has changed since.
 fn named(app: &App, view: &ReadView) -> Arc<Named> {
-    if let Some(named) = app.named.load().as_ref().filter(|named| named.epoch == view.epoch()) {
+    let heard = app.service.status.look(|state| Heard {
+        connected: matches!(state.phase, Phase::Reading | Phase::Ended),
+        last_heard_ms: state.last_heard_ms,
+        incomplete_since_ms: state.incomplete_since_ms,
+    });
+    let same = |named: &&Arc<Named>| (named.epoch, named.heard) == (view.epoch(), heard);
+    if let Some(named) = app.named.load().as_ref().filter(same) {
         return Arc::clone(named);
     }
-    let service = &app.service;
-    let token = ConsistencyToken::of(service.incarnation, view.epoch(), view.position());
-    let position = view.position().iter().map(|(topic, partition, offset)| format!("{topic}:{partition}:{offset}"));
-    let named = Arc::new(Named {
-        epoch: view.epoch(),
-        as_of: moment(view.epoch()),
-        token: token.encode(&service.token_key),
-        position: HeaderValue::from_str(&position.collect::<Vec<_>>().join(",")).ok(),
-    });
+    let named = Arc::new(name(app, view, heard));
     app.named.store(Some(Arc::clone(&named)));
     named
 }
 
-/// The source as it is now, and since when answers lack events.
-fn source(app: &App) -> (SourceJson, Option<String>) {
-    let state = app.service.status.get();
-    let connected = matches!(state.phase, Phase::Reading | Phase::Ended);
-    let last_heard_at = (state.last_heard_ms > 0).then(|| moment(state.last_heard_ms));
-    (SourceJson { connected, last_heard_at }, state.incomplete_since_ms.map(moment))
-}
-
-/// The instant of a view, for a body.
-fn instant<'a>(app: &App, view: &'a ReadView, named: &'a Named) -> Instant<'a> {
-    let (source, incomplete_since) = source(app);
+fn name(app: &App, view: &ReadView, heard: Heard) -> Named {
+    let service = &app.service;
+    let token = ConsistencyToken::of(service.incarnation, view.epoch(), view.position()).encode(&service.token_key);
     let position = view.position().iter().map(|(topic, partition, offset)| PartitionJson { topic, partition, offset });
-    Instant {
-        as_of: &named.as_of,
-        epoch: named.epoch,
+    let as_of = moment(view.epoch());
+    let instant = Instant {
+        as_of: &as_of,
+        epoch: view.epoch(),
         position: position.collect(),
-        consistency_token: &named.token,
-        source,
-        complete: incomplete_since.is_none(),
-        incomplete_since,
+        consistency_token: &token,
+        source: SourceJson {
+            connected: heard.connected,
+            last_heard_at: (heard.last_heard_ms > 0).then(|| moment(heard.last_heard_ms)),
+        },
+        complete: heard.incomplete_since_ms.is_none(),
+        incomplete_since: heard.incomplete_since_ms.map(moment),
+    };
+    let headers = headers_of(&instant);
+    let mut headers_of_json = headers.clone();
+    headers_of_json.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers_of_json.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let mut tail = serde_json::to_vec(&instant).unwrap_or_default();
+    if tail.first() == Some(&b'{') {
+        tail.remove(0);
     }
+    Named { epoch: view.epoch(), heard, headers, headers_of_json, tail }
 }
 
-/// A body with the instant beside its own fields.
-#[derive(Serialize)]
-struct WithInstant<'a, T> {
-    #[serde(flatten)]
-    content: &'a T,
-    #[serde(flatten)]
-    instant: &'a Instant<'a>,
+/// The header whose presence says that an answer tells its instant.
+const EPOCH: HeaderName = HeaderName::from_static("tarn-epoch");
+
+/// The instant in headers; one is left out where a topic's name holds what a header may not.
+fn headers_of(instant: &Instant<'_>) -> HeaderMap {
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    let position = instant.position.iter().map(|at| format!("{}:{}:{}", at.topic, at.partition, at.offset));
+    let told = [
+        ("tarn-as-of", text(instant.as_of)),
+        ("tarn-position", text(&position.collect::<Vec<_>>().join(","))),
+        ("tarn-consistency-token", text(instant.consistency_token)),
+        ("tarn-source-connected", text(if instant.source.connected { "true" } else { "false" })),
+        ("tarn-source-last-heard", instant.source.last_heard_at.as_deref().and_then(text)),
+        ("tarn-incomplete-since", instant.incomplete_since.as_deref().and_then(text)),
+    ];
+    let mut headers = HeaderMap::new();
+    headers.insert(EPOCH, HeaderValue::from(instant.epoch));
+    for (name, value) in told {
+        if let Some(value) = value {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers
 }
 
-/// The answer with this content, at the instant of `view`.
+/// The answer with this content, a JSON object, and the instant of `view` beside its fields.
 pub(super) fn answer<T: Serialize>(app: &App, view: &ReadView, content: &T) -> Response {
-    let named = named(app, view);
-    let instant = instant(app, view, &named);
-    let body = serde_json::to_vec(&WithInstant { content, instant: &instant }).unwrap_or_default();
-    whole(&named, &instant, body)
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    // Content is made of texts and numbers, and memory takes any write.
+    let _ = serde_json::to_writer(&mut body, content);
+    whole(&named(app, view), body)
 }
+
+/// Room for one resource.
+const USUAL_BYTES: usize = 2_048;
 
 /// The beginning of a list's body; its items follow, each a JSON value, separated by commas.
 pub(super) fn begin_list(bytes: usize) -> Vec<u8> {
@@ -129,50 +163,27 @@ pub(super) fn begin_list(bytes: usize) -> Vec<u8> {
 
 /// The answer with a list that was begun so and holds its items.
 pub(super) fn list<T: Serialize>(app: &App, view: &ReadView, mut body: Vec<u8>, rest: &T) -> Response {
-    let named = named(app, view);
-    let instant = instant(app, view, &named);
-    let rest = serde_json::to_vec(&WithInstant { content: rest, instant: &instant }).unwrap_or_default();
+    let rest = serde_json::to_vec(rest).unwrap_or_default();
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.strip_prefix(b"{").unwrap_or_default());
-    whole(&named, &instant, body)
+    whole(&named(app, view), body)
 }
 
-/// The answer with a body that is rendered already.
-fn whole(named: &Named, instant: &Instant<'_>, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    tell(named, &instant.source, instant.incomplete_since.as_deref(), headers);
-    response
-}
-
-/// The header whose presence says that an answer tells its instant.
-const EPOCH: HeaderName = HeaderName::from_static("tarn-epoch");
-
-/// Says the instant in the headers.
-fn tell(named: &Named, source: &SourceJson, incomplete_since: Option<&str>, headers: &mut HeaderMap) {
-    let text = |text: &str| HeaderValue::from_str(text).ok();
-    let told = [
-        ("tarn-as-of", text(&named.as_of)),
-        ("tarn-position", named.position.clone()),
-        ("tarn-consistency-token", text(&named.token)),
-        ("tarn-source-connected", Some(HeaderValue::from_static(if source.connected { "true" } else { "false" }))),
-        ("tarn-source-last-heard", source.last_heard_at.as_deref().and_then(text)),
-        ("tarn-incomplete-since", incomplete_since.and_then(text)),
-    ];
-    headers.insert(EPOCH, HeaderValue::from(named.epoch));
-    for (name, value) in told {
-        if let Some(value) = value {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+/// The answer with an object that is rendered already; the fields of the instant go before its end.
+fn whole(named: &Named, mut body: Vec<u8>) -> Response {
+    if body.pop() == Some(b'}') && body.last().is_some_and(|last| !matches!(last, b'{' | b',')) {
+        body.push(b',');
     }
+    body.extend_from_slice(&named.tail);
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().clone_from(&named.headers_of_json);
+    response
 }
 
 /// The same answer, with the instant of the view that it was found on in its headers.
 pub(super) fn found_on(app: &App, view: &ReadView, mut response: Response) -> Response {
-    let (source, incomplete_since) = source(app);
-    tell(&named(app, view), &source, incomplete_since.as_deref(), response.headers_mut());
+    let named = named(app, view);
+    response.headers_mut().extend(named.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     response
 }
 
