@@ -51,7 +51,11 @@ pub struct Engine {
     threads: Vec<Thread>,
     guards: WorkerGuards<()>,
     next: usize,
+    unwoken_bytes: usize,
 }
+
+/// So much work is worth waking the workers for before the epoch is sealed.
+const WAKE_BYTES: usize = 128 * 1024;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -100,7 +104,7 @@ impl Engine {
         let mut threads: Vec<(usize, Thread)> = thread_receiver.iter().take(config.workers).collect();
         threads.sort_unstable_by_key(|(index, _)| *index);
         let threads = threads.into_iter().map(|(_, thread)| thread).collect();
-        Ok(Self { commands, threads, guards, next: 0 })
+        Ok(Self { commands, threads, guards, next: 0, unwoken_bytes: 0 })
     }
 
     /// Begins an epoch on all workers.
@@ -108,15 +112,21 @@ impl Engine {
         self.commands.iter().for_each(|worker| drop(worker.send(Command::Begin(epoch))));
     }
 
-    /// Gives records to the next worker in turn.
+    /// Gives records to the next worker in turn. A worker that sleeps is woken only once there is some work for it:
+    /// nothing is seen before the seal, which wakes them all, and a wake for every record would cost more than it.
     pub(super) fn records(&mut self, batch: RecordBatch) {
         self.next = (self.next + 1) % self.commands.len();
+        self.unwoken_bytes += batch.bytes();
         drop(self.commands[self.next].send(Command::Records(batch)));
-        self.threads[self.next].unpark();
+        if self.unwoken_bytes >= WAKE_BYTES {
+            self.unwoken_bytes = 0;
+            self.threads.iter().for_each(Thread::unpark);
+        }
     }
 
     /// Seals an epoch on all workers.
-    pub(super) fn seal(&self, epoch: Epoch) {
+    pub(super) fn seal(&mut self, epoch: Epoch) {
+        self.unwoken_bytes = 0;
         self.commands.iter().for_each(|worker| drop(worker.send(Command::Seal(epoch))));
         self.threads.iter().for_each(Thread::unpark);
     }
