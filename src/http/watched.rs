@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How long a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ enum Awaited {
     FirstByte,
     /// The rest of a head that has begun, after so many requests.
     Head(u64),
-    /// A request, an answer, a body: hyper's timer or the answer's own deadlines see to it.
+    /// A request, an answer, a body.
     Other,
 }
 
@@ -90,11 +90,25 @@ pub(super) struct Watched {
     awaited: Awaited,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
+    /// Since when nothing is asked for.
+    idle_since: Option<Instant>,
+    /// Fires at the earliest when the connection may have been idle for too long. It is not set anew for every request,
+    /// which would cost more than all else that a connection does; when it fires it is seen how long it really was.
+    idling: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
-        Self { stream, activity, deadlines, awaited: Awaited::FirstByte, reading: None, writing: None }
+        Self {
+            stream,
+            activity,
+            deadlines,
+            awaited: Awaited::FirstByte,
+            reading: None,
+            writing: None,
+            idle_since: None,
+            idling: None,
+        }
     }
 
     /// Notes that some bytes came.
@@ -107,6 +121,23 @@ impl Watched {
         };
         self.awaited = awaited;
         self.reading = None;
+        self.idle_since = None;
+    }
+
+    /// Ends a connection on which nothing was asked for too long; while a request is at work it only looks again later.
+    fn wait_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let now = Instant::now();
+        let is_idle = self.activity.is_idle();
+        let since = if is_idle { *self.idle_since.get_or_insert(now) } else { now };
+        let until = since + self.deadlines.idle;
+        let sleeping = self.idling.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        while sleeping.as_mut().poll(context).is_ready() {
+            if is_idle && now >= until {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            sleeping.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 
     /// How long a read may wait now.
@@ -152,7 +183,7 @@ impl AsyncRead for Watched {
         }
         match self.allowed() {
             Some(allowed) => wait(&mut self.reading, allowed, context),
-            None => Poll::Pending,
+            None => self.wait_idle(context),
         }
     }
 }
