@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tarn::generate::Generated;
 use tarn::http::{Scope, routes};
+use tarn::model::Timestamp;
 
 use crate::served::{Served, Setup, eventually, exchange, get, hosts, parse};
 
@@ -25,7 +26,9 @@ fn the_surface() {
     quarantine_is_for_operators(&served);
     let (_, ignored) = json(at, "/api/tarn/v1/ignored");
     let ignored = ignored["items"].as_array().expect("a list");
-    let met: Vec<_> = ignored.iter().map(|item| item["metAt"].as_str().expect("a time")).collect();
+    // As times: their texts have as many digits as they need.
+    let met: Vec<_> = ignored.iter().map(|item| Timestamp::parse(item["metAt"].as_str().expect("a time"))).collect();
+    let met: Vec<_> = met.into_iter().map(|time| time.expect("RFC 3339").expect("not zero")).collect();
     assert!(!met.is_empty() && met.is_sorted_by(|a, b| a >= b), "newest first");
     assert!(ignored.iter().all(|item| item["reason"].is_string()));
     assert_eq!(json(at, "/livez").1["status"], "OK");
