@@ -153,11 +153,6 @@ impl EventId {
     pub fn time_ms(self) -> Option<u64> {
         uuid_time_ms(self.high)
     }
-
-    /// A hash for routing records that have no resource id.
-    pub fn shard_hash(self) -> u64 {
-        ResourceId::from_uuid(self.uuid()).shard_hash()
-    }
 }
 
 /// `SipHasher13` as a one-shot function over bytes.

@@ -29,7 +29,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use self::commits::Commits;
 use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
-use self::scout::{Ask, News, Scout, Watermarks, describe};
+use self::scout::{Ask, News, Scout, Watermarks};
 use self::shown::Shown;
 use super::{Limit, Phase, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
 use crate::clock::now_ms;
@@ -230,7 +230,7 @@ impl KafkaSource {
             let before = self.listener.with(|told| told.calls);
             match consumer.poll(Duration::ZERO) {
                 Some(Err(error)) => {
-                    let reason = describe(&self.listener, &error);
+                    let reason = self.listener.describe(&error);
                     intake::refuse_fatal(&error, &reason)?;
                     self.shown.on_trouble(reason);
                 }

@@ -63,7 +63,6 @@ pub struct LogFile {
     last_topic: Option<(String, TopicId)>,
     status: SourceStatus,
     position: Position,
-    bytes_read: u64,
 }
 
 impl LogFile {
@@ -106,13 +105,7 @@ impl LogFile {
             last_topic: None,
             status,
             position: Position::default(),
-            bytes_read: 0,
         })
-    }
-
-    /// Unpacked bytes read so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.bytes_read
     }
 
     /// Frames the lines of the block at hand, up to `limit`.
@@ -203,7 +196,6 @@ impl Source for LogFile {
                     return Ok(Polled::End);
                 }
             }
-            self.bytes_read += self.block.len() as u64;
             self.last_block = Some(Instant::now());
             self.status.update(|state| state.last_heard_ms = crate::clock::now_ms());
         }

@@ -17,7 +17,6 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::listener::{Bell, Listener};
-use super::scout::describe;
 use crate::model::Position;
 
 /// The waits after commits that failed. librdkafka keeps a note of every failure for as long as it lives.
@@ -126,7 +125,8 @@ fn run(shared: &Shared, config: &ClientConfig) {
             None => shared.bell.wait(IDLE_INTERVAL),
         }
         if let Some(client) = &client {
-            serve(client, &listener);
+            // The other clients tell of the same troubles aloud.
+            listener.serve(client, |reason| tracing::debug!(reason, "the client that commits reports an error"));
         }
     }
 }
@@ -147,22 +147,6 @@ fn commit(
         list.add_partition_offset(topic, partition, Offset::Offset(next))?;
     }
     client.commit(&list, CommitMode::Sync)
-}
-
-/// Takes log lines and errors off the client's queue; the other clients tell of the same troubles aloud.
-fn serve(client: &BaseConsumer<Listener>, listener: &Listener) {
-    loop {
-        let before = listener.with(|told| told.calls);
-        match client.poll(Duration::ZERO) {
-            Some(Err(error)) => {
-                let reason = describe(listener, &error);
-                tracing::debug!(reason, "the client that commits reports an error");
-            }
-            Some(Ok(_)) => {}
-            None if listener.with(|told| told.calls) == before => return,
-            None => {}
-        }
-    }
 }
 
 fn backoff(failed_in_a_row: u32) -> Duration {

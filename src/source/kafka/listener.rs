@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 /// What librdkafka told since it was last taken.
@@ -38,6 +38,28 @@ impl Listener {
     /// The words of the error whose code the last poll returned, or its code's name.
     pub(super) fn reason(&self, error: &KafkaError) -> String {
         self.with(|told| told.reason.take()).filter(|reason| !reason.is_empty()).unwrap_or_else(|| error.to_string())
+    }
+
+    /// The same with the name of its code before it.
+    pub(super) fn describe(&self, error: &KafkaError) -> String {
+        let reason = self.reason(error);
+        match error.rdkafka_error_code() {
+            Some(code) => format!("{code:?}: {reason}"),
+            None => reason,
+        }
+    }
+
+    /// Takes log lines and errors off the queue of a client that reads nothing.
+    pub(super) fn serve(&self, client: &BaseConsumer<Self>, mut on_error: impl FnMut(String)) {
+        loop {
+            let before = self.with(|told| told.calls);
+            match client.poll(Duration::ZERO) {
+                Some(Err(error)) => on_error(self.describe(&error)),
+                Some(Ok(_)) => {}
+                None if self.with(|told| told.calls) == before => return,
+                None => {}
+            }
+        }
     }
 }
 

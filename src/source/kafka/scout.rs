@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, bounded, unbounded};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::listener::{Bell, Listener};
 use super::{KafkaConfig, properties};
@@ -137,7 +137,7 @@ impl Errand {
                 let interval = if complete { self.interval } else { self.interval.min(MISSING_INTERVAL) };
                 next_look = Instant::now() + interval;
             }
-            self.serve_client();
+            self.listener.serve(&self.client, |reason| self.send(News::Trouble { reason }));
             // Log lines wait no longer than a second.
             let until = next_look.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
             match questions.recv_timeout(until) {
@@ -188,31 +188,6 @@ impl Errand {
         let answer = self.client.fetch_watermarks(&ask.topic, ask.partition, ANSWER_WITHIN);
         let answer = answer.map_err(|error| (error.rdkafka_error_code(), format!("no watermarks: {error}")));
         self.send(News::Watermarks { ask, answer });
-    }
-
-    /// Takes log lines and errors off the client's queue.
-    fn serve_client(&self) {
-        loop {
-            let before = self.listener.with(|told| told.calls);
-            match self.client.poll(Duration::ZERO) {
-                Some(Err(error)) => {
-                    let reason = describe(&self.listener, &error);
-                    self.send(News::Trouble { reason });
-                }
-                Some(Ok(_)) => {}
-                None if self.listener.with(|told| told.calls) == before => return,
-                None => {}
-            }
-        }
-    }
-}
-
-/// An error of a client in words: its code's name and what librdkafka said.
-pub(super) fn describe(listener: &Listener, error: &KafkaError) -> String {
-    let reason = listener.reason(error);
-    match error.rdkafka_error_code() {
-        Some(code) => format!("{code:?}: {reason}"),
-        None => reason,
     }
 }
 
