@@ -7,8 +7,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -26,6 +27,9 @@ use tarn::generate::{Generator, GeneratorConfig, RESOURCES_TOPIC};
 const CONNECTIONS: usize = 16;
 
 fn main() {
+    if std::env::var_os(BARE).is_some() {
+        return bare_handler();
+    }
     let resources = setting("TARN_BENCH_RESOURCES", 1_000_000);
     let seconds = Duration::from_secs(setting("TARN_BENCH_SECONDS", 5));
     let settings = [
@@ -69,10 +73,10 @@ fn lookups(server: &Server, found: &[Value], time: Duration) {
     let mut connection = Connection::open(server.readers);
     let answer = found.iter().find_map(|one| connection.get(&path_of(one)).map(<[u8]>::to_vec)).unwrap();
     let bytes = answer.len();
-    let bare = bare_handler(answer);
+    let bare = Bare::start(&answer);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        theirs.push(load(bare, CONNECTIONS, time, |_| "/constant".to_owned()));
+        theirs.push(load(bare.address, CONNECTIONS, time, |_| "/constant".to_owned()));
         ours.push(load(server.readers, CONNECTIONS, time, |n| path_of(&found[(n * 7_919) % found.len()])));
     }
     let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
@@ -85,20 +89,46 @@ fn lookups(server: &Server, found: &[Value], time: Duration) {
     print_table(&title, &["what", "requests/s", "ratio"], &rows);
 }
 
-/// A handler that answers a constant, on a runtime of its own.
-fn bare_handler(answer: Vec<u8>) -> SocketAddr {
-    let (sender, receiver) = std::sync::mpsc::channel();
+/// A process of its own, as the server is, whose only handler answers a constant.
+struct Bare {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // Already gone is fine too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Bare {
+    fn start(answer: &[u8]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut child = command.env(BARE, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answer).unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self { child, address: address.trim().parse().unwrap() }
+    }
+}
+
+/// Set for the process that is the bare handler.
+const BARE: &str = "TARN_BENCH_BARE_HANDLER";
+
+/// Answers standard input to every request; says its address first.
+fn bare_handler() {
+    let mut answer = Vec::new();
+    std::io::stdin().read_to_end(&mut answer).unwrap();
     let answer: &'static [u8] = answer.leak();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            sender.send(listener.local_addr().unwrap()).unwrap();
-            let handler = get(move || async move { ([(CONTENT_TYPE, "application/json")], answer) });
-            axum::serve(listener, Router::new().route("/constant", handler)).await.unwrap();
-        });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        let handler = get(move || async move { ([(CONTENT_TYPE, "application/json")], answer) });
+        axum::serve(listener, Router::new().route("/constant", handler)).await.unwrap();
     });
-    receiver.recv().unwrap()
 }
 
 fn pages(server: &Server, found: &[Value]) {

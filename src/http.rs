@@ -23,19 +23,20 @@ pub mod server;
 mod strict;
 mod watched;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwapOption;
-use axum::http::{Method, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
+use tower_service::Service as _;
 
 use crate::service::Service;
-use admission::Admission;
+use admission::{Admission, Places};
 pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
@@ -47,7 +48,6 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) admission: Admission,
-    pub(crate) named: ArcSwapOption<answer::Named>,
     draining: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl App {
     /// The handlers' view of a service; `metrics` renders what was recorded.
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
-        Arc::new(Self { service, metrics, admission, named: ArcSwapOption::empty(), draining: AtomicBool::new(false) })
+        Arc::new(Self { service, metrics, admission, draining: AtomicBool::new(false) })
     }
 
     /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
@@ -74,31 +74,66 @@ impl App {
     }
 }
 
-/// The router of a listener: readers' routes, or all of them for operators.
-pub fn router(app: Arc<App>, scope: Scope) -> Router {
+/// The routes of a listener, and what all its requests pass through.
+///
+/// One function around one router: layers of axum's would each box and copy every request.
+#[derive(Clone)]
+pub struct Routes {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Routes")
+    }
+}
+
+impl Routes {
+    /// The answer to a request. Heads that are ambiguous go no further; a handler that panics costs its request only;
+    /// every answer tells its instant, and when the service stops, that it is the connection's last.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let answer = match strict::refused(&request) {
+            Some(refused) => refused,
+            None => match AssertUnwindSafe(self.router.clone().call(request)).catch_unwind().await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(never)) => match never {},
+                Err(_panic) => {
+                    metrics::counter!("tarn_http_panics_total").increment(1);
+                    ApiError::Internal.into_response()
+                }
+            },
+        };
+        let mut answer = answer::telling_instant(&self.app, answer);
+        if self.app.is_draining() {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+}
+
+/// The routes of a listener: readers', or all of them for operators.
+pub fn router(app: Arc<App>, scope: Scope) -> Routes {
     let http = &app.service.config.http;
     let limit_max = http.page_limit_max;
-    let limit = Arc::new(Semaphore::new(http.requests_max));
-    let here: Vec<_> =
-        routes().into_iter().filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read).collect();
+    let limit = Places::new(http.requests_max);
+    let here: Vec<_> = routes::handled()
+        .into_iter()
+        .filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read)
+        .collect();
     let described: Vec<Route> = here.iter().map(|(route, _)| *route).collect();
     let document = openapi::describe(&described, limit_max);
     let mut router = Router::new();
     for (route, handler) in here {
         let limit = route.counted.then(|| Arc::clone(&limit));
-        let entry = admission::Entry { limit, parameters: route.parameters, limit_max };
-        let mut handler = handler.route_layer(from_fn_with_state(entry, admission::enter));
+        let mut handler = handler(admission::Entry { limit, parameters: route.parameters, limit_max });
         if route.schema == openapi::SCHEMA {
             handler = handler.layer(Extension(document.clone()));
         }
         router = router.route(route.path, handler);
     }
-    router
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(on_panic))
-        .layer(from_fn_with_state(Arc::clone(&app), answer::tell_instant))
-        .with_state(app)
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(Arc::clone(&app));
+    Routes { app, router }
 }
 
 async fn no_route(uri: Uri) -> ApiError {
@@ -108,9 +143,4 @@ async fn no_route(uri: Uri) -> ApiError {
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {
     ApiError::MethodNotAllowed(format!("{} takes GET, not {method}", uri.path()))
-}
-
-fn on_panic(_panic: Box<dyn std::any::Any + Send>) -> Response {
-    metrics::counter!("tarn_http_panics_total").increment(1);
-    ApiError::Internal.into_response()
 }

@@ -6,17 +6,19 @@
 //! for a turn is sent away. Bytes are reserved before they are rendered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::ApiError;
 use super::body::attach;
 use super::query::{Parameter, Query};
+use super::{ApiError, App};
 use crate::config::HttpSection;
 
 /// Bytes are counted in these.
@@ -52,14 +54,10 @@ impl Admission {
         }
     }
 
-    /// The answer of `render`, run here and now, which is about `bytes` long.
-    pub(super) async fn render_small(
-        &self,
-        bytes: usize,
-        render: impl FnOnce() -> Result<Response, ApiError>,
-    ) -> Result<Response, ApiError> {
-        let reserved = self.reserve(bytes, Instant::now() + self.queue_deadline).await?;
-        Ok(self.holding(render()?, reserved))
+    /// The answer, rendered on the spot already: as many at once as there are threads, each with one resource.
+    pub(super) async fn admit(&self, answer: Response) -> Result<Response, ApiError> {
+        let reserved = self.reserve(length(&answer), Instant::now() + self.queue_deadline).await?;
+        Ok(attach(answer, reserved))
     }
 
     /// The answer of `render`, run on a thread for such work when it is its turn; about `bytes` long at most.
@@ -88,8 +86,7 @@ impl Admission {
 
     /// The response with what it really needs of the reservation behind its bytes.
     fn holding(&self, response: Response, mut reserved: OwnedSemaphorePermit) -> Response {
-        let length = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
-        let needed = units(usize::try_from(length).unwrap_or(usize::MAX)) as usize;
+        let needed = units(length(&response)) as usize;
         let excess = reserved.num_permits().saturating_sub(needed);
         drop(reserved.split(excess));
         let lacking = needed.saturating_sub(reserved.num_permits());
@@ -104,37 +101,75 @@ impl Admission {
     }
 }
 
+/// How long a body is whose length is known.
+fn length(response: &Response) -> usize {
+    let length = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
 /// So many bytes, counted.
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// How many requests may be at work. Nobody waits for a place, so it is a counter and no queue.
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+/// One place, free again when dropped.
+#[derive(Debug)]
+struct Place(Arc<Places>);
+
+impl Places {
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), max })
+    }
+
+    /// A place, if one is free.
+    fn take(self: Arc<Self>) -> Option<Place> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        // Given back at once by its drop where it was one too many.
+        let place = Place(self);
+        (before < place.0.max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a request of a route must pass.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// How many requests may be at work; none where any number may.
-    pub(super) limit: Option<Arc<Semaphore>>,
+    pub(super) limit: Option<Arc<Places>>,
     pub(super) parameters: &'static [Parameter],
     pub(super) limit_max: usize,
 }
 
-/// More requests at work than are allowed are sent away at once; the query is checked before the handler runs.
-pub(super) async fn enter(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
-    let permit = match entry.limit.map(Semaphore::try_acquire_owned).transpose() {
-        Ok(permit) => permit,
-        Err(_) => {
+/// A handler behind its entry: more requests at work than are allowed are sent away at once, and the query is checked
+/// before the handler runs.
+pub(super) fn entered<T: 'static, H: Handler<T, Arc<App>>>(entry: Entry, handler: H) -> MethodRouter<Arc<App>> {
+    get(move |State(app): State<Arc<App>>, mut request: Request| async move {
+        let place = entry.limit.map(Places::take);
+        if matches!(place, Some(None)) {
             metrics::counter!("tarn_http_requests_shed_total").increment(1);
             return ApiError::Overloaded.into_response();
         }
-    };
-    let response = match Query::parse(request.uri().query(), entry.parameters, entry.limit_max) {
-        Err(error) => error.into_response(),
-        Ok(query) => {
-            if !entry.parameters.is_empty() {
-                request.extensions_mut().insert(Arc::new(query));
+        let response = match Query::parse(request.uri().query(), entry.parameters, entry.limit_max) {
+            Err(error) => error.into_response(),
+            Ok(query) => {
+                if !entry.parameters.is_empty() {
+                    request.extensions_mut().insert(Arc::new(query));
+                }
+                handler.call(request, app).await
             }
-            next.run(request).await
-        }
-    };
-    attach(response, permit)
+        };
+        attach(response, place)
+    })
 }

@@ -3,16 +3,15 @@
 //! In the body, and as headers for those who do not read bodies; errors and health say it in their headers alone, since
 //! their bodies have Kessel's shape.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{App, strict};
+use super::App;
 use crate::model::Timestamp;
 use crate::published::{ConsistencyToken, ReadView};
 use crate::source::Phase;
@@ -44,7 +43,8 @@ struct Heard {
 /// What names a view and its source: the same for every answer found on it while nothing new is heard, so it is made
 /// once, headers and the end of a body ready to be copied.
 #[derive(Debug)]
-pub(crate) struct Named {
+struct Named {
+    incarnation: u64,
     epoch: u64,
     heard: Heard,
     /// Those of any answer.
@@ -74,20 +74,27 @@ pub(super) fn moment(ms: u64) -> String {
     Timestamp::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)).to_string()
 }
 
+thread_local! {
+    /// What the last answer of this thread was found on. Of each thread, because cloning headers counts references, and
+    /// threads that count the same ones wait for each other.
+    static NAMED: RefCell<Option<Rc<Named>>> = const { RefCell::new(None) };
+}
+
 /// What names `view`, from the answer before if nothing has changed since.
-fn named(app: &App, view: &ReadView) -> Arc<Named> {
-    let heard = app.service.status.look(|state| Heard {
+fn named(app: &App, view: &ReadView) -> Rc<Named> {
+    let service = &app.service;
+    let heard = service.status.look(|state| Heard {
         connected: matches!(state.phase, Phase::Reading | Phase::Ended),
         last_heard_ms: state.last_heard_ms,
         incomplete_since_ms: state.incomplete_since_ms,
     });
-    let same = |named: &&Arc<Named>| (named.epoch, named.heard) == (view.epoch(), heard);
-    if let Some(named) = app.named.load().as_ref().filter(same) {
-        return Arc::clone(named);
-    }
-    let named = Arc::new(name(app, view, heard));
-    app.named.store(Some(Arc::clone(&named)));
-    named
+    let same = |named: &&Rc<Named>| {
+        (named.incarnation, named.epoch, named.heard) == (service.incarnation, view.epoch(), heard)
+    };
+    NAMED.with_borrow_mut(|last| match last.as_ref().filter(same) {
+        Some(named) => Rc::clone(named),
+        None => Rc::clone(last.insert(Rc::new(name(app, view, heard)))),
+    })
 }
 
 fn name(app: &App, view: &ReadView, heard: Heard) -> Named {
@@ -115,7 +122,7 @@ fn name(app: &App, view: &ReadView, heard: Heard) -> Named {
     if tail.first() == Some(&b'{') {
         tail.remove(0);
     }
-    Named { epoch: view.epoch(), heard, headers, headers_of_json, tail }
+    Named { incarnation: service.incarnation, epoch: view.epoch(), heard, headers, headers_of_json, tail }
 }
 
 /// The header whose presence says that an answer tells its instant.
@@ -187,19 +194,11 @@ pub(super) fn found_on(app: &App, view: &ReadView, mut response: Response) -> Re
     response
 }
 
-/// What every request passes first and every answer last: heads that are ambiguous go no further, and answers that do
-/// not say their instant yet (errors, health, whatever has no body of ours) say it in their headers.
-pub(super) async fn tell_instant(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let response = match strict::refused(&request) {
-        Some(refused) => refused,
-        None => next.run(request).await,
-    };
-    let mut response = match response.headers().contains_key(EPOCH) {
+/// The same answer, which says its instant in its headers if it does not yet: errors, health, whatever has no body of
+/// ours.
+pub(super) fn telling_instant(app: &App, response: Response) -> Response {
+    match response.headers().contains_key(EPOCH) {
         true => response,
-        false => found_on(&app, &app.service.publisher.view(), response),
-    };
-    if app.is_draining() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        false => found_on(app, &app.service.publisher.view(), response),
     }
-    response
 }

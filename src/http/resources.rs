@@ -143,12 +143,8 @@ pub(super) async fn one(
         let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
         return Ok(answer::found_on(&app, &view, missing));
     };
-    let bytes = state.text(Field::Data).map_or(0, str::len) + FRAME_BYTES;
-    let render = || {
-        let json = resource_json(state, view.orphaned_by(id), &service.topics);
-        Ok(answer::answer(&app, &view, &json))
-    };
-    app.admission.render_small(bytes, render).await
+    let json = resource_json(state, view.orphaned_by(id), &service.topics);
+    app.admission.admit(answer::answer(&app, &view, &json)).await
 }
 
 /// What a list says beside its items.

@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get};
+use axum::handler;
+use axum::routing::MethodRouter;
 
+use super::admission::{Entry, entered};
 use super::query::Parameter;
 use super::{App, openapi, operations, quarantine, resources};
 
@@ -35,7 +37,12 @@ pub struct Route {
     pub counted: bool,
 }
 
-pub(super) type Handler = MethodRouter<Arc<App>>;
+/// A route's handler, once its entry is known.
+pub(super) type Handler = Box<dyn FnOnce(Entry) -> MethodRouter<Arc<App>>>;
+
+fn behind<T: 'static, H: handler::Handler<T, Arc<App>>>(handler: H) -> Handler {
+    Box::new(|entry| entered(entry, handler))
+}
 
 impl Route {
     const fn read(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
@@ -56,40 +63,48 @@ impl Route {
 }
 
 /// Every route there is.
-pub fn routes() -> Vec<(Route, Handler)> {
+pub fn routes() -> Vec<Route> {
+    handled().into_iter().map(|(route, _)| route).collect()
+}
+
+/// Every route with its handler.
+pub(super) fn handled() -> Vec<(Route, Handler)> {
     let read = Route::read;
     vec![
-        (read("/api/tarn/v1/resources/{id}", "ResourceAnswer", "One live resource."), get(resources::one)),
+        (read("/api/tarn/v1/resources/{id}", "ResourceAnswer", "One live resource."), behind(resources::one)),
         (
             read("/api/tarn/v1/resources", "ResourceList", "A page of resources, in order of id.")
                 .taking(resources::PARAMETERS),
-            get(resources::list),
+            behind(resources::list),
         ),
-        (read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."), get(operations::position)),
-        (read("/api/tarn/v1/status", "Status", "Source, lag, counters, what is held."), get(operations::status)),
+        (
+            read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."),
+            behind(operations::position),
+        ),
+        (read("/api/tarn/v1/status", "Status", "Source, lag, counters, what is held."), behind(operations::status)),
         (
             read("/api/tarn/v1/quarantine", "QuarantineList", "Rejected records, without their bytes.")
                 .taking(quarantine::PARAMETERS),
-            get(quarantine::list),
+            behind(quarantine::list),
         ),
         (
             read("/api/tarn/v1/quarantine/{id}", "QuarantineAnswer", "One rejected record with its bytes.")
                 .for_operators(),
-            get(quarantine::one),
+            behind(quarantine::one),
         ),
         (
             read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),
-            get(operations::ignored),
+            behind(operations::ignored),
         ),
-        (read("/livez", "Health", "Whether the process answers.").under_any_load(), get(operations::livez)),
+        (read("/livez", "Health", "Whether the process answers.").under_any_load(), behind(operations::livez)),
         (
             read("/readyz", "Health", "Whether everything that the log had at start is visible.").under_any_load(),
-            get(operations::readyz),
+            behind(operations::readyz),
         ),
         (
             read("/metrics", "Metrics", "Metrics for Prometheus.").for_operators().under_any_load(),
-            get(operations::metrics),
+            behind(operations::metrics),
         ),
-        (read("/openapi.json", openapi::SCHEMA, "This API, described."), get(openapi::document)),
+        (read("/openapi.json", openapi::SCHEMA, "This API, described."), behind(openapi::document)),
     ]
 }

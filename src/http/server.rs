@@ -11,19 +11,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Routes;
 use super::body::hold;
 pub use super::watched::Deadlines;
 use super::watched::{Activity, Watched};
@@ -89,14 +88,14 @@ impl Drop for Counted {
 }
 
 /// Serves until `stop` turns true, then drains for a while.
-pub async fn serve(listener: TcpListener, router: Router, caps: Caps, stop: watch::Receiver<bool>) {
-    serve_within(listener, router, caps, Deadlines::default(), stop).await;
+pub async fn serve(listener: TcpListener, routes: Routes, caps: Caps, stop: watch::Receiver<bool>) {
+    serve_within(listener, routes, caps, Deadlines::default(), stop).await;
 }
 
 /// The same with deadlines of one's own.
 pub async fn serve_within(
     listener: TcpListener,
-    router: Router,
+    routes: Routes,
     caps: Caps,
     deadlines: Deadlines,
     stop: watch::Receiver<bool>,
@@ -106,7 +105,7 @@ pub async fn serve_within(
     let accept = |stream: TcpStream, address: SocketAddr| match connections.count(address.ip(), caps) {
         None => metrics::counter!("tarn_http_connections_refused_total").increment(1),
         Some(counted) => {
-            tokio::spawn(connection(stream, address, router.clone(), counted, deadlines, stop.clone()));
+            tokio::spawn(connection(stream, address, routes.clone(), counted, deadlines, stop.clone()));
         }
     };
     let mut stopping = stop.clone();
@@ -165,7 +164,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    router: Router,
+    routes: Routes,
     counted: Counted,
     deadlines: Deadlines,
     mut stop: watch::Receiver<bool>,
@@ -182,7 +181,7 @@ async fn connection(
         // Who has sent a request and closed its half still waits for the answer.
         .half_close(true)
         .keep_alive(true);
-    let requests = requests(router, Arc::clone(&activity), stop.clone());
+    let requests = requests(routes, Arc::clone(&activity), stop.clone());
     let mut served = builder.serve_connection(io, service_fn(requests));
     let until_stopped = tokio::select! {
         result = &mut served => Some(result),
@@ -210,17 +209,16 @@ async fn connection(
 /// What a connection does with its requests: each counts as at work until its answer is written, and the answer says so
 /// if it is the last.
 fn requests(
-    router: Router,
+    routes: Routes,
     activity: Arc<Activity>,
     stop: watch::Receiver<bool>,
 ) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> {
-    let router = TowerToHyperService::new(router);
     move |request| {
         let at_work = activity.begin();
-        let answer = router.call(request);
+        let routes = routes.clone();
         let stop = stop.clone();
         Box::pin(async move {
-            let mut response = answer.await?;
+            let mut response = routes.answer(request.map(Body::new)).await;
             if *stop.borrow() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
