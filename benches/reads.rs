@@ -25,6 +25,8 @@ use support::{median, print_table, quantile, setting};
 use tarn::generate::{Generator, GeneratorConfig, RESOURCES_TOPIC};
 
 const CONNECTIONS: usize = 16;
+/// The two are measured in turns, so often.
+const ROUNDS: usize = 7;
 
 fn main() {
     if std::env::var_os(BARE).is_some() {
@@ -73,11 +75,12 @@ fn lookups(server: &Server, found: &[Value], time: Duration) {
     let mut connection = Connection::open(server.readers);
     let answer = found.iter().find_map(|one| connection.get(&path_of(one)).map(<[u8]>::to_vec)).unwrap();
     let bytes = answer.len();
+    let paths: Vec<String> = found.iter().map(path_of).collect();
     let bare = Bare::start(&answer);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         theirs.push(load(bare.address, CONNECTIONS, time, |_| "/constant".to_owned()));
-        ours.push(load(server.readers, CONNECTIONS, time, |n| path_of(&found[(n * 7_919) % found.len()])));
+        ours.push(load(server.readers, CONNECTIONS, time, |n| paths[(n * 7_919) % paths.len()].clone()));
     }
     let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
     let row = |what: &str, rate: f64, ratio: f64| vec![what.to_owned(), format!("{rate:.0}"), format!("{ratio:.2}")];

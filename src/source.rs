@@ -11,6 +11,7 @@ pub mod log_file;
 mod record;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -252,11 +253,17 @@ impl SourceState {
 
 /// Shared between a source, which writes it, and whoever shows it.
 #[derive(Debug, Clone)]
-pub struct SourceStatus(Arc<RwLock<SourceState>>);
+pub struct SourceStatus(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<SourceState>,
+    changes: AtomicU64,
+}
 
 impl Default for SourceStatus {
     fn default() -> Self {
-        Self(Arc::new(RwLock::new(SourceState {
+        let state = RwLock::new(SourceState {
             phase: Phase::Connecting,
             last_heard_ms: 0,
             end_at_start: None,
@@ -266,23 +273,31 @@ impl Default for SourceStatus {
             commits_failed: 0,
             last_error: None,
             incomplete_since_ms: None,
-        })))
+        });
+        Self(Arc::new(Shared { state, changes: AtomicU64::new(0) }))
     }
 }
 
 impl SourceStatus {
     /// The state now.
     pub fn get(&self) -> SourceState {
-        self.0.read().expect("no holder of the source status panics").clone()
+        self.0.state.read().expect("no holder of the source status panics").clone()
     }
 
     /// Looks at the state without copying it.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
-        look(&self.0.read().expect("no holder of the source status panics"))
+        look(&self.0.state.read().expect("no holder of the source status panics"))
+    }
+
+    /// How often it has changed: what was seen at this number, or later, is what it is while the number stays. Takes no
+    /// lock, so that every request may ask.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
     }
 
     /// Changes the state.
     pub fn update(&self, change: impl FnOnce(&mut SourceState)) {
-        change(&mut self.0.write().expect("no holder of the source status panics"));
+        change(&mut self.0.state.write().expect("no holder of the source status panics"));
+        self.0.changes.fetch_add(1, Ordering::Release);
     }
 }

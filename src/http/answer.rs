@@ -32,21 +32,20 @@ struct SourceJson {
     last_heard_at: Option<String>,
 }
 
-/// What an answer says of the source.
+/// A view, and what was known of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
-    connected: bool,
-    last_heard_ms: u64,
-    incomplete_since_ms: Option<u64>,
+struct FoundOn {
+    incarnation: u64,
+    epoch: u64,
+    /// Of the source's state.
+    changes: u64,
 }
 
 /// What names a view and its source: the same for every answer found on it while nothing new is heard, so it is made
 /// once, headers and the end of a body ready to be copied.
 #[derive(Debug)]
 struct Named {
-    incarnation: u64,
-    epoch: u64,
-    heard: Heard,
+    found_on: FoundOn,
     /// Those of any answer.
     headers: HeaderMap,
     /// And those of one with a JSON body.
@@ -83,36 +82,32 @@ thread_local! {
 /// What names `view`, from the answer before if nothing has changed since.
 fn named(app: &App, view: &ReadView) -> Rc<Named> {
     let service = &app.service;
-    let heard = service.status.look(|state| Heard {
-        connected: matches!(state.phase, Phase::Reading | Phase::Ended),
-        last_heard_ms: state.last_heard_ms,
-        incomplete_since_ms: state.incomplete_since_ms,
-    });
-    let same = |named: &&Rc<Named>| {
-        (named.incarnation, named.epoch, named.heard) == (service.incarnation, view.epoch(), heard)
-    };
-    NAMED.with_borrow_mut(|last| match last.as_ref().filter(same) {
+    // Before the look: a change in between is then seen the next time.
+    let changes = service.status.changes();
+    let found_on = FoundOn { incarnation: service.incarnation, epoch: view.epoch(), changes };
+    NAMED.with_borrow_mut(|last| match last.as_ref().filter(|last| last.found_on == found_on) {
         Some(named) => Rc::clone(named),
-        None => Rc::clone(last.insert(Rc::new(name(app, view, heard)))),
+        None => Rc::clone(last.insert(Rc::new(name(app, view, found_on)))),
     })
 }
 
-fn name(app: &App, view: &ReadView, heard: Heard) -> Named {
+fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let service = &app.service;
     let token = ConsistencyToken::of(service.incarnation, view.epoch(), view.position()).encode(&service.token_key);
     let position = view.position().iter().map(|(topic, partition, offset)| PartitionJson { topic, partition, offset });
     let as_of = moment(view.epoch());
+    let incomplete_since_ms = service.status.look(|state| state.incomplete_since_ms);
     let instant = Instant {
         as_of: &as_of,
         epoch: view.epoch(),
         position: position.collect(),
         consistency_token: &token,
-        source: SourceJson {
-            connected: heard.connected,
-            last_heard_at: (heard.last_heard_ms > 0).then(|| moment(heard.last_heard_ms)),
-        },
-        complete: heard.incomplete_since_ms.is_none(),
-        incomplete_since: heard.incomplete_since_ms.map(moment),
+        source: service.status.look(|state| SourceJson {
+            connected: matches!(state.phase, Phase::Reading | Phase::Ended),
+            last_heard_at: (state.last_heard_ms > 0).then(|| moment(state.last_heard_ms)),
+        }),
+        complete: incomplete_since_ms.is_none(),
+        incomplete_since: incomplete_since_ms.map(moment),
     };
     let headers = headers_of(&instant);
     let mut headers_of_json = headers.clone();
@@ -122,7 +117,7 @@ fn name(app: &App, view: &ReadView, heard: Heard) -> Named {
     if tail.first() == Some(&b'{') {
         tail.remove(0);
     }
-    Named { incarnation: service.incarnation, epoch: view.epoch(), heard, headers, headers_of_json, tail }
+    Named { found_on, headers, headers_of_json, tail }
 }
 
 /// The header whose presence says that an answer tells its instant.

@@ -137,14 +137,20 @@ pub(super) async fn one(
     let shown: String = id.chars().take(64).collect();
     let id = ResourceId::parse(&id)
         .map_err(|error| ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}")))?;
-    let service = &app.service;
-    let view = service.publisher.view();
-    let Some(state) = view.state(id).filter(|state| state.is_live()) else {
-        let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
-        return Ok(answer::found_on(&app, &view, missing));
-    };
-    let json = resource_json(state, view.orphaned_by(id), &service.topics);
-    app.admission.admit(answer::answer(&app, &view, &json)).await
+    let answer = rendered(&app, id);
+    app.admission.admit(answer).await
+}
+
+/// The answer about one resource.
+fn rendered(app: &App, id: ResourceId) -> Response {
+    let view = app.service.publisher.glance();
+    match view.state(id).filter(|state| state.is_live()) {
+        Some(state) => answer::answer(app, &view, &resource_json(state, view.orphaned_by(id), &app.service.topics)),
+        None => {
+            let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
+            answer::found_on(app, &view, missing)
+        }
+    }
 }
 
 /// What a list says beside its items.

@@ -8,11 +8,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -46,9 +49,12 @@ pub struct Caps {
     pub connections_per_address_max: usize,
 }
 
-/// Open connections, by address.
+/// Open connections, by address, and what they all look at.
 #[derive(Debug, Default)]
-struct Connections(Mutex<HashMap<IpAddr, usize>>);
+struct Connections {
+    open: Mutex<HashMap<IpAddr, usize>>,
+    stopping: AtomicBool,
+}
 
 /// One counted connection; gone when dropped.
 struct Counted {
@@ -58,7 +64,7 @@ struct Counted {
 
 impl Connections {
     fn count(self: &Arc<Self>, address: IpAddr, caps: Caps) -> Option<Counted> {
-        let mut open = self.0.lock().expect("no holder of the connection table panics");
+        let mut open = self.open.lock().expect("no holder of the connection table panics");
         if open.values().sum::<usize>() >= caps.connections_max {
             return None;
         }
@@ -71,13 +77,13 @@ impl Connections {
     }
 
     fn is_empty(&self) -> bool {
-        self.0.lock().expect("no holder of the connection table panics").is_empty()
+        self.open.lock().expect("no holder of the connection table panics").is_empty()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut open = self.connections.0.lock().expect("no holder of the connection table panics");
+        let mut open = self.connections.open.lock().expect("no holder of the connection table panics");
         if let Some(here) = open.get_mut(&self.address) {
             *here -= 1;
             if *here == 0 {
@@ -123,6 +129,7 @@ pub async fn serve_within(
             }
         }
     }
+    connections.stopping.store(true, Ordering::Release);
     // Who connected before the stop is served.
     while let Ok(Ok((stream, address))) = timeout(Duration::ZERO, listener.accept()).await {
         accept(stream, address);
@@ -181,11 +188,13 @@ async fn connection(
         // Who has sent a request and closed its half still waits for the answer.
         .half_close(true)
         .keep_alive(true);
-    let requests = requests(routes, Arc::clone(&activity), stop.clone());
+    let requests = requests(routes, Arc::clone(&activity), Arc::clone(&counted.connections));
     let mut served = builder.serve_connection(io, service_fn(requests));
+    // In a set, so that it is polled when it is woken and not with every byte: all connections wait behind one lock.
+    let mut stop: FuturesUnordered<_> = std::iter::once(stopped(&mut stop)).collect();
     let until_stopped = tokio::select! {
         result = &mut served => Some(result),
-        () = stopped(&mut stop) => timeout(LINGER, &mut served).await.ok(),
+        _ = stop.next() => timeout(LINGER, &mut served).await.ok(),
     };
     let result = match until_stopped {
         Some(result) => result,
@@ -211,15 +220,16 @@ async fn connection(
 fn requests(
     routes: Routes,
     activity: Arc<Activity>,
-    stop: watch::Receiver<bool>,
+    connections: Arc<Connections>,
 ) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> {
+    let here = Arc::new((routes, connections));
     move |request| {
         let at_work = activity.begin();
-        let routes = routes.clone();
-        let stop = stop.clone();
+        let here = Arc::clone(&here);
         Box::pin(async move {
+            let (routes, connections) = &*here;
             let mut response = routes.answer(request.map(Body::new)).await;
-            if *stop.borrow() {
+            if connections.stopping.load(Ordering::Acquire) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(hold(response, at_work))

@@ -1,6 +1,7 @@
 //! Assembles cuts into read views and swaps them in.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -45,9 +46,14 @@ impl Publisher {
         }
     }
 
-    /// The newest read view.
+    /// The newest read view, to keep for as long as one likes.
     pub fn view(&self) -> Arc<ReadView> {
         self.view.load_full()
+    }
+
+    /// The newest read view, for a look: no reference is counted, which readers on several threads would wait for.
+    pub fn glance(&self) -> impl Deref<Target = Arc<ReadView>> + use<> {
+        self.view.load()
     }
 
     fn publish(&self, view: ReadView) {
