@@ -13,7 +13,7 @@ use crate::dataflow::{
 };
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
-use crate::model::{Position, Topics};
+use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, TokenKey};
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
@@ -84,12 +84,27 @@ impl Service {
     }
 }
 
-/// Starts everything; epochs by the wall clock, or by the records of the log when `replay`.
-pub fn start(config: Config, replay: bool) -> Result<(Service, Running), ServiceError> {
+/// Where a service's time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// From the wall clock.
+    Wall,
+    /// From the records of a log, whose end is the service's.
+    Log,
+    /// The same, and when the log has ended it is this, in ms since 1970.
+    LogUntil(Epoch),
+}
+
+/// Starts everything.
+pub fn start(config: Config, time: Time) -> Result<(Service, Running), ServiceError> {
     let topics = Topics::default();
     let status = SourceStatus::default();
     let source = open_source(&config, &topics, &status)?;
-    let epochs: Box<dyn EpochSource> = if replay { Box::new(LogTime::default()) } else { Box::<WallClock>::default() };
+    let epochs: Box<dyn EpochSource> = match time {
+        Time::Wall => Box::<WallClock>::default(),
+        Time::Log => Box::<LogTime>::default(),
+        Time::LogUntil(now) => Box::new(LogTime::ending(now)),
+    };
     start_with(config, source, epochs, topics, status)
 }
 

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::served::{eventually, exchange, get};
 
@@ -209,6 +209,8 @@ fn a_replay_is_the_same_however_the_log_comes() {
     for (arguments, code) in [
         (&["replay", &plain, "--workers", "1000"][..], 2),
         (&["replay", &plain, "--epoch-records", "0"], 2),
+        (&["replay", &plain, "--now", "tomorrow"], 2),
+        (&["replay", &plain, "--now", "1970-01-01T00:00:01Z"], 2),
         (&["replay", "/nowhere/log"], 3),
         (&["replay"], 2),
     ] {
@@ -217,6 +219,30 @@ fn a_replay_is_the_same_however_the_log_comes() {
     let nowhere = run(&["replay", &plain, "--dump", "/proc/nowhere"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(text(&nowhere.stdout).contains("records"), "the report comes first: {nowhere:?}");
+}
+
+/// What is left of deleted resources goes with time, and `--now` says what time it is at the end.
+#[test]
+fn a_replay_ends_at_the_time_that_it_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("log").display().to_string();
+    let sizes = ["--events", "2000", "--resources", "100", "--deletes", "0.1", "--ghosts", "0.02"];
+    assert!(run(&[&["generate", "-o", &plain][..], &sizes].concat()).status.success());
+    let report = |more: &[&str]| -> Value {
+        let output = run(&[&["replay", &plain, "--report", "json"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let (at_its_end, later) = (report(&[]), report(&["--now", "2099-01-01T00:00:00Z"]));
+    assert!(at_its_end["deletedResources"].as_u64() > Some(0), "{at_its_end}");
+    assert_eq!(later["epoch"], json!(4_070_908_800_000_u64));
+    // A tombstone stays for as long as it keeps an orphan one.
+    let (left, orphans) = (later["deletedResources"].as_u64(), later["orphanedResources"].as_u64());
+    assert!(left <= orphans && left < at_its_end["deletedResources"].as_u64(), "{later}");
+    assert_eq!(later["resources"], at_its_end["resources"]);
+    let earlier = report(&["--now", "2015-01-02T00:00:00Z"]);
+    assert!(earlier["epoch"].as_u64() < Some(1_500_000_000_000), "{earlier}");
+    assert_eq!(earlier["resources"], at_its_end["resources"]);
 }
 
 #[test]

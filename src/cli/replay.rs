@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tarn::config::SourceKind;
 use tarn::dataflow::counters::read;
 use tarn::http::{quarantine_json, resource_json};
-use tarn::service::Service;
+use tarn::model::{Timestamp, plausible_ms};
+use tarn::service::{Service, Time};
 
 use super::{Refused, load, say};
 
@@ -39,9 +40,18 @@ pub struct Arguments {
     /// An epoch has at most this many records.
     #[arg(long)]
     epoch_records: Option<usize>,
+    /// The time at which the log ends, in RFC 3339, so that what expires by time is the same on any day. Records that
+    /// claim to be later do not move the time.
+    #[arg(long, value_parser = parse_time)]
+    now: Option<u64>,
     /// The configuration, for limits and tolerances.
     #[arg(long)]
     config: Option<PathBuf>,
+}
+
+fn parse_time(text: &str) -> Result<u64, String> {
+    let time = Timestamp::parse(text).ok().flatten().and_then(|time| plausible_ms(time.millis()));
+    time.ok_or_else(|| "it must be a time after 2015, such as 2026-11-23T06:47:23Z".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
@@ -65,10 +75,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     config.check()?;
     refuse_queries(arguments.queries.as_deref())?;
+    let time = arguments.now.map_or(Time::Log, Time::LogUntil);
     tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
     let bytes_before = resident_bytes();
     let began = Instant::now();
-    let (service, running) = tarn::service::start(config, true)?;
+    let (service, running) = tarn::service::start(config, time)?;
     let bar = progress_bar();
     while !running.has_ended() {
         bar.set_position(read(&service.counters.records));

@@ -14,7 +14,7 @@ use tarn::config::Config;
 use tarn::dataflow::IngestEnd;
 use tarn::http::server::serve;
 use tarn::http::{App, Scope, router};
-use tarn::service::{Running, Service};
+use tarn::service::{Running, Service, Time};
 use tarn::source::SourceError;
 use tarn::telemetry;
 use tokio::net::TcpListener;
@@ -42,7 +42,7 @@ pub(super) fn until_stopped(config: Config, at_most: Option<Duration>, demo: boo
         let signals = Signals::listen()?;
         let listener = bind(config.http.listen).await?;
         let admin = bind(config.http.admin_listen).await?;
-        let (service, running) = tarn::service::start(config, false)?;
+        let (service, running) = tarn::service::start(config, Time::Wall)?;
         let mut ingest = IngestThread { running: Some(running), end: None };
         let end = Box::pin(wait_for_the_end(signals, &mut ingest, at_most));
         let served = serve_both(&service, (listener, admin), metrics, demo, end).await;

@@ -40,9 +40,6 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         if kafka.brokers.split(',').any(|broker| broker.trim().is_empty()) {
             return Err("`source.kafka.brokers` names no broker, or an empty one".to_owned());
         }
-        if kafka.topics.is_empty() {
-            return Err("`source.kafka.topics` is empty; name at least one topic".to_owned());
-        }
         if kafka.group.is_empty() {
             return Err("`source.kafka.group` is empty; name the group that positions are committed to".to_owned());
         }
@@ -50,11 +47,8 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     if config.source.kind == SourceKind::Log && config.source.log.path.is_empty() {
         return Err("`source.log.path` is empty; it must be a file, or - for standard input".to_owned());
     }
-    distinct("source.kafka.topics", &kafka.topics)?;
     distinct("source.log.topics", &config.source.log.topics)?;
-    if config.source.kind == SourceKind::Kafka {
-        properties::check(&kafka.topics, &kafka.properties)?;
-    }
+    properties::check(&kafka.topics, &kafka.properties)?;
     if overlap(config.http.listen, config.http.admin_listen) {
         let (readers, operators) = (config.http.listen, config.http.admin_listen);
         return Err(format!("`http.admin_listen` is {operators}, which `http.listen` ({readers}) takes already"));

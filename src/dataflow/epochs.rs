@@ -16,6 +16,9 @@ pub trait EpochSource: Send {
 
     /// Whether epochs must wait for their records, because only they tell the time.
     fn waits_for_records(&self) -> bool;
+
+    /// The time at which all is seen when the source has ended, if it is to be a certain one.
+    fn end(&self) -> Option<Epoch>;
 }
 
 /// A wall clock that is ahead by more than this is not believed at once.
@@ -67,6 +70,10 @@ impl EpochSource for WallClock {
     fn waits_for_records(&self) -> bool {
         false
     }
+
+    fn end(&self) -> Option<Epoch> {
+        None
+    }
 }
 
 /// The running maximum of the records' timestamps, so that a replay is the same every time. Timestamps beyond
@@ -74,19 +81,25 @@ impl EpochSource for WallClock {
 #[derive(Debug)]
 pub struct LogTime {
     latest: Epoch,
+    end: Option<Epoch>,
 }
 
 impl Default for LogTime {
     /// Up to a year from now.
     fn default() -> Self {
-        Self { latest: now_ms() + 366 * 86_400_000 }
+        Self { latest: now_ms() + 366 * 86_400_000, end: None }
     }
 }
 
 impl LogTime {
     /// Timestamps up to `latest` count.
     pub fn until(latest: Epoch) -> Self {
-        Self { latest }
+        Self { latest, end: None }
+    }
+
+    /// Timestamps up to `now` count, and when the log has ended it is `now`.
+    pub fn ending(now: Epoch) -> Self {
+        Self { latest: now, end: Some(now) }
     }
 }
 
@@ -101,6 +114,10 @@ impl EpochSource for LogTime {
 
     fn waits_for_records(&self) -> bool {
         true
+    }
+
+    fn end(&self) -> Option<Epoch> {
+        self.end
     }
 }
 

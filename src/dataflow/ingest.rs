@@ -175,6 +175,12 @@ impl Ingest {
         if open.began.is_some() {
             self.seal(&mut open);
         }
+        if result.is_ok()
+            && let Some(end) = self.epochs.end().filter(|end| *end > self.last_epoch)
+        {
+            let newest_timestamp_ms = i64::try_from(end).ok();
+            self.seal(&mut Open { newest_timestamp_ms, ..Open::default() });
+        }
         while !self.sink.wait_published(self.last_epoch, Duration::from_millis(100)) {}
         let end = IngestEnd { last_epoch: self.last_epoch, position: Arc::clone(&self.last_binding) };
         self.source.commit(&self.position);

@@ -105,13 +105,7 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let service = &app.service;
     let limit = query.limit(service.config.http.page_limit_max);
-    let after = match query.one("pageToken") {
-        None => None,
-        Some(text) => {
-            let token = QuarantineToken::decode(text, &service.token_key);
-            Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?)
-        }
-    };
+    let after = query.page_token(|text| QuarantineToken::decode(text, &service.token_key))?;
     let reader = Arc::clone(&app);
     app.admission.render(PAGE_BYTES_MAX, move || page(&reader, after.as_ref(), limit)).await
 }

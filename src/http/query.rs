@@ -5,6 +5,7 @@
 //! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
 use super::ApiError;
+use crate::published::TokenError;
 use crate::published::token::TOKEN_CHARS_MAX;
 
 /// A longer query string is not read.
@@ -93,6 +94,15 @@ impl Query {
     /// The value of a parameter that comes once.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
         self.values(name).next()
+    }
+
+    /// Where the list goes on, as `decode` reads the `pageToken`; none on the first page.
+    pub(super) fn page_token<T>(
+        &self,
+        decode: impl FnOnce(&str) -> Result<T, TokenError>,
+    ) -> Result<Option<T>, ApiError> {
+        let refused = |error| ApiError::Invalid(format!("`pageToken` is refused: {error}"));
+        self.one("pageToken").map(decode).transpose().map_err(refused)
     }
 
     /// How many items the page has at most.

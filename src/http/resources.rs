@@ -167,13 +167,8 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let filter = filter(&query);
     let limit = query.limit(app.service.config.http.page_limit_max);
-    let after = match query.one("pageToken") {
-        None => None,
-        Some(text) => {
-            let token = PageToken::decode(text, &filter, &app.service.token_key);
-            Some(token.map_err(|error| ApiError::Invalid(format!("`pageToken` is refused: {error}")))?.after)
-        }
-    };
+    let token = query.page_token(|text| PageToken::decode(text, &filter, &app.service.token_key))?;
+    let after = token.map(|token| token.after);
     let reader = Arc::clone(&app);
     app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &filter, after, limit)).await
 }

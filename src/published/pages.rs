@@ -1,8 +1,8 @@
 //! Lists of resources by any combination of filters, a page at a time, in order of id.
 //!
 //! The cursor is the last id looked at, so a page repeats or skips nothing that did not change, on whatever view it is
-//! read. A page may be short, or empty, and still have a next one: it ends where its budget does. Each filter is served by an index; what is found is checked against the state itself, because indexes hold
-//! hashes.
+//! read. A page may be short, or empty, and still have a next one: it ends where its budget does. Each filter is served by
+//! an index; what is found is checked against the state itself, because indexes hold hashes.
 
 use std::sync::Arc;
 
@@ -16,16 +16,14 @@ use crate::model::{Field, ResourceId, State};
 pub struct PageLimits {
     /// At most this many resources.
     pub items: usize,
-    /// About this many bytes of text; a page holds at least one resource.
-    pub bytes: usize,
     /// Ids looked at.
     pub steps: usize,
 }
 
 impl PageLimits {
-    /// The limits of a page of so many items: 4 MiB, and about 20 ms of looking.
+    /// The limits of a page of so many items: about 20 ms of looking. How long it gets is for whoever renders it.
     pub fn of_items(items: usize) -> Self {
-        Self { items, bytes: 4 * 1024 * 1024, steps: 200_000 }
+        Self { items, steps: 200_000 }
     }
 }
 
@@ -83,10 +81,9 @@ impl ReadView {
         let mut items: Vec<(Arc<State>, Option<ResourceId>)> = Vec::new();
         let mut list = filter.list(self, keys);
         let mut budget = Budget { steps: limits.steps };
-        let mut bytes = 0;
         let mut from = after.map_or(Some(ResourceId::MIN), ResourceId::successor);
         while let Some(at) = from {
-            let full = items.len() >= limits.items || (bytes >= limits.bytes && !items.is_empty());
+            let full = items.len() >= limits.items;
             match list.seek(at, &mut budget) {
                 Sought::End => break,
                 // Everything before `next` was shown or ruled out; whether more follows is seen by whoever asks.
@@ -98,7 +95,6 @@ impl ReadView {
                     if let Some((state, orphaned_by)) = found
                         && filter.lets_through(state, orphaned_by.is_some())
                     {
-                        bytes += state.texts.len_bytes();
                         items.push((Arc::clone(state), orphaned_by));
                     }
                 }

@@ -64,11 +64,14 @@ pub fn check(topics: &[String], properties: &BTreeMap<String, String>) -> Result
     }
     let mut seen = BTreeSet::new();
     for topic in topics {
-        if topic.is_empty() || topic.contains('\0') {
-            return Err("`source.kafka.topics` names a topic that cannot be".to_owned());
+        if topic.trim().is_empty() {
+            return Err("`source.kafka.topics` holds an empty name".to_owned());
+        }
+        if topic.contains('\0') {
+            return Err(format!("`source.kafka.topics` holds {topic:?}, which cannot be a topic's name"));
         }
         if !seen.insert(topic) {
-            return Err(format!("`source.kafka.topics` names `{topic}` twice"));
+            return Err(format!("`source.kafka.topics` names {topic:?} twice"));
         }
     }
     for (name, why) in REFUSED {
