@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
     Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd, IngestShared, LogTime,
-    StartError, WallClock,
+    Restored, StartError, WallClock,
 };
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
@@ -121,7 +121,14 @@ pub fn start_with(
     let ignored = Arc::new(IgnoredLog::default());
     let publisher = Arc::new(Publisher::new(config.workers(), 0, Position::default()));
     let engine_sink = Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>;
-    let engine = Engine::start(&config.engine(), keys, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
+    let engine = Engine::start(
+        &config.engine(),
+        keys,
+        Restored::default(),
+        engine_sink,
+        Arc::clone(&counters),
+        Arc::clone(&ignored),
+    )?;
     let stop = Arc::new(AtomicBool::new(false));
     let shared = IngestShared {
         sink: Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>,
@@ -131,7 +138,7 @@ pub fn start_with(
         stop: Arc::clone(&stop),
     };
     let ingest = IngestConfig { ends_with_source: epochs.waits_for_records(), ..config.ingest() };
-    let ingest = Ingest::new(ingest, source, epochs, engine, shared);
+    let ingest = Ingest::new(ingest, source, epochs, engine, Box::new(()), shared);
     let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
     let token_key = match config.http.token_secret.as_str() {
         "" => TokenKey::random(),

@@ -14,6 +14,7 @@ mod http;
 mod kafka;
 mod kafka_service;
 mod property;
+mod restart;
 mod samples;
 mod served;
 mod tidy;

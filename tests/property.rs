@@ -14,7 +14,7 @@ use tarn::published::{Filter, PageLimits, ReadView};
 use crate::support::engine::{Given, Run, Setup, run};
 use crate::support::reference::Reference;
 
-fn random_log(random: &mut StdRng) -> Vec<Generated> {
+pub fn random_log(random: &mut StdRng) -> Vec<Generated> {
     let config = GeneratorConfig {
         seed: random.random(),
         resources: random.random_range(1..40),
@@ -126,7 +126,7 @@ fn check_pages(run: &Run, view: &ReadView, random: &mut StdRng) {
     );
 }
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 

@@ -49,6 +49,7 @@ fn imports_go_one_way() {
         "dataflow",
         "published",
         "generate",
+        "snapshot",
         "config",
         "service",
         "telemetry",

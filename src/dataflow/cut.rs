@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Holder, IndexKey, ReporterKeyHash};
+use super::ledger::{RejectKey, SeenReject};
+use super::shard::KeptUntil;
 use super::shared_batch::Batch;
 use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};
 
@@ -27,6 +29,10 @@ pub struct Cut {
     pub orphans: Vec<Batch<ResourceId, ResourceId>>,
     /// Rejected records.
     pub quarantine: Vec<Batch<Coordinates, Arc<QuarantineEntry>>>,
+    /// Tombstones that are kept beyond their time, and until when.
+    pub kept: Vec<Batch<ResourceId, KeptUntil>>,
+    /// The header ids of rejects.
+    pub seen_rejects: Vec<Batch<RejectKey, SeenReject>>,
 }
 
 /// Which position an epoch seals.
@@ -38,6 +44,23 @@ pub struct Binding {
     pub position: Arc<Position>,
     /// When the first record of the epoch was polled, on the process's own clock; none for an epoch without records.
     pub polled_at: Option<std::time::Instant>,
+}
+
+/// Where bindings are written before anybody can see their epochs, so that a crash does not lose what they held.
+pub trait BindingLog: Send {
+    /// Writes a binding. Called in order, for epochs that were not sealed before; never fails, because reading goes on
+    /// from memory when the disk does not work, but must say so elsewhere.
+    fn note(&mut self, binding: &Binding);
+
+    /// Epochs are about to be sealed otherwise than they were before the crash: the log no longer has what they held.
+    fn forsake(&mut self);
+}
+
+/// Keeps no bindings.
+impl BindingLog for () {
+    fn note(&mut self, _binding: &Binding) {}
+
+    fn forsake(&mut self) {}
 }
 
 /// Whoever assembles cuts into read views.

@@ -15,6 +15,7 @@ use super::counters::{self, Counters, IgnoredLog};
 use super::cut::Cut;
 use super::index::{Holder, ReporterKeyHash};
 use super::reporter_keys::reporter_keys;
+use super::restored::Restored;
 use super::shard::{Body, Item, Shard};
 use super::shared_batch::{Batch, Row, SharedSpine};
 use super::upsert::{Pin, UpsertTraces, upsert};
@@ -40,13 +41,14 @@ pub(super) fn build(
     input: &mut RecordsInput,
     decoder: Decoder,
     shard: Shard,
+    restored: Restored,
     counters: Arc<Counters>,
     ignored: Arc<IgnoredLog>,
 ) -> Traces {
     let records = scope.input_from(input);
     let items = decode(records, decoder, counters);
     let (loop_end, pins) = scope.feedback::<Vec<Pin>>(1);
-    let (holders, traces) = upsert(items, pins, shard, ignored);
+    let (holders, traces) = upsert(items, pins, shard, restored, ignored);
     let keys = reporter_keys(holders);
     keys.pins.connect_loop(loop_end);
     Traces { upsert: traces, holders: keys.holders, orphans: keys.orphans.trace, since: 0, upper: 0 }
@@ -98,7 +100,7 @@ fn observed_ms(timestamp_ms: i64, epoch: Epoch) -> i64 {
 }
 
 /// The resource of a reject, else something that is the same when the record comes again.
-fn route_of(reject: &Reject) -> ResourceId {
+pub(super) fn route_of(reject: &Reject) -> ResourceId {
     let of_event = |id: EventId| ResourceId::from_uuid(id.uuid());
     let of_place =
         |order: EventOrder| ResourceId::from_uuid(Uuid::from_u64_pair(0, order.coordinates.offset.unsigned_abs()));
@@ -138,6 +140,8 @@ impl Traces {
             upper(&mut upsert.quarantine),
             upper(&mut self.holders),
             upper(&mut self.orphans),
+            upper(&mut upsert.kept),
+            upper(&mut upsert.seen_rejects),
         ];
         let upper = uppers.into_iter().min().filter(|upper| *upper > self.upper)?;
         (self.upper, self.since) = (upper, published.max(self.since));
@@ -146,6 +150,8 @@ impl Traces {
         compact(&mut upsert.quarantine, self.since, uppers[2]);
         compact(&mut self.holders, self.since, uppers[3]);
         compact(&mut self.orphans, self.since, uppers[4]);
+        compact(&mut upsert.kept, self.since, uppers[5]);
+        compact(&mut upsert.seen_rejects, self.since, uppers[6]);
         Some(Cut {
             upper,
             since: self.since,
@@ -154,6 +160,8 @@ impl Traces {
             holders: batches(&mut self.holders),
             orphans: batches(&mut self.orphans),
             quarantine: batches(&mut upsert.quarantine),
+            kept: batches(&mut upsert.kept),
+            seen_rejects: batches(&mut upsert.seen_rejects),
         })
     }
 }

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::counters::{self, Counters, IgnoredLog};
-use super::cut::{Binding, CutSink};
+use super::cut::{Binding, BindingLog, CutSink};
 use super::epochs::EpochSource;
+use super::resealing::Resealing;
 use super::worker::Engine;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
@@ -42,6 +43,9 @@ pub struct IngestConfig {
     pub topics: Vec<String>,
     /// Where reading begins; records below are dropped.
     pub resume: Position,
+    /// Epochs that were sealed before, each with the position it sealed, in order: they are sealed again with the same
+    /// records before any other.
+    pub bindings: Vec<(Epoch, Arc<Position>)>,
     /// New epochs are greater than this.
     pub last_epoch: Epoch,
     /// Whether all ends when the source does, as a replay; otherwise time goes on over a log that has ended.
@@ -61,6 +65,7 @@ impl Default for IngestConfig {
             commit_interval: Duration::from_secs(5),
             topics: Vec::new(),
             resume: Position::default(),
+            bindings: Vec::new(),
             last_epoch: 0,
             ends_with_source: true,
         }
@@ -102,10 +107,12 @@ pub struct Ingest {
     epochs: Box<dyn EpochSource>,
     engine: Engine,
     sink: Arc<dyn CutSink>,
+    binding_log: Box<dyn BindingLog>,
     topics: Topics,
     counters: Arc<Counters>,
     ignored: Arc<IgnoredLog>,
     stop: Arc<AtomicBool>,
+    resealing: Resealing,
     wanted: Vec<Option<bool>>,
     position: Position,
     last_binding: Arc<Position>,
@@ -142,12 +149,18 @@ impl Ingest {
         source: Box<dyn Source>,
         epochs: Box<dyn EpochSource>,
         engine: Engine,
+        binding_log: Box<dyn BindingLog>,
         shared: IngestShared,
     ) -> Self {
         let IngestShared { sink, topics, counters, ignored, stop } = shared;
-        let (position, last_epoch) = (config.resume.clone(), config.last_epoch);
+        let mut config = config;
+        let resealing = Resealing::new(std::mem::take(&mut config.bindings));
+        let position = config.resume.clone();
+        let last_epoch = if resealing.is_done() { config.last_epoch } else { 0 };
         Self {
             config,
+            binding_log,
+            resealing,
             source,
             pool: BufferPool::default(),
             epochs,
@@ -193,17 +206,28 @@ impl Ingest {
         let mut source_ended = false;
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
+            if !stopping {
+                self.reseal(open);
+            }
             let mut polled = if stopping { Polled::End } else { self.poll(open, last_seal, source_ended)? };
             if polled == Polled::End && !stopping && !self.config.ends_with_source {
                 (source_ended, polled) = (true, Polled::Nothing);
             }
             self.source.note_ends(&mut self.position);
+            if polled == Polled::End && !self.resealing.is_done() {
+                self.reseal(open);
+                self.forsake(open, stopping);
+            }
+            if source_ended && !self.resealing.is_done() {
+                self.forsake(open, stopping);
+            }
             let began_ago = open.began.map(|began| began.elapsed());
             let old_enough =
                 began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(open, polled));
             let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
             let idle = open.began.is_none()
                 && !self.epochs.waits_for_records()
+                && self.resealing.is_done()
                 && last_seal.elapsed() >= self.config.idle_seal_interval;
             if old_enough || full || idle {
                 self.seal(open);
@@ -241,9 +265,13 @@ impl Ingest {
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
         for rewound in self.source.take_rewinds() {
+            self.forsake(open, false);
             self.rewind(&rewound, open);
         }
-        if !batch.is_empty() {
+        if !batch.is_empty() && !self.resealing.is_done() {
+            let batch = self.accept(batch, self.last_epoch);
+            self.resealing.take(batch, &self.topics);
+        } else if !batch.is_empty() {
             let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max().and_then(plausible_ms);
             if limit.is_passed_by(open.oldest_ms, newest_ms) {
                 self.seal(open);
@@ -265,22 +293,65 @@ impl Ingest {
         self.config.resume = set(&self.config.resume, rewound);
     }
 
+    /// Seals again what was sealed before and has been read again. After the last such epoch new ones may come.
+    fn reseal(&mut self, open: &mut Open) {
+        while let Some(due) = self.resealing.next_reached(&self.position) {
+            assert!(due.epoch > self.last_epoch, "epochs strictly increase");
+            self.engine.begin(due.epoch);
+            let bytes = due.batches.iter().map(RecordBatch::bytes).sum();
+            for batch in due.batches.into_iter().filter(|batch| !batch.is_empty()) {
+                self.engine.records(batch);
+            }
+            self.last_binding = due.position;
+            self.close(due.epoch, None, bytes);
+            if self.resealing.is_done() {
+                self.end_resealing(open);
+            }
+            self.wait_for_room();
+        }
+    }
+
+    /// Gives up sealing epochs as they were: the log no longer has what they held.
+    fn forsake(&mut self, open: &mut Open, stopping: bool) {
+        if self.resealing.is_done() {
+            return;
+        }
+        if stopping {
+            // They are in the journal still, and will be sealed at the next start.
+            self.resealing = Resealing::default();
+            return;
+        }
+        let epochs = self.resealing.left();
+        tracing::error!(epochs, "the log no longer has all that was read before: epochs shown then are not made again");
+        self.binding_log.forsake();
+        self.end_resealing(open);
+    }
+
+    /// Goes on with new epochs, the records that were read already first.
+    fn end_resealing(&mut self, open: &mut Open) {
+        self.last_epoch = self.last_epoch.max(self.config.last_epoch);
+        for batch in std::mem::take(&mut self.resealing).into_records() {
+            self.add(batch, open);
+        }
+    }
+
     /// Takes a batch into the open epoch.
-    fn take(&mut self, mut batch: RecordBatch, open: &mut Open) {
+    fn take(&mut self, batch: RecordBatch, open: &mut Open) {
+        let batch = self.accept(batch, open.epoch.unwrap_or(self.last_epoch));
+        self.add(batch, open);
+    }
+
+    /// Moves the position past a batch; what is left of it was not read before and is asked for.
+    fn accept(&mut self, mut batch: RecordBatch, epoch: Epoch) -> RecordBatch {
         counters::add(&self.counters.records, batch.len() as u64);
         counters::add(&self.counters.record_bytes, batch.bytes() as u64);
-        open.began.get_or_insert_with(Instant::now);
-        open.bytes += batch.bytes();
-        open.records += batch.len();
-        let epoch = open.epoch.unwrap_or(self.last_epoch);
         let mut ignored = Vec::new();
-        let mut newest = open.newest_timestamp_ms;
         let mut names: Option<(TopicId, Arc<str>)> = None;
         if self.source.has_reproducible_order() {
             batch.number(self.arrivals);
             self.arrivals += batch.len() as u64;
         }
-        batch.retain(|coordinates, timestamp_ms| {
+        batch.retain(|coordinates, _| {
             let Coordinates { topic, partition, offset } = coordinates;
             let (_, name) = match &names {
                 Some((known, _)) if *known == topic => names.as_ref().expect("just matched"),
@@ -299,20 +370,25 @@ impl Ingest {
                 });
                 return false;
             }
-            if **name == *Topics::LINES {
-                return true;
-            }
             self.position.advance(name, partition, offset.saturating_add(1));
-            if !wanted {
+            if !wanted && **name != *Topics::LINES {
                 let reason = if name.ends_with(".tuples") { SkipReason::Tuple } else { SkipReason::OtherTopic };
                 counters::add(self.counters.skipped(reason), 1);
                 return false;
             }
-            newest = newest.max(Some(timestamp_ms).filter(|ms| self.epochs.believes(*ms)));
             true
         });
-        open.newest_timestamp_ms = newest;
         self.ignored.note(ignored);
+        batch
+    }
+
+    /// Adds records to the open epoch.
+    fn add(&mut self, batch: RecordBatch, open: &mut Open) {
+        open.began.get_or_insert_with(Instant::now);
+        open.bytes += batch.bytes();
+        open.records += batch.len();
+        let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max();
+        open.newest_timestamp_ms = open.newest_timestamp_ms.max(newest_ms);
         if self.epochs.waits_for_records() {
             open.held.push(batch);
         } else {
@@ -343,10 +419,17 @@ impl Ingest {
         if *self.last_binding != self.position {
             self.last_binding = Arc::new(self.position.clone());
         }
-        self.sink.bind(Binding { epoch, position: Arc::clone(&self.last_binding), polled_at: closed.began });
+        let binding = Binding { epoch, position: Arc::clone(&self.last_binding), polled_at: closed.began };
+        self.binding_log.note(&binding);
+        self.close(epoch, closed.began, closed.bytes);
+    }
+
+    /// Announces what an epoch seals, and seals it.
+    fn close(&mut self, epoch: Epoch, polled_at: Option<Instant>, bytes: usize) {
+        self.sink.bind(Binding { epoch, position: Arc::clone(&self.last_binding), polled_at });
         self.engine.seal(epoch);
         self.last_epoch = epoch;
-        self.in_flight.push_back((epoch, closed.bytes));
+        self.in_flight.push_back((epoch, bytes));
         counters::add(&self.counters.epochs_sealed, 1);
     }
 

@@ -34,6 +34,13 @@ impl QuarantineLimits {
 /// Header ids of rejects that are remembered, so that a replay makes no second entry.
 const SEEN_IDS_MAX: usize = 100_000;
 
+/// By what an entry, or the id of a reject, is told from all others, in order of time.
+pub type RejectKey = (Epoch, EventOrder);
+/// By which a reject is known when it comes again: ids are unique, but what cannot be read need not be right.
+pub type SeenReject = (Option<ResourceId>, EventId);
+
+/// Changes of the rejects that are remembered.
+pub(super) type SeenRejectUpdates = Vec<Update<RejectKey, SeenReject>>;
 /// Changes of the quarantine's arrangement.
 pub(super) type QuarantineUpdates = Vec<Update<Coordinates, Arc<QuarantineEntry>>>;
 
@@ -45,19 +52,15 @@ pub(super) struct LedgerTally {
     pub(super) cleared: u64,
 }
 
-type EntryKey = (Epoch, EventOrder);
-/// By which a reject is known when it comes again: ids are unique, but what cannot be read need not be right.
-type SeenReject = (Option<ResourceId>, EventId);
-
 /// The quarantine entries of one shard.
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: QuarantineLimits,
-    entries: BTreeMap<EntryKey, Arc<QuarantineEntry>>,
-    by_id: HashMap<ResourceId, BTreeSet<EntryKey>>,
+    entries: BTreeMap<RejectKey, Arc<QuarantineEntry>>,
+    by_id: HashMap<ResourceId, BTreeSet<RejectKey>>,
     held_bytes: usize,
     seen: HashSet<SeenReject>,
-    seen_in_order: VecDeque<SeenReject>,
+    seen_in_order: VecDeque<(RejectKey, SeenReject)>,
     pub(super) tally: LedgerTally,
 }
 
@@ -75,32 +78,58 @@ impl Ledger {
     }
 
     /// Takes a reject in, unless its header id was seen.
-    pub(super) fn reject(&mut self, reject: Reject, epoch: Epoch, out: &mut QuarantineUpdates) {
-        if let Some(id) = reject.event_id {
-            let id = (reject.id, id);
-            if !self.seen.insert(id) {
-                self.tally.again += 1;
-                return;
-            }
-            self.seen_in_order.push_back(id);
-            if self.seen_in_order.len() > SEEN_IDS_MAX
-                && let Some(oldest) = self.seen_in_order.pop_front()
-            {
-                self.seen.remove(&oldest);
-            }
-        }
-        let key = (epoch, reject.order);
-        self.held_bytes += reject.held_bytes();
-        if let Some(id) = reject.id {
-            self.by_id.entry(id).or_default().insert(key);
+    pub(super) fn reject(
+        &mut self,
+        reject: Reject,
+        epoch: Epoch,
+        out: &mut QuarantineUpdates,
+        seen: &mut SeenRejectUpdates,
+    ) {
+        if let Some(id) = reject.event_id
+            && !self.remember((epoch, reject.order), (reject.id, id), epoch, seen)
+        {
+            self.tally.again += 1;
+            return;
         }
         let entry = QuarantineEntry { reject, status: QuarantineStatus::Open, first_seen: epoch };
-        self.put(key, Arc::new(entry), epoch, out);
+        self.admit(Arc::new(entry), epoch, out);
         while self.entries.len() > self.limits.entries_max || self.held_bytes > self.limits.bytes_max {
             let Some((&oldest, _)) = self.entries.first_key_value() else { break };
             self.remove(oldest, epoch, out);
             self.tally.evicted += 1;
         }
+    }
+
+    /// Takes an entry in as it is.
+    pub(super) fn admit(&mut self, entry: Arc<QuarantineEntry>, epoch: Epoch, out: &mut QuarantineUpdates) {
+        let key = (entry.first_seen, entry.reject.order);
+        self.held_bytes += entry.reject.held_bytes();
+        if let Some(id) = entry.reject.id {
+            self.by_id.entry(id).or_default().insert(key);
+        }
+        self.put(key, entry, epoch, out);
+    }
+
+    /// Remembers a reject; whether it was not known. The oldest is forgotten when there are too many.
+    pub(super) fn remember(
+        &mut self,
+        key: RejectKey,
+        reject: SeenReject,
+        epoch: Epoch,
+        out: &mut SeenRejectUpdates,
+    ) -> bool {
+        if !self.seen.insert(reject) {
+            return false;
+        }
+        self.seen_in_order.push_back((key, reject));
+        out.push(((key, reject), epoch, 1));
+        if self.seen_in_order.len() > SEEN_IDS_MAX
+            && let Some(oldest) = self.seen_in_order.pop_front()
+        {
+            self.seen.remove(&oldest.1);
+            out.push((oldest, epoch, -1));
+        }
+        true
     }
 
     /// Notes that an event of `id` was applied: one that says everything clears the entries of its resource, another
@@ -129,14 +158,14 @@ impl Ledger {
         self.by_id.is_empty()
     }
 
-    fn put(&mut self, key: EntryKey, entry: Arc<QuarantineEntry>, epoch: Epoch, out: &mut QuarantineUpdates) {
+    fn put(&mut self, key: RejectKey, entry: Arc<QuarantineEntry>, epoch: Epoch, out: &mut QuarantineUpdates) {
         out.push(((entry.coordinates(), Arc::clone(&entry)), epoch, 1));
         if let Some(before) = self.entries.insert(key, entry) {
             out.push(((before.coordinates(), before), epoch, -1));
         }
     }
 
-    fn remove(&mut self, key: EntryKey, epoch: Epoch, out: &mut QuarantineUpdates) {
+    fn remove(&mut self, key: RejectKey, epoch: Epoch, out: &mut QuarantineUpdates) {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.held_bytes -= entry.reject.held_bytes();
         if let Some(id) = entry.reject.id

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::{self, Counters};
 use super::index::{HashKeys, Holder, IndexKey, ReporterKeyHash};
-use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates};
+use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates, SeenRejectUpdates};
+use super::restored::Restored;
 use super::shared_batch::{Diff, Update};
 use crate::fold::{self, Outcome, Rules};
 use crate::model::{
@@ -64,6 +65,11 @@ impl Default for ShardConfig {
 /// its epoch, so what it causes needs an epoch that is still open.
 pub(super) const RELEASE_DELAY_MS: u64 = 3_600_000;
 
+/// Until when a tombstone is kept beyond its time: an epoch, or [`WHILE_PINNED`].
+pub type KeptUntil = Epoch;
+/// Kept for as long as it is pinned.
+pub const WHILE_PINNED: KeptUntil = Epoch::MAX;
+
 /// Changes of the arrangements.
 #[derive(Debug, Default)]
 pub(super) struct Deltas {
@@ -71,6 +77,8 @@ pub(super) struct Deltas {
     pub(super) index: Vec<Update<IndexKey, ResourceId>>,
     pub(super) holders: Vec<Update<ReporterKeyHash, Holder>>,
     pub(super) quarantine: QuarantineUpdates,
+    pub(super) seen_rejects: SeenRejectUpdates,
+    pub(super) kept: Vec<Update<ResourceId, KeptUntil>>,
     pub(super) ignored: Vec<Ignored>,
 }
 
@@ -96,6 +104,11 @@ pub(super) struct Shard {
     due: BTreeMap<Epoch, Vec<ResourceId>>,
     /// Tombstones whose time is over and that are pinned.
     overdue: BTreeSet<ResourceId>,
+    /// Tombstones whose last pin went after their time was over, with when they are to be forgotten. Their entries in
+    /// `due` can be told from a state's own only so.
+    released: BTreeSet<(ResourceId, Epoch)>,
+    /// When all pins of what was restored have come back. Until then they come in any order.
+    settles_at: Option<Epoch>,
     ledger: Ledger,
     tally: Tally,
 }
@@ -111,6 +124,8 @@ impl Shard {
             pins: HashMap::new(),
             due: BTreeMap::new(),
             overdue: BTreeSet::new(),
+            released: BTreeSet::new(),
+            settles_at: None,
             ledger: Ledger::new(config.quarantine.share(shards)),
             tally: Tally::default(),
         }
@@ -181,7 +196,7 @@ impl Shard {
                 let coordinates = reject.order.coordinates;
                 out.ignored.push(Ignored { reason, id: reject.id, event_id: Some(event_id), coordinates, epoch });
             }
-            _ => self.ledger.reject(reject, epoch, &mut out.quarantine),
+            _ => self.ledger.reject(reject, epoch, &mut out.quarantine, &mut out.seen_rejects),
         }
     }
 
@@ -205,8 +220,7 @@ impl Shard {
         if let Some(state) = &now
             && matches!(state.lifecycle, Lifecycle::Deleted { .. })
         {
-            let due = epoch.saturating_add(self.config.tombstone_retention_ms);
-            self.due.entry(due).or_default().push(id);
+            self.due.entry(self.due_of(state)).or_default().push(id);
         }
         self.note_index(id, before.as_deref(), now.as_deref(), epoch, out);
         self.note_holder(before.as_deref(), now.as_deref(), epoch, out);
@@ -259,15 +273,24 @@ impl Shard {
     }
 
     /// Notes that a resource stands before `diff` more older holders of its reporter key.
-    pub(super) fn pin(&mut self, epoch: Epoch, id: ResourceId, diff: Diff) {
+    pub(super) fn pin(&mut self, epoch: Epoch, id: ResourceId, diff: Diff, out: &mut Deltas) {
         let count = self.pins.entry(id).or_insert(0);
         *count += diff;
         if *count == 0 {
             self.pins.remove(&id);
-            if self.overdue.remove(&id) {
-                self.due.entry(epoch.saturating_add(RELEASE_DELAY_MS)).or_default().push(id);
+            if self.settles_at.is_none_or(|settles_at| epoch >= settles_at) && self.overdue.remove(&id) {
+                self.release(id, epoch, out);
             }
         }
+    }
+
+    /// Notes when a tombstone is to be forgotten whose last pin went at `epoch`, after its time was over.
+    fn release(&mut self, id: ResourceId, epoch: Epoch, out: &mut Deltas) {
+        let release = epoch.saturating_add(RELEASE_DELAY_MS);
+        self.due.entry(release).or_default().push(id);
+        self.released.insert((id, release));
+        out.kept.push(((id, WHILE_PINNED), epoch, -1));
+        out.kept.push(((id, release), epoch, 1));
     }
 
     /// Whether a tombstone waits for a pin to be released.
@@ -277,23 +300,69 @@ impl Shard {
 
     /// Forgets the tombstones whose time is over at `epoch`, which is the next due one.
     pub(super) fn expire(&mut self, epoch: Epoch, out: &mut Deltas) {
+        if self.settles_at == Some(epoch) {
+            self.settles_at = None;
+            for id in self.overdue.extract_if(.., |id| !self.pins.contains_key(id)).collect::<Vec<_>>() {
+                self.release(id, epoch, out);
+            }
+        }
         for id in self.due.remove(&epoch).unwrap_or_default() {
-            if self.pins.contains_key(&id) {
-                self.overdue.insert(id);
-            } else {
-                self.forget(id, epoch, out);
+            if self.released.remove(&(id, epoch)) {
+                out.kept.push(((id, epoch), epoch, -1));
+            }
+            // A later event may have made it something else since.
+            let Some(state) = self.state(id).filter(|state| !state.is_live() && self.due_of(state) <= epoch).cloned()
+            else {
+                continue;
+            };
+            if !self.pins.contains_key(&id) {
+                self.tally.expired += 1;
+                self.put(id, Some(state), None, epoch, out);
+            } else if self.overdue.insert(id) {
+                out.kept.push(((id, WHILE_PINNED), epoch, 1));
             }
         }
         self.count();
     }
 
-    /// Forgets a tombstone, unless a later event has made it something else since.
-    fn forget(&mut self, id: ResourceId, epoch: Epoch, out: &mut Deltas) {
-        let Some(state) = self.state(id).cloned() else { return };
-        let over = state.last.epoch.saturating_add(self.config.tombstone_retention_ms) <= epoch;
-        if !state.is_live() && over {
-            self.tally.expired += 1;
-            self.put(id, Some(state), None, epoch, out);
+    /// When the time of a tombstone is over.
+    fn due_of(&self, state: &State) -> Epoch {
+        state.last.epoch.saturating_add(self.config.tombstone_retention_ms)
+    }
+
+    /// Takes back what a snapshot kept, at `epoch`, before any event. Says everything anew, because no arrangement holds
+    /// it yet.
+    pub(super) fn restore(&mut self, restored: Restored, epoch: Epoch, out: &mut Deltas) {
+        self.settles_at = Some(restored.epoch + 1);
+        self.due.entry(restored.epoch + 1).or_default();
+        for (id, until) in restored.kept {
+            if until == WHILE_PINNED {
+                self.overdue.insert(id);
+            } else {
+                self.due.entry(until).or_default().push(id);
+                self.released.insert((id, until));
+            }
+            out.kept.push(((id, until), epoch, 1));
+        }
+        for state in restored.states {
+            let id = state.id;
+            let kept = self.overdue.contains(&id) || self.released.range((id, 0)..=(id, Epoch::MAX)).next().is_some();
+            if !state.is_live() && !kept {
+                // One that is over already is so by a retention that was shortened since.
+                let due = self.due_of(&state).max(restored.epoch + 1);
+                self.due.entry(due).or_default().push(id);
+            }
+            self.note_index(id, None, Some(&state), epoch, out);
+            self.note_holder(None, Some(&state), epoch, out);
+            out.states.push(((id, Arc::clone(&state)), epoch, 1));
+            let hasher = &self.hasher;
+            self.states.insert_unique(hasher.hash_one(id), state, |state| hasher.hash_one(state.id));
+        }
+        for (key, reject) in restored.seen_rejects {
+            self.ledger.remember(key, reject, epoch, &mut out.seen_rejects);
+        }
+        for entry in restored.quarantine {
+            self.ledger.admit(entry, epoch, &mut out.quarantine);
         }
     }
 

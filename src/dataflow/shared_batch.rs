@@ -81,6 +81,23 @@ impl<K: Row, V: Row> Batch<K, V> {
         self.multiplicity_at(lower + place, epoch)
     }
 
+    /// The rows that came with an update later than `after`, and at or before `until`; one may have left since.
+    pub fn came(&self, after: Epoch, until: Epoch) -> impl Iterator<Item = (&K, &V)> {
+        let storage = &self.0.storage;
+        let came = move |value_index: usize| {
+            let (lower, upper) = storage.upds.bounds(value_index);
+            (lower..upper).any(|index| {
+                let time = storage.upds.times[index];
+                storage.upds.diffs[index] > 0 && time <= until && (time > after || after == 0)
+            })
+        };
+        (0..storage.keys.len()).flat_map(move |key_index| {
+            let (lower, upper) = storage.vals.bounds(key_index);
+            let values = (lower..upper).filter(move |index| came(*index));
+            values.map(move |index| (&storage.keys[key_index], &storage.vals.vals[index]))
+        })
+    }
+
     /// How many updates it holds.
     pub fn updates(&self) -> usize {
         self.0.updates

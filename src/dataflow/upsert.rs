@@ -4,8 +4,8 @@
 //! reporter keys one millisecond later than the changes that made them. It holds a capability at the earliest epoch at
 //! which it could still act: the next epoch with events, the next tombstone that is due, the frontier of the events, and
 //! while a tombstone waits for its pin, the earliest at which that could be released.
-//! Its three arrangements (states, index, quarantine) are written here directly, sorted by the order in which the shard
-//! works anyway; only the holders go on by exchange.
+//! Its arrangements (states, index, quarantine, what is kept beyond its time, ids of rejects) are written here directly,
+//! sorted by the order in which the shard works anyway; only the holders go on by exchange.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,7 +25,9 @@ use timely::progress::{Antichain, Stamp};
 
 use super::counters::IgnoredLog;
 use super::index::{Holder, IndexKey, ReporterKeyHash};
-use super::shard::{Deltas, Item, RELEASE_DELAY_MS, Shard};
+use super::ledger::{RejectKey, SeenReject};
+use super::restored::Restored;
+use super::shard::{Deltas, Item, KeptUntil, RELEASE_DELAY_MS, Shard};
 use super::shared_batch::{Builder, Diff, Row, SharedSpine, Update};
 use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
 
@@ -34,6 +36,8 @@ pub(super) struct UpsertTraces {
     pub(super) states: TraceAgent<SharedSpine<ResourceId, Arc<State>>>,
     pub(super) index: TraceAgent<SharedSpine<IndexKey, ResourceId>>,
     pub(super) quarantine: TraceAgent<SharedSpine<Coordinates, Arc<QuarantineEntry>>>,
+    pub(super) kept: TraceAgent<SharedSpine<ResourceId, KeptUntil>>,
+    pub(super) seen_rejects: TraceAgent<SharedSpine<RejectKey, SeenReject>>,
 }
 
 /// A change of who holds a reporter key.
@@ -77,6 +81,51 @@ impl<K: Row, V: Row> Arrangement<K, V> {
     }
 }
 
+/// The arrangements that the operator writes.
+struct Arrangements {
+    states: Arrangement<ResourceId, Arc<State>>,
+    index: Arrangement<IndexKey, ResourceId>,
+    quarantine: Arrangement<Coordinates, Arc<QuarantineEntry>>,
+    kept: Arrangement<ResourceId, KeptUntil>,
+    seen_rejects: Arrangement<RejectKey, SeenReject>,
+}
+
+impl Arrangements {
+    fn new(scope: Scope<'_, Epoch>, info: &OperatorInfo) -> (UpsertTraces, Self) {
+        let (states_trace, states) = Arrangement::new(scope, info);
+        let (index_trace, index) = Arrangement::new(scope, info);
+        let (quarantine_trace, quarantine) = Arrangement::new(scope, info);
+        let (kept_trace, kept) = Arrangement::new(scope, info);
+        let (seen_rejects_trace, seen_rejects) = Arrangement::new(scope, info);
+        let traces = UpsertTraces {
+            states: states_trace,
+            index: index_trace,
+            quarantine: quarantine_trace,
+            kept: kept_trace,
+            seen_rejects: seen_rejects_trace,
+        };
+        (traces, Self { states, index, quarantine, kept, seen_rejects })
+    }
+
+    /// Ends a batch of each with these changes at `upper`.
+    fn seal(&mut self, deltas: &mut Deltas, upper: Option<Epoch>) {
+        let upper: Antichain<Epoch> = upper.into_iter().collect();
+        self.states.seal(&mut deltas.states, &upper);
+        self.index.seal(&mut deltas.index, &upper);
+        self.quarantine.seal(&mut deltas.quarantine, &upper);
+        self.kept.seal(&mut deltas.kept, &upper);
+        self.seen_rejects.seal(&mut deltas.seen_rejects, &upper);
+    }
+
+    fn exert(&mut self) {
+        self.states.writer.exert();
+        self.index.writer.exert();
+        self.quarantine.writer.exert();
+        self.kept.writer.exert();
+        self.seen_rejects.writer.exert();
+    }
+}
+
 /// Events and pins that wait for their epoch.
 #[derive(Default)]
 struct Waiting {
@@ -104,7 +153,7 @@ impl Waiting {
                 return;
             }
             for (id, diff) in self.pins.remove(&epoch).unwrap_or_default() {
-                shard.pin(epoch, id, diff);
+                shard.pin(epoch, id, diff, deltas);
             }
             if due == Some(epoch) {
                 shard.expire(epoch, deltas);
@@ -129,11 +178,30 @@ fn earlier(a: Option<Epoch>, b: Option<Epoch>) -> Option<Epoch> {
     }
 }
 
-/// Builds the operator.
+/// Whether a frontier is beyond another, where none is the end of time.
+fn beyond(a: Option<Epoch>, b: Option<Epoch>) -> bool {
+    match (a, b) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(a), Some(b)) => a > b,
+    }
+}
+
+/// What goes on to the reporter keys, an epoch at a time.
+fn by_epoch(updates: &mut Vec<HolderUpdate>) -> BTreeMap<Epoch, Vec<HolderUpdate>> {
+    let mut by_epoch: BTreeMap<Epoch, Vec<HolderUpdate>> = BTreeMap::new();
+    for update in updates.drain(..) {
+        by_epoch.entry(update.1).or_default().push(update);
+    }
+    by_epoch
+}
+
+/// Builds the operator. What was restored is written before anything else, up to and including its epoch.
 pub(super) fn upsert<'scope>(
     items: Stream<'scope, Epoch, Vec<Item>>,
     pins: Stream<'scope, Epoch, Vec<Pin>>,
     mut shard: Shard,
+    restored: Restored,
     ignored: Arc<IgnoredLog>,
 ) -> (Stream<'scope, Epoch, Vec<HolderUpdate>>, UpsertTraces) {
     let scope = items.scope();
@@ -144,19 +212,25 @@ pub(super) fn upsert<'scope>(
     let (holders_output, holders) = builder.new_output::<Vec<HolderUpdate>>();
     let mut holders_output = OutputBuilder::from(holders_output);
 
-    let (states_reader, mut states) = Arrangement::new(scope, &info);
-    let (index_reader, mut index) = Arrangement::new(scope, &info);
-    let (quarantine_reader, mut quarantine) = Arrangement::new(scope, &info);
-    let traces = UpsertTraces { states: states_reader, index: index_reader, quarantine: quarantine_reader };
+    let (traces, mut arrangements) = Arrangements::new(scope, &info);
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let waiting = RefCell::new(Waiting::default());
         let mut deltas = Deltas::default();
-        let mut sealed: Option<Epoch> = Some(0);
+        let mut restored = Some(restored).filter(|restored| restored.epoch > 0);
+        // How far the arrangements are complete, and how far was acted: what was restored is ahead.
+        let (mut sealed, mut acted): (Option<Epoch>, Option<Epoch>) = (Some(0), Some(0));
         // The last frontier of the events before they ended.
         let mut end = 0;
         move |frontiers| {
+            for (epoch, slice) in restored.take().into_iter().flat_map(Restored::slices) {
+                shard.restore(slice, epoch, &mut deltas);
+                let capability = capability.as_ref().expect("nothing was let go yet");
+                holders_output.activate().session(&capability.delayed(&epoch)).give_container(&mut deltas.holders);
+                sealed = Some(epoch + 1);
+                arrangements.seal(&mut deltas, sealed);
+            }
             items_input.for_each(|time, data| {
                 let epoch = *time.least().expect("an item has an epoch");
                 waiting.borrow_mut().items.entry(epoch).or_default().append(data);
@@ -171,26 +245,22 @@ pub(super) fn upsert<'scope>(
             end = events_frontier.unwrap_or(end);
             // The pins' frontier ends when nothing but ourselves could still produce any.
             let until = earlier(events_frontier, pins_frontier);
-            if sealed.is_some() && until != sealed {
+            if acted.is_some() && until != acted {
                 let mut waiting = waiting.borrow_mut();
                 waiting.act(&mut shard, until, end, &mut deltas);
                 if !deltas.holders.is_empty() {
                     let capability = capability.as_ref().expect("held while there is anything to act on");
                     let mut output = holders_output.activate();
-                    let mut by_epoch: BTreeMap<Epoch, Vec<HolderUpdate>> = BTreeMap::new();
-                    for update in deltas.holders.drain(..) {
-                        by_epoch.entry(update.1).or_default().push(update);
-                    }
-                    for (epoch, mut updates) in by_epoch {
+                    for (epoch, mut updates) in by_epoch(&mut deltas.holders) {
                         output.session(&capability.delayed(&epoch)).give_container(&mut updates);
                     }
                 }
                 ignored.note(std::mem::take(&mut deltas.ignored));
-                let upper: Antichain<Epoch> = until.into_iter().collect();
-                states.seal(&mut deltas.states, &upper);
-                index.seal(&mut deltas.index, &upper);
-                quarantine.seal(&mut deltas.quarantine, &upper);
-                sealed = until;
+                if beyond(until, sealed) {
+                    arrangements.seal(&mut deltas, until);
+                    sealed = until;
+                }
+                acted = until;
                 // Hold on to the earliest epoch at which there may be something to do.
                 let due = shard.next_due().filter(|due| *due < end);
                 let release = pins_frontier
@@ -202,9 +272,7 @@ pub(super) fn upsert<'scope>(
                     None => capability = None,
                 }
             }
-            states.writer.exert();
-            index.writer.exert();
-            quarantine.writer.exert();
+            arrangements.exert();
         }
     });
     (holders, traces)

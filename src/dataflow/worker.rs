@@ -15,6 +15,7 @@ use super::cut::CutSink;
 use super::graph::{self, RecordsInput};
 use super::index::HashKeys;
 use super::merging::{self, Workload};
+use super::restored::Restored;
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
 use crate::decode::{Decoder, Limits};
@@ -69,16 +70,19 @@ impl std::fmt::Debug for Engine {
 pub struct StartError(String);
 
 impl Engine {
-    /// Starts the workers; they deliver their cuts to `sink`.
+    /// Starts the workers with what they are to hold; they deliver their cuts to `sink`. What was restored is seen once
+    /// its epoch is sealed, which must be the first one.
     pub fn start(
         config: &EngineConfig,
         keys: HashKeys,
+        restored: Restored,
         sink: Arc<dyn CutSink>,
         counters: Arc<Counters>,
         ignored: Arc<IgnoredLog>,
     ) -> Result<Self, StartError> {
         let (commands, receivers): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
-        let receivers = Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>());
+        let shares = restored.shares(config.workers);
+        let parts = Mutex::new(receivers.into_iter().zip(shares).map(Some).collect::<Vec<_>>());
         let (thread_sender, thread_receiver) = unbounded();
         let mut worker_config = WorkerConfig::default();
         if let Some(effort) = config.idle_merge_effort {
@@ -87,16 +91,16 @@ impl Engine {
         let communication = timely::CommunicationConfig::Process(config.workers);
         let setup = config.clone();
         let guards = timely::execute(timely::Config { communication, worker: worker_config }, move |worker| {
-            let mut receivers = receivers.lock().expect("no worker panics while it takes its commands");
-            let receiver = receivers[worker.index()].take().expect("every worker takes its commands once");
-            drop(receivers);
+            let mut parts = parts.lock().expect("no worker panics while it takes its part");
+            let (receiver, restored) = parts[worker.index()].take().expect("every worker takes its part once");
+            drop(parts);
             // The starter waits for all; that it is gone can only mean that it panicked.
             let _ = thread_sender.send((worker.index(), std::thread::current()));
             let decoder = Decoder::new(setup.limits);
             let shard = Shard::new(setup.shard, setup.workers, keys, Arc::clone(&counters));
             let mut input = RecordsInput::new();
             let traces = worker.dataflow(|scope| {
-                graph::build(scope, &mut input, decoder, shard, Arc::clone(&counters), Arc::clone(&ignored))
+                graph::build(scope, &mut input, decoder, shard, restored, Arc::clone(&counters), Arc::clone(&ignored))
             });
             run(worker, input, traces, &receiver, &*sink);
         })

@@ -16,6 +16,11 @@ pub type Epoch = u64;
 pub struct TopicId(u16);
 
 impl TopicId {
+    /// The topic at a place of the table.
+    pub(crate) fn at(index: u16) -> Self {
+        Self(index)
+    }
+
     /// Its place in the table.
     pub fn index(self) -> usize {
         usize::from(self.0)

@@ -149,6 +149,12 @@ impl EventId {
         Uuid::from_u64_pair(self.high, self.low.get())
     }
 
+    /// The id that a UUID is; none for one that ends in 64 zeros, which is no event's.
+    pub fn from_uuid(uuid: Uuid) -> Option<Self> {
+        let (high, low) = uuid.as_u64_pair();
+        NonZeroU64::new(low).map(|low| Self { high, low })
+    }
+
     /// Milliseconds since 1970 inside the id, if it is a UUID v7 or v1.
     pub fn time_ms(self) -> Option<u64> {
         uuid_time_ms(self.high)

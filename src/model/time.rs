@@ -46,6 +46,16 @@ impl Timestamp {
         self.nanoseconds_1.get() - 1
     }
 
+    /// Seconds since 1970 and nanoseconds.
+    pub(crate) fn parts(self) -> (i64, u32) {
+        (self.seconds(), self.nanoseconds())
+    }
+
+    /// The moment of these parts; more than a second of nanoseconds counts as one less.
+    pub(crate) fn from_parts(seconds: i64, nanoseconds: u32) -> Self {
+        Self::new(seconds, nanoseconds.min(999_999_999))
+    }
+
     /// The moment as a date and time in UTC; those beyond year 9999 become its end.
     fn civil(self) -> DateTime {
         let nanoseconds = i32::try_from(self.nanoseconds()).unwrap_or(0);

@@ -138,7 +138,11 @@ pub struct Census {
 }
 
 /// The values that a key has at `epoch`.
-fn values<'a, K: Row, V: Row>(batches: &'a [Batch<K, V>], key: &K, epoch: Epoch) -> impl Iterator<Item = &'a V> {
+pub(super) fn values<'a, K: Row, V: Row>(
+    batches: &'a [Batch<K, V>],
+    key: &K,
+    epoch: Epoch,
+) -> impl Iterator<Item = &'a V> {
     let mut counts: Vec<(&V, isize)> = Vec::new();
     for batch in batches {
         let Ok(index) = batch.keys().binary_search(key) else { continue };

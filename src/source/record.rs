@@ -217,6 +217,11 @@ impl RecordBatch {
         self.heads.iter().map(|head| head.timestamp_ms)
     }
 
+    /// Where the records stand, in order.
+    pub fn coordinates(&self) -> impl Iterator<Item = Coordinates> {
+        self.heads.iter().map(|head| head.order.coordinates)
+    }
+
     /// Adds a line that lies in the block.
     pub fn push_line_at(&mut self, coordinates: Coordinates, timestamp_ms: i64, line: Span, rest_at: usize) {
         self.push(coordinates, timestamp_ms, Place::Line { line, rest_at: rest_at as u32 });

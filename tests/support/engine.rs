@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tarn::dataflow::{
     Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
-    LogTime, ShardConfig,
+    LogTime, Restored, ShardConfig,
 };
 use tarn::generate::Generated;
 use tarn::http::resource_json;
@@ -110,11 +110,22 @@ pub struct Setup {
     pub epoch_records_max: usize,
     pub shard: ShardConfig,
     pub resume: Position,
+    /// What the workers begin with.
+    pub restored: Restored,
+    /// What was sealed after that, and is to be sealed again.
+    pub bindings: Vec<(Epoch, Arc<Position>)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workers: 1, epoch_records_max: 1_000, shard: ShardConfig::default(), resume: Position::default() }
+        Self {
+            workers: 1,
+            epoch_records_max: 1_000,
+            shard: ShardConfig::default(),
+            resume: Position::default(),
+            restored: Restored::default(),
+            bindings: Vec::new(),
+        }
     }
 }
 
@@ -141,7 +152,14 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         shard: setup.shard,
         idle_merge_effort: Some(1_000),
     };
-    let engine = Engine::start(&config, keys, Arc::clone(&sink), Arc::clone(&counters), Arc::clone(&ignored));
+    let engine = Engine::start(
+        &config,
+        keys,
+        setup.restored.clone(),
+        Arc::clone(&sink),
+        Arc::clone(&counters),
+        Arc::clone(&ignored),
+    );
     let shared = IngestShared {
         sink,
         topics: topics.clone(),
@@ -154,11 +172,19 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         // One epoch at a time, so that every one of them is published and seen.
         in_flight_epochs_max: 0,
         resume: setup.resume.clone(),
+        last_epoch: setup.bindings.last().map_or(0, |(epoch, _)| *epoch),
+        bindings: setup.bindings.clone(),
         ..IngestConfig::default()
     };
     let source = Records { records: records.into_iter().collect(), topics: topics.clone() };
-    let ingest =
-        Ingest::new(config, Box::new(source), Box::new(LogTime::default()), engine.expect("workers start"), shared);
+    let ingest = Ingest::new(
+        config,
+        Box::new(source),
+        Box::new(LogTime::default()),
+        engine.expect("workers start"),
+        Box::new(()),
+        shared,
+    );
     ingest.run().expect("records at hand do not fail");
     let views = std::mem::take(&mut *recorder.views.lock().expect("no deliverer panics"));
     Run { views, topics, counters, keys }
