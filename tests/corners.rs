@@ -167,6 +167,20 @@ fn an_id_from_the_future_does_not_shut_out_the_present() {
 }
 
 #[test]
+fn an_id_from_the_future_that_is_met_first_does_not_shut_out_the_present() {
+    let id = resource(T - DAY, 1);
+    for first in ["created", "updated", "deleted"] {
+        let log =
+            [event(&id, first, T + 60_000, "future").at(T), event(&id, "updated", T - 1_500, "present").at(T + 500)];
+        let run = everywhere(&log, ShardConfig::default());
+        assert_eq!(said(&run, &id).as_deref(), Some("present"), "after {first}");
+        let elsewhere = [log[0].clone(), log[1].clone().of(TOPIC, 1)];
+        let run = everywhere(&elsewhere, ShardConfig::default());
+        assert_eq!(said(&run, &id).as_deref(), Some("present"), "after {first}, from another partition");
+    }
+}
+
+#[test]
 fn timestamps_that_are_none_do_not_judge_ids() {
     let id = resource(T - DAY, 1);
     for ts in [-1, 0, 1_000] {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn::dataflow::ShardConfig;
+use tarn::generate::{FaultRates, Generator, GeneratorConfig};
 use tarn::model::Epoch;
 use tarn::published::ReadView;
 
@@ -48,6 +49,7 @@ fn check_case(seed: u64) {
         epoch_records_max: random.random_range(1..60),
         shard,
         resume: (**view.position()).clone(),
+        in_flight_epochs_max: 0,
         restored: view.contents(),
         bindings: sealed.iter().map(|view| (view.epoch(), Arc::clone(view.position()))).collect(),
     };
@@ -75,5 +77,22 @@ fn a_restart_anywhere_seals_the_same_and_ends_the_same() {
     for seed in 0..number("TARN_CASES").unwrap_or(300) {
         let failed = std::panic::catch_unwind(|| check_case(seed)).is_err();
         assert!(!failed, "seed {seed}; run: TARN_SEED={seed} cargo test --test it restart");
+    }
+}
+
+/// News of orphans come back at epochs that are over, in whatever order the workers get on: that many of them, over a log
+/// whose time goes on, leaves the same as one worker does.
+#[test]
+fn orphans_come_and_go_over_many_epochs_with_any_number_of_workers() {
+    let faults = FaultRates { ghosts: 0.2, deletes: 0.1, revivals: 0.5, ..FaultRates::default() };
+    for (seed, gap_us) in [(1, 20_000_000), (2, 60_000_000), (3, 1_000)] {
+        let config = GeneratorConfig { seed, resources: 100, gap_us, faults, ..GeneratorConfig::default() };
+        let log: Vec<Given> = Generator::new(config).take(3_000).map(|record| Given::from(&record)).collect();
+        let runs = [(1, 2_000), (2, 1), (4, 2), (4, 7)].map(|(workers, epoch_records_max)| {
+            run(log.clone(), &Setup { workers, epoch_records_max, in_flight_epochs_max: 32, ..Setup::default() })
+        });
+        for other in &runs[1..] {
+            assert_eq!(seen(other), seen(&runs[0]), "seed {seed}");
+        }
     }
 }

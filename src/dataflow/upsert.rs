@@ -134,19 +134,21 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The earliest epoch at which something waits.
-    fn next(&self) -> Option<Epoch> {
-        let next_items = self.items.first_key_value().map(|(epoch, _)| *epoch);
-        let next_pins = self.pins.first_key_value().map(|(epoch, _)| *epoch);
-        next_items.into_iter().chain(next_pins).min()
+    /// The earliest epoch at which an event or a reject waits.
+    fn next_items(&self) -> Option<Epoch> {
+        self.items.first_key_value().map(|(epoch, _)| *epoch)
+    }
+
+    /// The earliest epoch at which a pin waits.
+    fn next_pins(&self) -> Option<Epoch> {
+        self.pins.first_key_value().map(|(epoch, _)| *epoch)
     }
 
     /// Acts on everything before `until`, in order of time; within an epoch pins, then tombstones, then events.
     /// Tombstones that are due at `end` or later stay: when the events have ended, time has too.
     fn act(&mut self, shard: &mut Shard, until: Option<Epoch>, end: Epoch, deltas: &mut Deltas) {
         loop {
-            let next_items = self.items.first_key_value().map(|(epoch, _)| *epoch);
-            let next_pins = self.pins.first_key_value().map(|(epoch, _)| *epoch);
+            let (next_items, next_pins) = (self.next_items(), self.next_pins());
             let due = shard.next_due().filter(|due| *due < end);
             let Some(epoch) = [next_items, next_pins, due].into_iter().flatten().min() else { return };
             if until.is_some_and(|until| epoch >= until) {
@@ -261,13 +263,17 @@ pub(super) fn upsert<'scope>(
                     sealed = until;
                 }
                 acted = until;
-                // Hold on to the earliest epoch at which there may be something to do.
+                // Hold on to the earliest epoch at which something may have to be said. A pin says nothing at its own,
+                // which may be before that: what it releases is forgotten later.
                 let due = shard.next_due().filter(|due| *due < end);
-                let release = pins_frontier
+                let release = [waiting.next_pins(), pins_frontier]
+                    .into_iter()
+                    .flatten()
+                    .min()
                     .filter(|_| shard.has_overdue())
-                    .map(|frontier| frontier.saturating_add(RELEASE_DELAY_MS))
+                    .map(|pin| pin.saturating_add(RELEASE_DELAY_MS))
                     .filter(|release| *release < end);
-                match [events_frontier, waiting.next(), due, release].into_iter().flatten().min() {
+                match [events_frontier, waiting.next_items(), due, release].into_iter().flatten().min() {
                     Some(hold) => capability.as_mut().expect("held until there is nothing left to do").downgrade(&hold),
                     None => capability = None,
                 }

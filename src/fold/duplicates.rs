@@ -37,11 +37,11 @@ pub(super) fn judge(state: &State, event: &Event, rules: &Rules) -> Option<Ignor
     (!same_partition && time_ms < stale_before).then_some(IgnoredReason::StaleBacklog)
 }
 
-/// The time of an event that others are measured against, ms since 1970: its id's, but never ahead of its record's own
-/// timestamp by more than the tolerance.
+/// The time of an event that others are measured against, ms since 1970: its id's, but its record's own timestamp where
+/// the id is from the future and so tells no time.
 fn reference_ms(id: EventId, observed_ms: i64, rules: &Rules) -> Option<u64> {
-    let latest = plausible_ms(observed_ms).map(|observed| observed.saturating_add(rules.clock_skew_tolerance_ms));
-    id.time_ms().map(|ms| latest.map_or(ms, |latest| ms.min(latest)))
+    let observed = plausible_ms(observed_ms).filter(|_| is_from_the_future(id, observed_ms, rules));
+    id.time_ms().map(|ms| observed.unwrap_or(ms))
 }
 
 /// The ids to remember once the event is applied, and how many were forgotten although within the tolerance.

@@ -108,6 +108,8 @@ impl CutSink for Recorder {
 pub struct Setup {
     pub workers: usize,
     pub epoch_records_max: usize,
+    /// With none, one epoch at a time is on its way, so that every one of them is published and seen.
+    pub in_flight_epochs_max: usize,
     pub shard: ShardConfig,
     pub resume: Position,
     /// What the workers begin with.
@@ -121,6 +123,7 @@ impl Default for Setup {
         Self {
             workers: 1,
             epoch_records_max: 1_000,
+            in_flight_epochs_max: 0,
             shard: ShardConfig::default(),
             resume: Position::default(),
             restored: Restored::default(),
@@ -169,8 +172,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
     };
     let config = IngestConfig {
         epoch_records_max: setup.epoch_records_max,
-        // One epoch at a time, so that every one of them is published and seen.
-        in_flight_epochs_max: 0,
+        in_flight_epochs_max: setup.in_flight_epochs_max,
         resume: setup.resume.clone(),
         last_epoch: setup.bindings.last().map_or(0, |(epoch, _)| *epoch),
         bindings: setup.bindings.clone(),
