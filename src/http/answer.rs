@@ -150,11 +150,16 @@ pub(super) fn answer<T: Serialize>(app: &App, view: &ReadView, content: &T) -> R
     let mut body = Vec::with_capacity(USUAL_BYTES);
     // Content is made of texts and numbers, and memory takes any write.
     let _ = serde_json::to_writer(&mut body, content);
+    written(app, view, body)
+}
+
+/// The answer with a content, a JSON object, that is written already, and the instant of `view` beside its fields.
+pub(super) fn written(app: &App, view: &ReadView, body: Vec<u8>) -> Response {
     whole(&named(app, view), body)
 }
 
-/// Room for one resource.
-const USUAL_BYTES: usize = 2_048;
+/// Room for one resource and the instant.
+pub(super) const USUAL_BYTES: usize = 2_048;
 
 /// The beginning of a list's body; its items follow, each a JSON value, separated by commas.
 pub(super) fn begin_list(bytes: usize) -> Vec<u8> {

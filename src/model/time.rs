@@ -83,6 +83,14 @@ impl Timestamp {
         self.seconds().saturating_mul(1000).saturating_add(i64::from(self.nanoseconds() / 1_000_000))
     }
 
+    /// Appends the moment's text.
+    pub(crate) fn append_to(self, out: &mut Vec<u8>) {
+        match Text::of(self) {
+            Some(text) => out.extend_from_slice(text.as_bytes()),
+            None => out.extend_from_slice(self.to_string().as_bytes()),
+        }
+    }
+
     /// Parses RFC 3339 with `Z` or an offset; none for Go's zero time.
     pub fn parse(text: &str) -> Result<Option<Self>, ParseTimestampError> {
         let (moment, offset_seconds) = split_zone(text).ok_or(ParseTimestampError)?;
@@ -252,6 +260,9 @@ mod tests {
     fn check(moment: Timestamp) {
         let expected = format!("{}Z", moment.civil());
         assert_eq!(moment.to_string(), expected);
+        let mut appended = b"at ".to_vec();
+        moment.append_to(&mut appended);
+        assert_eq!(appended, format!("at {expected}").into_bytes());
         let millis = Timestamp::new(moment.seconds(), moment.nanoseconds() / 1_000_000 * 1_000_000);
         assert_eq!(Timestamp::from_millis(moment.millis()), Timestamp::from_civil(millis.civil()));
     }
