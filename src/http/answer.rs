@@ -48,7 +48,7 @@ struct Named {
     found_on: FoundOn,
     /// Those of any answer.
     headers: HeaderMap,
-    /// And those of one with a JSON body.
+    /// And those of one with a JSON body, its length yet to be told.
     headers_of_json: HeaderMap,
     /// The fields of the instant, as the end of an object.
     tail: Vec<u8>,
@@ -113,6 +113,8 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let mut headers_of_json = headers.clone();
     headers_of_json.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers_of_json.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // In its place already: axum would add it to a map that has no more room.
+    headers_of_json.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     let mut tail = serde_json::to_vec(&instant).unwrap_or_default();
     if tail.first() == Some(&b'{') {
         tail.remove(0);
@@ -182,8 +184,11 @@ fn whole(named: &Named, mut body: Vec<u8>) -> Response {
         body.push(b',');
     }
     body.extend_from_slice(&named.tail);
+    let mut headers = named.headers_of_json.clone();
+    let length = HeaderValue::try_from(body.len().to_string()).expect("digits are a header's value");
+    headers.insert(header::CONTENT_LENGTH, length);
     let mut response = Response::new(Body::from(body));
-    response.headers_mut().clone_from(&named.headers_of_json);
+    *response.headers_mut() = headers;
     response
 }
 
