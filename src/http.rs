@@ -16,6 +16,7 @@ mod openapi;
 mod operations;
 mod quarantine;
 mod query;
+mod resource_json;
 mod resources;
 mod routes;
 mod schemas;
@@ -40,7 +41,7 @@ use admission::{Admission, Places};
 pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
-pub use resources::{ResourceJson, resource_json};
+pub use resource_json::write_resource;
 pub use routes::{Route, Scope, routes};
 
 /// What the handlers read.

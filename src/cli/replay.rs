@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tarn::config::SourceKind;
 use tarn::dataflow::counters::read;
-use tarn::http::{quarantine_json, resource_json};
+use tarn::http::{quarantine_json, write_resource};
 use tarn::model::{Timestamp, plausible_ms};
 use tarn::service::{Service, Time};
 
@@ -192,11 +192,14 @@ fn dump(service: &Service, folder: &Path) -> Result<()> {
     let create = |name: &str| -> Result<BufWriter<File>> { Ok(BufWriter::new(File::create(folder.join(name))?)) };
     let mut resources = create("resources.ndjson")?;
     let mut orphans = create("orphaned_resources.ndjson")?;
+    let mut line = Vec::new();
     for state in view.all_states().iter().filter(|state| state.is_live()) {
         let orphaned_by = view.orphaned_by(state.id);
         let out = if orphaned_by.is_some() { &mut orphans } else { &mut resources };
-        serde_json::to_writer(&mut *out, &resource_json(state, orphaned_by, &service.topics))?;
-        out.write_all(b"\n")?;
+        line.clear();
+        write_resource(&mut line, state, orphaned_by, &service.topics);
+        line.push(b'\n');
+        out.write_all(&line)?;
     }
     let mut quarantine = create("quarantine.ndjson")?;
     for entry in view.quarantine() {

@@ -43,12 +43,18 @@ impl Admission {
         }
     }
 
-    async fn reserve(&self, bytes: usize, until: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// Until when a request that comes now may wait.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.queue_deadline
+    }
+
+    /// The deadline is asked for only where there is something to wait for: most never do, and a clock costs.
+    async fn reserve(&self, bytes: usize, until: impl FnOnce() -> Instant) -> Result<OwnedSemaphorePermit, ApiError> {
         let units = units(bytes);
         match Arc::clone(&self.bytes).try_acquire_many_owned(units) {
             Ok(reserved) => Ok(reserved),
             Err(_) => {
-                let reserved = timeout_at(until, Arc::clone(&self.bytes).acquire_many_owned(units)).await;
+                let reserved = timeout_at(until(), Arc::clone(&self.bytes).acquire_many_owned(units)).await;
                 reserved.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)
             }
         }
@@ -56,7 +62,7 @@ impl Admission {
 
     /// The answer, rendered on the spot already: as many at once as there are threads, each with one resource.
     pub(super) async fn admit(&self, answer: Response) -> Result<Response, ApiError> {
-        let reserved = self.reserve(length(&answer), Instant::now() + self.queue_deadline).await?;
+        let reserved = self.reserve(length(&answer), || self.deadline()).await?;
         Ok(attach(answer, reserved))
     }
 
@@ -66,8 +72,8 @@ impl Admission {
         bytes: usize,
         render: impl FnOnce() -> Result<Response, ApiError> + Send + 'static,
     ) -> Result<Response, ApiError> {
-        let until = Instant::now() + self.queue_deadline;
-        let reserved = self.reserve(bytes, until).await?;
+        let until = self.deadline();
+        let reserved = self.reserve(bytes, || until).await?;
         let turn = timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
         let rendered = tokio::task::spawn_blocking(move || {

@@ -48,7 +48,7 @@ struct Named {
     found_on: FoundOn,
     /// Those of any answer.
     headers: HeaderMap,
-    /// And those of one with a JSON body.
+    /// And those of one with a JSON body, its length yet to be told.
     headers_of_json: HeaderMap,
     /// The fields of the instant, as the end of an object.
     tail: Vec<u8>,
@@ -113,6 +113,8 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let mut headers_of_json = headers.clone();
     headers_of_json.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers_of_json.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // In its place already: axum would add it to a map that has no more room.
+    headers_of_json.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     let mut tail = serde_json::to_vec(&instant).unwrap_or_default();
     if tail.first() == Some(&b'{') {
         tail.remove(0);
@@ -150,11 +152,16 @@ pub(super) fn answer<T: Serialize>(app: &App, view: &ReadView, content: &T) -> R
     let mut body = Vec::with_capacity(USUAL_BYTES);
     // Content is made of texts and numbers, and memory takes any write.
     let _ = serde_json::to_writer(&mut body, content);
+    written(app, view, body)
+}
+
+/// The answer with a content, a JSON object, that is written already, and the instant of `view` beside its fields.
+pub(super) fn written(app: &App, view: &ReadView, body: Vec<u8>) -> Response {
     whole(&named(app, view), body)
 }
 
-/// Room for one resource.
-const USUAL_BYTES: usize = 2_048;
+/// Room for one resource and the instant.
+pub(super) const USUAL_BYTES: usize = 2_048;
 
 /// The beginning of a list's body; its items follow, each a JSON value, separated by commas.
 pub(super) fn begin_list(bytes: usize) -> Vec<u8> {
@@ -177,8 +184,11 @@ fn whole(named: &Named, mut body: Vec<u8>) -> Response {
         body.push(b',');
     }
     body.extend_from_slice(&named.tail);
+    let mut headers = named.headers_of_json.clone();
+    let length = HeaderValue::try_from(body.len().to_string()).expect("digits are a header's value");
+    headers.insert(header::CONTENT_LENGTH, length);
     let mut response = Response::new(Body::from(body));
-    response.headers_mut().clone_from(&named.headers_of_json);
+    *response.headers_mut() = headers;
     response
 }
 

@@ -10,27 +10,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-/// What a response is to hold on to. Never read, only dropped.
+/// What a response is to hold on to: the last guard with those before it. Never read, only dropped.
 #[derive(Clone, Default)]
-struct Guards(Vec<Arc<dyn Any + Send + Sync>>);
+pub(super) struct Guards(Option<Arc<dyn Any + Send + Sync>>);
 
 /// The same response, which holds on to `guard` until it is written, or thrown away.
 pub(super) fn attach<G: Send + Sync + 'static>(mut response: Response, guard: G) -> Response {
-    response.extensions_mut().get_or_insert_default::<Guards>().0.push(Arc::new(guard));
+    let guards = response.extensions_mut().get_or_insert_default::<Guards>();
+    guards.0 = Some(match guards.0.take() {
+        None => Arc::new(guard),
+        Some(before) => Arc::new((before, guard)),
+    });
     response
 }
 
 /// The same response; `guard`, and whatever was attached before, is dropped when the last of its bytes is written, or
 /// thrown away with the connection.
-pub(super) fn hold<G: Send + Sync + 'static>(mut response: Response, guard: G) -> Response {
-    let attached = response.extensions_mut().remove::<Guards>();
-    response.map(|body| Body::new(Held { body, guard: Arc::new((attached, guard)) }))
+pub(super) fn hold<G>(mut response: Response, guard: G) -> http::Response<Held<(Guards, G)>> {
+    let attached = response.extensions_mut().remove::<Guards>().unwrap_or_default();
+    response.map(|body| Held { body, guard: Arc::new((attached, guard)) })
 }
 
-struct Held<G> {
+/// A body whose bytes have a guard behind them. Of its own type, because one more of axum's would be one more box.
+pub(super) struct Held<G> {
     body: Body,
     guard: Arc<G>,
 }

@@ -6,11 +6,11 @@ use axum::Extension;
 use axum::extract::{Path, State as Extract};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::query::{Kind, Parameter, Query};
+use super::resource_json::write_resource;
 use super::{ApiError, App, answer};
-use crate::model::{Field, Lifecycle, ResourceId, State, Topics};
+use crate::model::{Field, ResourceId};
 use crate::published::{Filter, PageToken};
 
 const fn filter_by(name: &'static str, kind: Kind, summary: &'static str) -> Parameter {
@@ -57,86 +57,16 @@ const RESOURCE_BYTES: usize = 1024;
 /// What an answer needs beside its content.
 const FRAME_BYTES: usize = 8 * 1024;
 
-/// A resource as it is shown.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResourceJson<'a> {
-    resource_id: String,
-    resource_type: Option<&'a str>,
-    workspace_id: Option<&'a str>,
-    reporter: ReporterJson<'a>,
-    data: Option<&'a RawValue>,
-    created_at: Option<String>,
-    updated_at: Option<String>,
-    last_event: LastEventJson,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    orphaned_by: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReporterJson<'a> {
-    #[serde(rename = "type")]
-    reporter_type: Option<&'a str>,
-    instance_id: Option<&'a str>,
-    local_resource_id: Option<&'a str>,
-    api_href: Option<&'a str>,
-    console_href: Option<&'a str>,
-    version: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct LastEventJson {
-    id: Option<String>,
-    time: String,
-    topic: Arc<str>,
-    partition: i32,
-    offset: i64,
-}
-
-/// A live state as it is shown; an orphan with the id that took its place.
-pub fn resource_json<'a>(state: &'a State, orphaned_by: Option<ResourceId>, topics: &Topics) -> ResourceJson<'a> {
-    let (created_at, updated_at) = match state.lifecycle {
-        Lifecycle::Live { created_at, updated_at } => (created_at, updated_at),
-        Lifecycle::Deleted { .. } => (None, None),
-    };
-    let at = state.last.coordinates;
-    let id_text = state.text(Field::EventIdText).map(str::to_owned);
-    ResourceJson {
-        resource_id: state.id.to_string(),
-        resource_type: state.text(Field::ResourceType),
-        workspace_id: state.text(Field::WorkspaceId),
-        reporter: ReporterJson {
-            reporter_type: state.text(Field::ReporterType),
-            instance_id: state.text(Field::ReporterInstanceId),
-            local_resource_id: state.text(Field::LocalResourceId),
-            api_href: state.text(Field::ApiHref),
-            console_href: state.text(Field::ConsoleHref),
-            version: state.text(Field::ReporterVersion),
-        },
-        data: state.text(Field::Data).and_then(|text| serde_json::from_str(text).ok()),
-        created_at: created_at.map(|at| at.to_string()),
-        updated_at: updated_at.map(|at| at.to_string()),
-        last_event: LastEventJson {
-            id: id_text.or_else(|| state.last.id.map(|id| id.to_string())),
-            time: state.last.time().to_string(),
-            topic: topics.name(at.topic),
-            partition: at.partition,
-            offset: at.offset,
-        },
-        orphaned_by: orphaned_by.map(|id| id.to_string()),
-    }
-}
-
 /// `GET /api/tarn/v1/resources/{id}`
 pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
     path: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<Response, ApiError> {
     let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
-    let shown: String = id.chars().take(64).collect();
-    let id = ResourceId::parse(&id)
-        .map_err(|error| ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}")))?;
+    let id = ResourceId::parse(&id).map_err(|error| {
+        let shown: String = id.chars().take(64).collect();
+        ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
+    })?;
     let answer = rendered(&app, id);
     app.admission.admit(answer).await
 }
@@ -145,7 +75,11 @@ pub(super) async fn one(
 fn rendered(app: &App, id: ResourceId) -> Response {
     let view = app.service.publisher.glance();
     match view.state(id).filter(|state| state.is_live()) {
-        Some(state) => answer::answer(app, &view, &resource_json(state, view.orphaned_by(id), &app.service.topics)),
+        Some(state) => {
+            let mut body = Vec::with_capacity(answer::USUAL_BYTES);
+            write_resource(&mut body, state, view.orphaned_by(id), &app.service.topics);
+            answer::written(app, &view, body)
+        }
         None => {
             let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
             answer::found_on(app, &view, missing)
@@ -184,8 +118,7 @@ fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> 
     let mut items = answer::begin_list(about);
     let mut rest = page.items.iter().peekable();
     while let Some((state, orphaned_by)) = rest.next() {
-        serde_json::to_writer(&mut items, &resource_json(state, *orphaned_by, &service.topics))
-            .map_err(|_| ApiError::Internal)?;
+        write_resource(&mut items, state, *orphaned_by, &service.topics);
         if rest.peek().is_some() {
             if items.len() >= PAGE_BYTES_MAX {
                 next_after = Some(state.id);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,9 +27,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Routes;
-use super::body::hold;
+use super::body::{Guards, Held, hold};
 pub use super::watched::Deadlines;
-use super::watched::{Activity, Watched};
+use super::watched::{Activity, AtWork, Watched};
 
 const HEADERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -201,7 +202,7 @@ async fn connection(
         // Nothing is at work: half a head is waited for no longer.
         None if activity.is_idle() => Ok(()),
         None => {
-            std::pin::Pin::new(&mut served).graceful_shutdown();
+            Pin::new(&mut served).graceful_shutdown();
             (&mut served).await
         }
     };
@@ -215,13 +216,16 @@ async fn connection(
     drop(counted);
 }
 
+/// An answer on its way, with all that it holds on to.
+type Answered = Result<Response<Held<(Guards, AtWork)>>, Infallible>;
+
 /// What a connection does with its requests: each counts as at work until its answer is written, and the answer says so
 /// if it is the last.
 fn requests(
     routes: Routes,
     activity: Arc<Activity>,
     connections: Arc<Connections>,
-) -> impl Fn(Request<Incoming>) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> {
+) -> impl Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
     let here = Arc::new((routes, connections));
     move |request| {
         let at_work = activity.begin();

@@ -1,10 +1,12 @@
 //! A moment with nanoseconds, as RFC 3339 text carries it.
 //!
 //! Go's zero time (`0001-01-01T00:00:00Z`) means "not set" (kessel-events F15) and parses to none.
-//! Printed in UTC with as many fraction digits as are needed, so what Kessel wrote comes back letter for letter.
+//! Printed in UTC with as many fraction digits as are needed, so what Kessel wrote comes back letter for letter. Years
+//! of four digits are printed here, because every resource that is shown has three times; the library prints the others.
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
@@ -13,6 +15,12 @@ use serde::{Deserialize, Serialize};
 /// Seconds of `0001-01-01T00:00:00Z` before 1970.
 const GO_ZERO_SECONDS: i64 = -62_135_596_800;
 const UNIX_EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+/// The seconds, counted from 1970, of the years 0 to 9999.
+const FOUR_DIGIT_YEARS: RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+const DAY_SECONDS: i64 = 86_400;
+/// Days from `-0400-03-01` to 1970: whole cycles of 400 years then begin with a March, and leap days end a year.
+const MARCH_TO_1970_DAYS: i64 = 719_468 + CYCLE_DAYS as i64;
+const CYCLE_DAYS: u32 = 146_097;
 
 /// A moment in UTC with nanoseconds, years -9999 to 9999.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,12 +84,21 @@ impl Timestamp {
     /// The moment this many milliseconds after 1970; those beyond year 9999 become its end.
     pub fn from_millis(ms: i64) -> Self {
         let millis = u32::try_from(ms.rem_euclid(1000)).unwrap_or(0);
-        Self::from_civil(Self::new(ms.div_euclid(1000), millis * 1_000_000).civil())
+        let moment = Self::new(ms.div_euclid(1000), millis * 1_000_000);
+        if FOUR_DIGIT_YEARS.contains(&moment.seconds()) { moment } else { Self::from_civil(moment.civil()) }
     }
 
     /// Milliseconds since 1970, rounded down.
     pub fn millis(self) -> i64 {
         self.seconds().saturating_mul(1000).saturating_add(i64::from(self.nanoseconds() / 1_000_000))
+    }
+
+    /// Appends the moment's text.
+    pub(crate) fn append_to(self, out: &mut Vec<u8>) {
+        match Text::of(self) {
+            Some(text) => out.extend_from_slice(text.as_bytes()),
+            None => out.extend_from_slice(self.to_string().as_bytes()),
+        }
     }
 
     /// Parses RFC 3339 with `Z` or an offset; none for Go's zero time.
@@ -122,9 +139,70 @@ fn split_zone(text: &str) -> Option<(&str, i64)> {
     (form && second.len() == 19 && fraction_fits).then_some((moment, offset_seconds))
 }
 
+/// The text of a moment in a year of four digits, on the stack.
+struct Text {
+    bytes: [u8; b"0000-00-00T00:00:00.000000000Z".len()],
+    length: usize,
+}
+
+impl Text {
+    /// None for other years.
+    fn of(moment: Timestamp) -> Option<Self> {
+        let seconds = Some(moment.seconds()).filter(|seconds| FOUR_DIGIT_YEARS.contains(seconds))?;
+        let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
+        let second = seconds.rem_euclid(DAY_SECONDS) as u32;
+        let mut bytes = *b"0000-00-00T00:00:00.000000000Z";
+        write_digits(&mut bytes[..4], year);
+        write_digits(&mut bytes[5..7], month);
+        write_digits(&mut bytes[8..10], day);
+        write_digits(&mut bytes[11..13], second / 3600);
+        write_digits(&mut bytes[14..16], second / 60 % 60);
+        write_digits(&mut bytes[17..19], second % 60);
+        let mut end = 19;
+        if moment.nanoseconds() != 0 {
+            write_digits(&mut bytes[20..29], moment.nanoseconds());
+            end = 29;
+            while bytes[end - 1] == b'0' {
+                end -= 1;
+            }
+        }
+        bytes[end] = b'Z';
+        Some(Self { bytes, length: end + 1 })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Fills `digits` with the last decimal digits of `number`.
+fn write_digits(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// Year, month and day of a day of the years 0 to 9999, counted from 1970.
+fn date(days: i64) -> (u32, u32, u32) {
+    let days = u32::try_from(days + MARCH_TO_1970_DAYS).expect("the years 0 to 9999 come after the first March");
+    let (cycle, day) = (days / CYCLE_DAYS, days % CYCLE_DAYS);
+    // Without the leap days every year has 365: one in four years, not in 100, but in 400.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // From March on, five months have 153 days, again and again.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, turn) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (cycle * 400 + year + turn - 400, month, day)
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}Z", self.civil())
+        match Text::of(*self) {
+            Some(text) => f.write_str(str::from_utf8(text.as_bytes()).expect("digits and signs are ASCII")),
+            None => write!(f, "{}Z", self.civil()),
+        }
     }
 }
 
@@ -136,6 +214,9 @@ impl fmt::Debug for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
     use super::*;
 
     #[test]
@@ -183,5 +264,45 @@ mod tests {
             assert_eq!(Timestamp::parse(far).expect("valid").expect("not zero").to_string(), far);
         }
         assert!(Timestamp::from_millis(i64::MAX).millis() > 0);
+    }
+
+    /// What the library prints and keeps.
+    fn check(moment: Timestamp) {
+        let expected = format!("{}Z", moment.civil());
+        assert_eq!(moment.to_string(), expected);
+        let mut appended = b"at ".to_vec();
+        moment.append_to(&mut appended);
+        assert_eq!(appended, format!("at {expected}").into_bytes());
+        let millis = Timestamp::new(moment.seconds(), moment.nanoseconds() / 1_000_000 * 1_000_000);
+        assert_eq!(Timestamp::from_millis(moment.millis()), Timestamp::from_civil(millis.civil()));
+    }
+
+    #[test]
+    fn every_day_is_printed_as_the_library_prints_it() {
+        for day in FOUR_DIGIT_YEARS.start() / DAY_SECONDS - 800..=FOUR_DIGIT_YEARS.end() / DAY_SECONDS {
+            let moment = Timestamp::new(day * DAY_SECONDS, 0);
+            assert_eq!(moment.to_string(), format!("{}Z", moment.civil()));
+        }
+    }
+
+    #[test]
+    fn random_moments_and_the_edges_are_printed_as_the_library_prints_them() {
+        let mut random = StdRng::seed_from_u64(1);
+        let (first, last) = (*FOUR_DIGIT_YEARS.start(), *FOUR_DIGIT_YEARS.end());
+        for _ in 0..100_000 {
+            // Fractions of any number of digits.
+            let nanoseconds = random.random_range(0..1_000_000_000) / 10_u32.pow(random.random_range(0..10));
+            let shift = 10_u32.pow(random.random_range(0..10));
+            let nanoseconds = (u64::from(nanoseconds) * u64::from(shift) % 1_000_000_000) as u32;
+            check(Timestamp::new(random.random_range(first..=last), nanoseconds));
+        }
+        for seconds in [first - 1, first, first + 1, GO_ZERO_SECONDS, -1, 0, 1, last - 1, last] {
+            for nanoseconds in [0, 1, 10, 100_000_000, 999_000_000, 999_999_999] {
+                check(Timestamp::new(seconds, nanoseconds));
+            }
+        }
+        for ms in [i64::MIN, i64::MIN + 1, last * 1000 + 999, last * 1000 + 1000, i64::MAX - 1, i64::MAX] {
+            check(Timestamp::from_millis(ms));
+        }
     }
 }

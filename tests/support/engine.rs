@@ -12,7 +12,7 @@ use tarn::dataflow::{
     LogTime, Restored, ShardConfig,
 };
 use tarn::generate::Generated;
-use tarn::http::resource_json;
+use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
 use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError};
@@ -203,8 +203,9 @@ impl Run {
         let states = view.all_states();
         let live = states.iter().filter(|state| state.is_live());
         live.map(|state| {
-            let json = resource_json(state, view.orphaned_by(state.id), &self.topics);
-            (state.id.to_string(), serde_json::to_value(json).expect("a resource is JSON"))
+            let mut json = Vec::new();
+            write_resource(&mut json, state, view.orphaned_by(state.id), &self.topics);
+            (state.id.to_string(), serde_json::from_slice(&json).expect("a resource is JSON"))
         })
         .collect()
     }
