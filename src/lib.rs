@@ -9,5 +9,6 @@ pub mod http;
 pub mod model;
 pub mod published;
 pub mod service;
+pub mod snapshot;
 pub mod source;
 pub mod telemetry;
