@@ -111,7 +111,8 @@ impl Directory {
         found.into_iter().find(|found| matches!(found, Err(SnapshotError::Newer { .. }))).unwrap_or(Ok(()))
     }
 
-    /// Removes what a crash left unfinished.
+    /// Removes what a crash left unfinished, and makes the names durable that are found: a process that died may have
+    /// given them and not got any further.
     fn sweep(&self) -> Result<(), SnapshotError> {
         let temporary = format!(".{TEMPORARY}");
         for entry in entries(&*self.vfs, &self.path)? {
@@ -121,11 +122,12 @@ impl Directory {
             } else if entry.kind == Kind::File && entry.name.ends_with(&temporary) {
                 self.vfs.remove_file(&path).map_err(failed("remove", &path))?;
             } else if entry.kind == Kind::Directory && number_behind(GENERATION, &entry.name).is_some() {
-                let path = path.join(MANIFEST).with_extension(TEMPORARY);
-                vfs::remove_if_there(&*self.vfs, &path).map_err(failed("remove", &path))?;
+                let manifest = path.join(MANIFEST).with_extension(TEMPORARY);
+                vfs::remove_if_there(&*self.vfs, &manifest).map_err(failed("remove", &manifest))?;
+                self.vfs.sync_directory(&path).map_err(failed("fsync", &path))?;
             }
         }
-        Ok(())
+        self.vfs.sync_directory(&self.path).map_err(failed("fsync", &self.path))
     }
 }
 

@@ -89,8 +89,8 @@ pub(super) fn candidates(vfs: &dyn Vfs, path: &Path) -> Result<Vec<u64>, Snapsho
     numbers.reverse();
     match read_current(vfs, path) {
         Ok(current) => numbers.sort_by_key(|number| Some(*number) != current),
-        Err(error @ SnapshotError::Newer { .. }) => return Err(error),
-        Err(error) => tracing::warn!(%error, "CURRENT cannot be read; the newest generation is tried first"),
+        Err(error) if error.is_damage() => tracing::warn!(%error, "the newest generation is tried first"),
+        Err(error) => return Err(error),
     }
     Ok(numbers)
 }
@@ -233,6 +233,11 @@ impl Generations {
         let number = directory::next_number(self.vfs(), self.path())?;
         let path = unfinished_path(self.path(), number);
         RunWriter::base(self, number, path)
+    }
+
+    /// Whether an increment may be begun; if not, only a new generation may.
+    pub fn takes_increments(&self) -> bool {
+        self.writable && self.current.is_some()
     }
 
     /// Begins an increment in the current generation.

@@ -142,13 +142,15 @@ impl Store for SledStore {
         let database = self.database();
         let (to_caller, blocks) = mpsc::sync_channel(SCAN_AHEAD);
         spawn(move || {
-            let mut some = Vec::with_capacity(SCAN_BLOCKS);
+            let mut some = Vec::new();
             for row in database.scan_prefix(run.to_be_bytes()) {
-                let ended = row.is_err();
+                let last = row.is_err();
                 some.push(row.map(|(_, value)| value));
-                // A caller that has gone wants no more.
-                if (ended || some.len() == SCAN_BLOCKS) && (to_caller.send(some.split_off(0)).is_err() || ended) {
-                    return;
+                if last || some.len() == SCAN_BLOCKS {
+                    let gone = to_caller.send(std::mem::take(&mut some)).is_err();
+                    if gone || last {
+                        return;
+                    }
                 }
             }
             drop(database);

@@ -78,7 +78,9 @@ fn verify_in_child(program: &Path, time_limit: Duration, generation: &Path) -> R
         None => Err(SnapshotError::damaged(generation, format!("not verified within {} s", time_limit.as_secs()))),
         Some(status) if status.success() => Ok(()),
         // It could not, because of something that is not in the generation.
-        Some(status) if status.code() == Some(1) => Err(failed("verify", generation)(io::Error::other(words))),
+        Some(status) if matches!(status.code(), Some(1 | 2)) => {
+            Err(failed("verify", generation)(io::Error::other(words)))
+        }
         Some(status) if status.code() == Some(i32::from(DAMAGED_EXIT_CODE)) => {
             Err(SnapshotError::damaged(generation, words))
         }
