@@ -25,8 +25,8 @@ fn two_generations(path: &Path) -> [Runs; 2] {
 
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(path).expect("it works") {
+        let path = entry.expect("it works").path();
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found.sort();
@@ -34,27 +34,27 @@ fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    fs::create_dir_all(to).expect("it works");
+    fs::set_permissions(to, fs::metadata(from).expect("it works").permissions()).expect("it works");
+    for entry in fs::read_dir(from).expect("it works") {
+        let entry = entry.expect("it works");
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("it works").is_dir() {
             copy_tree(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), target).expect("it works");
         }
     }
 }
 
 /// A copy of a data directory in which one file was changed.
 fn changed(original: &Path, file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> TempDir {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new().expect("it works");
     copy_tree(original, folder.path());
-    let target = folder.path().join(file.strip_prefix(original).unwrap());
-    let mut bytes = fs::read(&target).unwrap();
+    let target = folder.path().join(file.strip_prefix(original).expect("it works"));
+    let mut bytes = fs::read(&target).expect("it works");
     change(&mut bytes);
-    fs::write(&target, bytes).unwrap();
+    fs::write(&target, bytes).expect("it works");
     folder
 }
 
@@ -128,9 +128,10 @@ fn torn_and_swapped_snapshots_are_not_taken() {
 }
 
 fn tarn(arguments: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_tarn")).args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_tarn")).args(arguments).output().expect("it works");
     let text = [stdout, stderr].concat();
-    (status.code().unwrap(), String::from_utf8(text).unwrap())
+    (status.code().expect("it works"), String::from_utf8(text).expect("it works"))
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub fn disk() -> Arc<dyn Vfs> {
 }
 
 pub fn open(path: &Path, store: StoreKind) -> Generations {
-    Generations::new(Directory::open(disk(), path).unwrap(), environment(store))
+    Generations::new(Directory::open(disk(), path).expect("it works"), environment(store))
 }
 
 pub fn on_thread() -> StoreKind {
@@ -42,11 +42,12 @@ pub fn in_child() -> StoreKind {
 
 /// Writes a run: as a base, or as an increment.
 pub fn write(generations: &mut Generations, base: bool, rows: &[(Vec<u8>, Vec<u8>)]) {
-    let mut writer = if base { generations.begin().unwrap() } else { generations.begin_run().unwrap() };
+    let mut writer =
+        if base { generations.begin().expect("it works") } else { generations.begin_run().expect("it works") };
     for (key, value) in rows {
-        writer.put(key, value).unwrap();
+        writer.put(key, value).expect("it works");
     }
-    let run = writer.finish(rows.len().to_le_bytes().to_vec()).unwrap();
+    let run = writer.finish(rows.len().to_le_bytes().to_vec()).expect("it works");
     assert_eq!(run.rows, rows.len() as u64);
 }
 
@@ -57,7 +58,7 @@ pub fn load(generations: &mut Generations) -> (Option<Runs>, usize) {
             runs.resize(runs.len().max(place + 1), Vec::new());
             runs[place].push((key.to_vec(), value.to_vec()));
         })
-        .unwrap();
+        .expect("it works");
     let runs = loaded.contents.map(|(mut runs, manifest)| {
         runs.resize(manifest.runs.len(), Vec::new());
         for (run, rows) in manifest.runs.iter().zip(&runs) {
@@ -86,7 +87,7 @@ fn large_rows() -> Vec<(Vec<u8>, Vec<u8>)> {
         .into_iter()
         .enumerate()
         .flat_map(|(place, length)| {
-            let key = vec![u8::try_from(place).unwrap(); 3];
+            let key = vec![u8::try_from(place).expect("it works"); 3];
             [(key.clone(), noise(length)), ([key, vec![0]].concat(), vec![1; length])]
         })
         .collect()
@@ -94,7 +95,8 @@ fn large_rows() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// What every store has to do.
 fn conformance(vfs: &Arc<dyn Vfs>, path: &Path, store: &StoreKind) {
-    let open = || Generations::new(Directory::open(Arc::clone(vfs), path).unwrap(), environment(store.clone()));
+    let open =
+        || Generations::new(Directory::open(Arc::clone(vfs), path).expect("it works"), environment(store.clone()));
     let mut generations = open();
     assert_eq!(load(&mut generations), (None, 0));
     assert!(!generations.takes_increments());
@@ -103,9 +105,9 @@ fn conformance(vfs: &Arc<dyn Vfs>, path: &Path, store: &StoreKind) {
     write(&mut generations, true, &runs[0]);
     write(&mut generations, false, &runs[1]);
     // Abandoned, with blocks in the store.
-    let mut writer = generations.begin_run().unwrap();
+    let mut writer = generations.begin_run().expect("it works");
     for (key, value) in rows(9, 60_000) {
-        writer.put(&key, &value).unwrap();
+        writer.put(&key, &value).expect("it works");
     }
     drop(writer);
     write(&mut generations, false, &runs[2]);
@@ -115,24 +117,24 @@ fn conformance(vfs: &Arc<dyn Vfs>, path: &Path, store: &StoreKind) {
     assert_eq!(load(&mut generations), (Some(runs[..3].to_vec()), 0));
     write(&mut generations, false, &runs[3]);
     assert_eq!(load(&mut generations), (Some(runs.clone()), 0));
-    let sizes = generations.sizes().unwrap().unwrap();
+    let sizes = generations.sizes().expect("it works").expect("it works");
     assert_eq!((sizes.generation, sizes.runs), (1, 4));
     assert!(sizes.base_bytes > 3_000_000 && sizes.increments_bytes > 100_000, "{sizes:?}");
     assert!(sizes.on_disk_bytes > sizes.base_bytes + sizes.increments_bytes, "{sizes:?}");
 
     // A base that is dropped leaves nothing; those that are finished push out all but one.
-    drop(generations.begin().unwrap());
+    drop(generations.begin().expect("it works"));
     for seed in 10..13 {
         write(&mut generations, true, &rows(seed, 100));
     }
-    assert_eq!(generations.candidates().unwrap(), [4, 3]);
+    assert_eq!(generations.candidates().expect("it works"), [4, 3]);
     write(&mut generations, false, &rows(13, 10));
     let newest = vec![rows(12, 100), rows(13, 10)];
     assert_eq!(load(&mut generations), (Some(newest.clone()), 0));
-    generations.verify(3).unwrap();
+    generations.verify(3).expect("it works");
 
     // Without what is newest, the one before it; then none is written but a new one.
-    generations.condemn(4).unwrap();
+    generations.condemn(4).expect("it works");
     assert_eq!(load(&mut generations), (Some(vec![rows(11, 100)]), 0));
     assert!(!generations.takes_increments());
     write(&mut generations, true, &rows(14, 10));

@@ -47,16 +47,20 @@ impl Directory {
         // A name that ends in a slash would be looked at behind its link.
         let path: PathBuf = path.components().collect();
         match vfs.create_directory(&path) {
-            Ok(()) => {
-                let parent = match path.parent() {
-                    Some(parent) if parent.components().next().is_some() => parent,
-                    _ => Path::new("."),
-                };
-                vfs.sync_directory(parent).map_err(failed("fsync", parent))?;
-            }
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             // It may be there all the same, in a place that is read-only.
             Err(error) => drop(vfs.status(&path).map_err(|_| failed("create", &path)(error))?),
+        }
+        let parent = match path.parent() {
+            Some(parent) if parent.components().next().is_some() => parent,
+            _ => Path::new("."),
+        };
+        // Also when it was there: a process that died may have made it and not got any further.
+        match vfs.sync_directory(parent) {
+            // Then somebody else has made it.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            other => other.map_err(failed("fsync", parent))?,
         }
         Self::open_existing(vfs, &path)
     }

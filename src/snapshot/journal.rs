@@ -10,6 +10,9 @@
 //! opening. The head of the next one says up to where the former counts, so that what was torn there is told from what
 //! has been lost. Records are returned up to the first place where something is lost, never beyond.
 //!
+//! An opening writes the records of the last segment again, into a new one that takes its place: a process that died
+//! after an fsync that failed has left bytes that are read well and are on no disk.
+//!
 //! Left to others: what records mean, when to `sync`, and writing again what an error has put in doubt.
 
 use std::fmt::{self, Debug};
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::sealed::{FORMAT_VERSION, Fields};
-use super::vfs::{self, Vfs, VfsFile};
+use super::vfs::{self, TEMPORARY, Vfs, VfsFile};
 
 /// A record's bytes at most.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -141,11 +144,9 @@ impl Journal {
             segments.push(journal.read_segment(number)?);
             journal.next_number = number + 1;
         }
-        if !segments.is_empty() {
-            journal.vfs.sync_directory(directory).map_err(failed("fsync", directory))?;
-        }
-        let recovered;
-        (recovered, journal.former) = connect(segments);
+        let (mut recovered, last);
+        (recovered, last, journal.former) = connect(segments);
+        journal.write_again(&mut recovered, last)?;
         Ok((journal, recovered))
     }
 
@@ -154,17 +155,16 @@ impl Journal {
     /// # Errors
     /// `TooLong`; `InDoubt`, and this record is not in the journal either; `Failed`: only this record is not.
     pub fn append(&mut self, record: &[u8]) -> Result<Position, JournalError> {
-        let length = u32::try_from(record.len()).ok().filter(|_| record.len() <= RECORD_BYTES_MAX);
-        let length = length.ok_or(JournalError::TooLong(record.len()))?;
+        if record.len() > RECORD_BYTES_MAX {
+            return Err(JournalError::TooLong(record.len()));
+        }
         if self.writing.is_none() {
-            self.begin_segment()?;
+            self.begin_segment(&[])?;
         }
         let writing = self.writing.as_mut().expect("a segment was just begun");
         let position = Position { segment: writing.number, offset: writing.length };
         self.frame.clear();
-        self.frame.extend_from_slice(&length.to_le_bytes());
-        self.frame.extend_from_slice(&checksum(position.offset, record).to_le_bytes());
-        self.frame.extend_from_slice(record);
+        put_frame(&mut self.frame, position.offset, record);
         match vfs::append(&mut *writing.file, &self.frame) {
             Ok(()) => {
                 writing.length += self.frame.len() as u64;
@@ -244,24 +244,37 @@ impl Journal {
         Ok(numbers)
     }
 
-    /// A segment whose head and name are durable before it takes a record.
-    fn begin_segment(&mut self) -> Result<(), JournalError> {
+    /// A segment whose head, name and first records are durable before it takes another one.
+    fn begin_segment(&mut self, frames: &[u8]) -> Result<(), JournalError> {
         let number = self.next_number;
         let path = self.path(number);
-        // One that could not be begun the last time has nothing in it.
-        vfs::remove_if_there(&*self.vfs, &path).map_err(failed("remove", &path))?;
+        let temporary = path.with_extension(TEMPORARY);
         let begin = || {
-            let mut file = self.vfs.create(&path)?;
+            vfs::remove_if_there(&*self.vfs, &temporary)?;
+            let mut file = self.vfs.create(&temporary)?;
             vfs::append(&mut *file, &head(number, self.former))?;
+            vfs::append(&mut *file, frames)?;
             file.sync()?;
+            self.vfs.rename(&temporary, &path)?;
             self.vfs.sync_directory(&self.directory)?;
             Ok(file)
         };
         let file = begin().map_err(failed("begin", &path))?;
-        let length = HEAD_BYTES as u64;
+        let length = (HEAD_BYTES + frames.len()) as u64;
         self.writing = Some(Writing { path, file, number, length, synced_length: length });
         self.next_number += 1;
         Ok(())
+    }
+
+    /// Writes the records of the last segment into a new one, in its place.
+    fn write_again(&mut self, recovered: &mut Recovered, last: u64) -> Result<(), JournalError> {
+        let mut frames = Vec::new();
+        let again = recovered.records.iter_mut().filter(|(position, _)| position.segment == last);
+        for (position, record) in again {
+            *position = Position { segment: self.next_number, offset: (HEAD_BYTES + frames.len()) as u64 };
+            put_frame(&mut frames, position.offset, record);
+        }
+        if frames.is_empty() { Ok(()) } else { self.begin_segment(&frames) }
     }
 
     /// Ends a segment whose last frame may be torn; an error: what was not synced is in doubt.
@@ -281,15 +294,9 @@ impl Journal {
         }
     }
 
-    /// Reads a segment and makes durable what was read: it may have been in memory alone.
     fn read_segment(&self, number: u64) -> Result<Segment, JournalError> {
         let path = self.path(number);
-        let read = || {
-            let file = self.vfs.open(&path)?;
-            file.sync()?;
-            vfs::read(&*self.vfs, &path)
-        };
-        let bytes = read().map_err(failed("read", &path))?;
+        let bytes = vfs::read(&*self.vfs, &path).map_err(failed("read", &path))?;
         Segment::parse(number, &bytes).map_err(|found| JournalError::Newer { path, found })
     }
 }
@@ -304,6 +311,13 @@ fn head(number: u64, (former, former_length): (u64, u64)) -> Vec<u8> {
     let checksum = xxh3_64(&head);
     head.extend_from_slice(&checksum.to_le_bytes());
     head
+}
+
+fn put_frame(out: &mut Vec<u8>, offset: u64, record: &[u8]) {
+    let length = u32::try_from(record.len()).expect("records have at most RECORD_BYTES_MAX");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&checksum(offset, record).to_le_bytes());
+    out.extend_from_slice(record);
 }
 
 /// With its place, so that bytes from elsewhere are no record here.
@@ -364,11 +378,11 @@ fn next_record<'a>(frames: &mut Fields<'a>, offset: u64) -> Option<&'a [u8]> {
     (length <= RECORD_BYTES_MAX && checksum(offset, record) == sum).then_some(record)
 }
 
-/// The records up to the first loss; and the last segment that counts, with how many of its bytes do.
+/// The records up to the first loss; the last segment that counts; and the one before it, with how many of its bytes do.
 ///
 /// The last segment's head names the one before it, and so on: those in between that nobody names were given up when
 /// they began, or stand behind a loss that an earlier opening has told.
-fn connect(mut segments: Vec<Segment>) -> (Recovered, (u64, u64)) {
+fn connect(mut segments: Vec<Segment>) -> (Recovered, u64, (u64, u64)) {
     let mut recovered = Recovered::default();
     // From the last to the first, each with how many of its bytes count.
     let mut chain: Vec<(Segment, u64)> = Vec::new();
@@ -394,12 +408,12 @@ fn connect(mut segments: Vec<Segment>) -> (Recovered, (u64, u64)) {
         let counts = named.filter(|_| !chain.is_empty()).map_or(segment.whole_length, |(_, length)| length);
         chain.push((segment, counts));
     }
-    let mut former = (0, 0);
+    let (mut last, mut former) = (0, (0, 0));
     for (segment, counts) in chain.into_iter().rev() {
         let number = segment.number;
         let whole = segment.whole_length.min(counts);
         recovered.torn_bytes += segment.length - whole;
-        former = (number, whole);
+        (last, former) = (number, segment.former.unwrap_or_default());
         let counted = segment.records.into_iter().filter(|(_, behind, _)| *behind <= whole);
         recovered.records.extend(counted.map(|(offset, _, record)| (Position { segment: number, offset }, record)));
         if whole < counts {
@@ -407,5 +421,5 @@ fn connect(mut segments: Vec<Segment>) -> (Recovered, (u64, u64)) {
             break;
         }
     }
-    (recovered, former)
+    (recovered, last, former)
 }

@@ -69,7 +69,7 @@ impl SimulatedVfs {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("it works")
     }
 
     /// How many operations there have been.
@@ -105,7 +105,7 @@ impl SimulatedVfs {
     /// Changes a file's bytes behind everybody's back.
     pub fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut disk = self.disk();
-        let id = disk.find(path).unwrap();
+        let id = disk.find(path).expect("it works");
         let Node::File { live, durable, pending } = &mut disk.nodes[id] else { panic!("no file") };
         change(live);
         durable.clone_from(live);
@@ -181,14 +181,14 @@ impl Disk {
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
             let Node::Directory { live, .. } = &self.nodes[id] else { return Err(ErrorKind::NotADirectory.into()) };
-            id = *live.get(name.to_str().unwrap()).ok_or(ErrorKind::NotFound)?;
+            id = *live.get(name.to_str().expect("it works")).ok_or(ErrorKind::NotFound)?;
         }
         Ok(id)
     }
 
     fn parent(&self, path: &Path) -> io::Result<(usize, String)> {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        Ok((self.find(path.parent().unwrap())?, name))
+        let name = path.file_name().expect("it works").to_str().expect("it works").to_owned();
+        Ok((self.find(path.parent().expect("it works"))?, name))
     }
 
     fn names(&mut self, id: usize) -> (&mut BTreeMap<String, usize>, &mut Vec<Vec<NameChange>>) {
@@ -348,7 +348,7 @@ impl VfsFile for SimulatedFile {
         disk.operation()?;
         let short = disk.random.random_bool(0.1);
         let Node::File { live, .. } = &disk.nodes[self.1] else { panic!("no file") };
-        let rest = live.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+        let rest = live.get(usize::try_from(offset).expect("it works")..).unwrap_or_default();
         let wanted = if short { into.len().div_ceil(2) } else { into.len() };
         let count = rest.len().min(wanted);
         into[..count].copy_from_slice(&rest[..count]);
