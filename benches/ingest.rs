@@ -51,7 +51,9 @@ fn replay(path: &Path, workers: usize) -> Service {
     config.source.kind = SourceKind::Log;
     config.source.log.path = path.display().to_string();
     config.dataflow.workers = workers;
-    let (service, running) = tarn::service::start(config, tarn::service::Time::Log).expect("the log is there");
+    let (service, running) =
+        tarn::service::start(config, tarn::service::Time::Log, tarn::snapshot::Verification::OnThread)
+            .expect("the log is there");
     running.join().expect("the replay goes through");
     service
 }

@@ -1,9 +1,10 @@
-//! Subcommands: serve, demo, replay, generate, check; and what the process says when it ends.
+//! Subcommands: serve, demo, replay, generate, check, snapshot; and what the process says when it ends.
 
 mod generate;
 mod open_files;
 mod replay;
 mod serve;
+mod snapshot;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tarn::config::{Config, ConfigError, SourceKind};
+use tarn::durable::DurableError;
 use tarn::service::ServiceError;
+use tarn::snapshot::{DAMAGED_EXIT_CODE, SnapshotError};
 use tarn::source::SourceError;
 
 /// Tarn keeps the current state of every Kessel resource, milliseconds behind the log.
@@ -36,6 +39,8 @@ enum Command {
     Generate(generate::Arguments),
     /// Checks a configuration without a server.
     Check(ServeArguments),
+    /// Looks after a data directory: list, verify, backup.
+    Snapshot(snapshot::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -78,12 +83,24 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     const COULD_NOT: u8 = 1;
     const REFUSED: u8 = 2;
     const SOURCE_FAILED: u8 = 3;
+    const IN_USE: u8 = 5;
     for cause in error.chain() {
         if cause.is::<Refused>() || cause.is::<ConfigError>() {
             return REFUSED;
         }
         if cause.is::<SourceError>() || matches!(cause.downcast_ref(), Some(ServiceError::Source(_))) {
             return SOURCE_FAILED;
+        }
+        // A transparent error hides the one it stands for.
+        let of_directory = match cause.downcast_ref() {
+            Some(DurableError::Snapshot(error)) => Some(error),
+            _ => cause.downcast_ref(),
+        };
+        match of_directory {
+            Some(SnapshotError::Damaged { .. }) => return DAMAGED_EXIT_CODE,
+            Some(SnapshotError::InUse { .. }) => return IN_USE,
+            Some(SnapshotError::Refused { .. } | SnapshotError::Newer { .. }) => return REFUSED,
+            _ => {}
         }
     }
     COULD_NOT
@@ -103,6 +120,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Replay(arguments) => replay::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Snapshot(arguments) => snapshot::run(arguments),
     }
 }
 

@@ -186,6 +186,17 @@ section! {
 }
 
 section! {
+    /// `[snapshot]`
+    #[derive(Debug)]
+    SnapshotSection {
+        /// The data directory; empty: the state is kept in memory alone.
+        directory: String = String::new(),
+        /// Between two snapshots, ms.
+        interval_ms: u64 = 10_000,
+    }
+}
+
+section! {
     /// `[quarantine]`
     #[derive(Debug)]
     QuarantineSection {
@@ -262,6 +273,8 @@ section! {
         decode: DecodeSection = DecodeSection::default(),
         /// `[quarantine]`
         quarantine: QuarantineSection = QuarantineSection::default(),
+        /// `[snapshot]`
+        snapshot: SnapshotSection = SnapshotSection::default(),
         /// `[http]`
         http: HttpSection = HttpSection::default(),
         /// `[log]`

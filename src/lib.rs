@@ -3,6 +3,7 @@ pub mod clock;
 pub mod config;
 pub mod dataflow;
 pub mod decode;
+pub mod durable;
 pub mod fold;
 pub mod generate;
 pub mod http;

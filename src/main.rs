@@ -8,6 +8,7 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tarn::snapshot::STORE_THREAD;
 use tarn::telemetry;
 
 #[global_allocator]
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
 }
 
 /// A panic in a worker, the ingest or a source's thread is a broken invariant: the process ends, and recovery is the
-/// tested path. One in a request's handler is answered with 500 and goes no further.
+/// tested path. One in a request's handler is answered with 500 and goes no further; one in sled is an error of the
+/// generation that it holds.
 ///
 /// Nothing is printed by the standard library's hook, which would wait for a pipe that hangs.
 fn end_on_broken_invariants(panic: &PanicHookInfo<'_>) {
@@ -38,6 +40,10 @@ fn end_on_broken_invariants(panic: &PanicHookInfo<'_>) {
     let thread = thread.name().unwrap_or("unnamed");
     let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
+    if thread == STORE_THREAD {
+        tracing::error!(thread, place, "sled panicked: {message}");
+        return;
+    }
     if thread.starts_with("tarn-http") {
         tracing::error!(thread, place, "a request's handler panicked: {message}");
         return;

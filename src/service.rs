@@ -2,19 +2,23 @@
 //!
 //! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
-    Counters, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd, IngestShared, LogTime,
-    Restored, StartError, WallClock,
+    BindingLog, Counters, CutSink, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd,
+    IngestShared, LogTime, StartError, WallClock,
 };
+use crate::durable::{Durable, DurableError, Health, Recovered, Taker, TakerConfig};
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, TokenKey};
+use crate::snapshot::{StoreKind, Verification};
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
@@ -40,6 +44,8 @@ pub struct Service {
     pub token_key: TokenKey,
     /// Which life of the state this is.
     pub incarnation: u64,
+    /// How snapshots go; none where the state is in memory alone.
+    pub snapshots: Option<Arc<Health>>,
     /// When the process began, ms since 1970.
     pub started_ms: u64,
     /// Set once everything that the log had at start was visible; it stays so, whatever becomes of the source.
@@ -58,12 +64,16 @@ pub enum ServiceError {
     /// The ingest thread could not be started.
     #[error("could not start the ingest thread")]
     Thread(#[from] std::io::Error),
+    /// The data directory cannot be used.
+    #[error("the data directory cannot be used")]
+    Durable(#[source] DurableError),
 }
 
 /// The threads behind a service.
 #[derive(Debug)]
 pub struct Running {
     stop: Arc<AtomicBool>,
+    taker: Option<Taker>,
     ingest: JoinHandle<Result<IngestEnd, SourceError>>,
 }
 
@@ -95,20 +105,24 @@ pub enum Time {
     LogUntil(Epoch),
 }
 
-/// Starts everything.
-pub fn start(config: Config, time: Time) -> Result<(Service, Running), ServiceError> {
+/// Starts everything. Generations of snapshots are verified as `verification` says.
+pub fn start(config: Config, time: Time, verification: Verification) -> Result<(Service, Running), ServiceError> {
     let topics = Topics::default();
     let status = SourceStatus::default();
-    let source = open_source(&config, &topics, &status)?;
+    let directory = Some(config.snapshot.directory.clone()).filter(|path| !path.is_empty() && time == Time::Wall);
+    let durable = directory.map(|path| Durable::open(Path::new(&path), StoreKind::Sled(verification), &topics));
+    let (durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
+    let recovered = recovered.unwrap_or_else(|| Recovered { incarnation: rand::random(), ..Recovered::default() });
+    let source = open_source(&config, &recovered.position, &topics, &status)?;
     let epochs: Box<dyn EpochSource> = match time {
         Time::Wall => Box::<WallClock>::default(),
         Time::Log => Box::<LogTime>::default(),
         Time::LogUntil(now) => Box::new(LogTime::ending(now)),
     };
-    start_with(config, source, epochs, topics, status)
+    start_recovered(config, source, epochs, topics, status, durable, recovered)
 }
 
-/// Starts everything around a source that is at hand.
+/// Starts everything around a source that is at hand, with nothing that outlives the process.
 pub fn start_with(
     config: Config,
     source: Box<dyn Source>,
@@ -116,34 +130,65 @@ pub fn start_with(
     topics: Topics,
     status: SourceStatus,
 ) -> Result<(Service, Running), ServiceError> {
+    let recovered = Recovered { incarnation: rand::random(), ..Recovered::default() };
+    start_recovered(config, source, epochs, topics, status, None, recovered)
+}
+
+fn start_recovered(
+    config: Config,
+    source: Box<dyn Source>,
+    epochs: Box<dyn EpochSource>,
+    topics: Topics,
+    status: SourceStatus,
+    durable: Option<Durable>,
+    recovered: Recovered,
+) -> Result<(Service, Running), ServiceError> {
+    let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret } = recovered;
+    let restored_epoch = restored.epoch;
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
     let ignored = Arc::new(IgnoredLog::default());
     let publisher = Arc::new(Publisher::new(config.workers(), 0, Position::default()));
-    let engine_sink = Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>;
-    let engine = Engine::start(
-        &config.engine(),
-        keys,
-        Restored::default(),
-        engine_sink,
-        Arc::clone(&counters),
-        Arc::clone(&ignored),
-    )?;
+    let engine_sink = Arc::clone(&publisher) as Arc<dyn CutSink>;
+    let engine =
+        Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
     let stop = Arc::new(AtomicBool::new(false));
     let shared = IngestShared {
-        sink: Arc::clone(&publisher) as Arc<dyn crate::dataflow::CutSink>,
+        sink: Arc::clone(&publisher) as Arc<dyn CutSink>,
         topics: topics.clone(),
         counters: Arc::clone(&counters),
         ignored: Arc::clone(&ignored),
         stop: Arc::clone(&stop),
     };
-    let ingest = IngestConfig { ends_with_source: epochs.waits_for_records(), ..config.ingest() };
-    let ingest = Ingest::new(ingest, source, epochs, engine, Box::new(()), shared);
-    let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
-    let token_key = match config.http.token_secret.as_str() {
-        "" => TokenKey::random(),
-        secret => TokenKey::from_secret(secret),
+    let ingest = IngestConfig {
+        ends_with_source: epochs.waits_for_records(),
+        resume: position,
+        bindings,
+        last_epoch,
+        ..config.ingest()
     };
+    let binding_log: Box<dyn BindingLog> = match &durable {
+        Some(durable) => Box::new(durable.bindings()),
+        None => Box::new(()),
+    };
+    let ingest = Ingest::new(ingest, source, epochs, engine, binding_log, shared);
+    let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
+    // What was there before is there again before anybody can ask.
+    while publisher.published() < restored_epoch {
+        publisher.wait_published(restored_epoch, Duration::from_millis(100));
+    }
+    let token_key = match (config.http.token_secret.as_str(), token_secret.as_str()) {
+        ("", "") => TokenKey::random(),
+        ("", kept) => TokenKey::from_secret(kept),
+        (secret, _) => TokenKey::from_secret(secret),
+    };
+    let snapshots = durable.as_ref().map(Durable::health);
+    let taking = TakerConfig {
+        interval: Duration::from_millis(config.snapshot.interval_ms),
+        tombstone_retention_ms: config.fold.tombstone_retention_ms,
+    };
+    let taker = durable.map(|durable| durable.take_snapshots(taking, Arc::clone(&publisher), topics.clone()));
+    let taker = taker.transpose().map_err(ServiceError::Durable)?;
     let service = Service {
         config: Arc::new(config),
         publisher,
@@ -153,15 +198,21 @@ pub fn start_with(
         status,
         keys,
         token_key,
-        incarnation: rand::random(),
+        incarnation,
+        snapshots,
         started_ms: crate::clock::now_ms(),
         was_ready: Arc::new(AtomicBool::new(false)),
     };
-    Ok((service, Running { stop, ingest }))
+    Ok((service, Running { stop, taker, ingest }))
 }
 
 /// One arm a source.
-fn open_source(config: &Config, topics: &Topics, status: &SourceStatus) -> Result<Box<dyn Source>, SourceError> {
+fn open_source(
+    config: &Config,
+    resume: &Position,
+    topics: &Topics,
+    status: &SourceStatus,
+) -> Result<Box<dyn Source>, SourceError> {
     let section = &config.source;
     Ok(match section.kind {
         SourceKind::Kafka => {
@@ -170,9 +221,9 @@ fn open_source(config: &Config, topics: &Topics, status: &SourceStatus) -> Resul
                 topics: section.kafka.topics.clone(),
                 group: section.kafka.group.clone(),
                 lost_position: section.kafka.lost_position,
-                discovery_interval: std::time::Duration::from_millis(section.kafka.discovery_interval_ms),
+                discovery_interval: Duration::from_millis(section.kafka.discovery_interval_ms),
                 properties: section.kafka.properties.clone(),
-                resume: Position::default(),
+                resume: resume.clone(),
             };
             Box::new(KafkaSource::new(kafka, topics.clone(), status.clone())?)
         }
@@ -210,8 +261,12 @@ impl Running {
         self.ingest.is_finished()
     }
 
-    /// Waits for the end; everything read is then visible.
+    /// Waits for the end; everything read is then visible, and in a snapshot where there are any.
     pub fn join(self) -> Result<IngestEnd, SourceError> {
-        self.ingest.join().expect("the ingest does not panic")
+        let end = self.ingest.join().expect("the ingest does not panic");
+        if let Some(taker) = self.taker {
+            taker.stop();
+        }
+        end
     }
 }

@@ -1,7 +1,8 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves, alone and under the service; the HTTP surface through a real socket, and what hostile clients do to
-//! it; the command line through the real binary; style.
+//! it; the command line through the real binary; snapshots and journals on sled,
+//! under simulated crashes and with flipped bits; style.
 
 mod support;
 
@@ -17,4 +18,7 @@ mod property;
 mod restart;
 mod samples;
 mod served;
+mod snapshot_damage;
+mod snapshot_simulation;
+mod snapshot_store;
 mod tidy;

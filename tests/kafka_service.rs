@@ -107,7 +107,8 @@ fn ready_stays_ready_and_the_status_tells_what_each_partition_does() {
     config.source.kafka.brokers.clone_from(&cluster.brokers);
     config.source.kafka.topics = vec!["t".to_owned()];
     config.source.kafka.properties.insert("statistics.interval.ms".to_owned(), "100".to_owned());
-    let (service, running) = start(config, tarn::service::Time::Wall).expect("it starts");
+    let (service, running) =
+        start(config, tarn::service::Time::Wall, tarn::snapshot::Verification::OnThread).expect("it starts");
     until("the end", &service, || service.is_ready());
     until("the ends", &service, || {
         let (_, status) = get(&service, "/api/tarn/v1/status");

@@ -81,8 +81,12 @@ impl Served {
         log.finish().expect("room");
         setup.config.source.kind = SourceKind::Log;
         setup.config.source.log.path = path.display().to_string();
-        let (service, running) =
-            tarn::service::start(setup.config.clone(), tarn::service::Time::Wall).expect("it starts");
+        let (service, running) = tarn::service::start(
+            setup.config.clone(),
+            tarn::service::Time::Wall,
+            tarn::snapshot::Verification::OnThread,
+        )
+        .expect("it starts");
         let served = Self::around(setup, service, running);
         eventually("ready", || served.service.is_ready());
         served

@@ -50,6 +50,7 @@ fn imports_go_one_way() {
         "published",
         "generate",
         "snapshot",
+        "durable",
         "config",
         "service",
         "telemetry",
@@ -74,8 +75,13 @@ fn imports_go_one_way() {
 
 #[test]
 fn big_libraries_live_in_one_part() {
-    let homes =
-        [("timely", "dataflow"), ("differential_dataflow", "dataflow"), ("rdkafka", "source"), ("axum", "http")];
+    let homes = [
+        ("timely", "dataflow"),
+        ("differential_dataflow", "dataflow"),
+        ("rdkafka", "source"),
+        ("axum", "http"),
+        ("sled", "snapshot"),
+    ];
     for (path, text) in sources("src") {
         for (library, home) in homes {
             let used = text.contains(&format!("use {library}::")) || text.contains(&format!(" {library}::"));

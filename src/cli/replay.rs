@@ -14,6 +14,7 @@ use tarn::dataflow::counters::read;
 use tarn::http::{quarantine_json, write_resource};
 use tarn::model::{Timestamp, plausible_ms};
 use tarn::service::{Service, Time};
+use tarn::snapshot::Verification;
 
 use super::{Refused, load, say};
 
@@ -79,7 +80,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
     let bytes_before = resident_bytes();
     let began = Instant::now();
-    let (service, running) = tarn::service::start(config, time)?;
+    let (service, running) = tarn::service::start(config, time, Verification::OnThread)?;
     let bar = progress_bar();
     while !running.has_ended() {
         bar.set_position(read(&service.counters.records));

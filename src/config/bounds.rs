@@ -47,6 +47,10 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     if config.source.kind == SourceKind::Log && config.source.log.path.is_empty() {
         return Err("`source.log.path` is empty; it must be a file, or - for standard input".to_owned());
     }
+    if config.source.kind == SourceKind::Generator && !config.snapshot.directory.is_empty() {
+        return Err("`snapshot.directory` is set, and the generator brings another log at every start: leave it empty"
+            .to_owned());
+    }
     distinct("source.log.topics", &config.source.log.topics)?;
     properties::check(&kafka.topics, &kafka.properties)?;
     if overlap(config.http.listen, config.http.admin_listen) {
@@ -76,6 +80,7 @@ fn reading(config: &Config) -> Vec<Bound> {
         ("fold.tombstone_retention_ms", config.fold.tombstone_retention_ms, 0, 36_525 * DAY_MS),
         ("decode.record_bytes_max", config.decode.record_bytes_max as u64, 1, GIB),
         ("decode.reject_bytes_max", config.decode.reject_bytes_max as u64, 0, GIB),
+        ("snapshot.interval_ms", config.snapshot.interval_ms, 10, DAY_MS),
         ("quarantine.entries_max", config.quarantine.entries_max as u64, 1, 10_000_000),
         ("quarantine.bytes_max", config.quarantine.bytes_max as u64, 1, 64 * GIB),
     ]

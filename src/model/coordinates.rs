@@ -64,6 +64,11 @@ impl Topics {
         id
     }
 
+    /// All names, in the order of their ids.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.0.read().expect("no holder of the topic table panics").clone()
+    }
+
     /// The name of an interned topic.
     pub fn name(&self, id: TopicId) -> Arc<str> {
         let names = self.0.read().expect("no holder of the topic table panics");

@@ -37,7 +37,7 @@ pub enum Row {
 /// A row that cannot be read although its checksum is right: it was written by something else.
 #[derive(Debug, thiserror::Error)]
 #[error("a row of the snapshot is not one of this version: {0}")]
-pub struct RowError(&'static str);
+pub struct RowError(pub(super) &'static str);
 
 /// The first byte of a key.
 mod kind {

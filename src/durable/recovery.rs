@@ -1,0 +1,260 @@
+//! From a data directory to what the service begins with.
+//!
+//! The newest generation that is good is loaded (`snapshot` verifies it and falls back by itself), its runs laid over one
+//! another, tombstones left out that were forgotten by then, and the bindings after it read from the journal. Without a
+//! good generation there is nothing to begin with, and the log is read from its beginning. Failure: a directory that
+//! cannot be used, or that a newer version wrote, is refused before anything is touched.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bindings::{self, Bindings, JOURNAL, Said, Syncing};
+use super::rows::{ROWS_VERSION, Row, RowError};
+use super::taker::{Taker, TakerConfig};
+use super::{Health, RunMeta, position};
+use crate::clock::now_ms;
+use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
+use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
+use crate::published::Publisher;
+use crate::snapshot::{
+    Directory, DiskVfs, Environment, Generations, Journal, JournalError, SnapshotError, StoreKind, Vfs, create_with,
+    read,
+};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DurableError {
+    /// The directory, or a generation in it, is refused.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The journal of bindings cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Rows with the right checksums that cannot be read.
+    #[error("generation {generation} cannot be read: {error}")]
+    Row {
+        /// Which.
+        generation: u64,
+        /// What is wrong.
+        error: RowError,
+    },
+    /// What stands beside the rows cannot be read.
+    #[error("generation {generation} does not say what it holds: {why}")]
+    Meta {
+        /// Which.
+        generation: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The key of the tokens can neither be read nor made.
+    #[error("the key of the tokens in {path}")]
+    TokenKey {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("could not start a thread")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the service begins with.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// What the instant held; its epoch is 0 where there was none.
+    pub restored: Restored,
+    /// How far the log was read at it.
+    pub position: Position,
+    /// The epochs to seal again, the instant's own first.
+    pub bindings: Vec<(Epoch, Arc<Position>)>,
+    /// New epochs are greater than this.
+    pub last_epoch: Epoch,
+    /// Which life of the state this is.
+    pub incarnation: u64,
+    /// From which the key of the tokens is made.
+    pub token_secret: String,
+}
+
+/// An open data directory, between its recovery and its being written.
+#[derive(Debug)]
+pub struct Durable {
+    generations: Generations,
+    bindings: Bindings,
+    syncing: Syncing,
+    health: Arc<Health>,
+    last: Option<RunMeta>,
+    incarnation: u64,
+}
+
+/// The runs of a generation, laid over one another.
+#[derive(Default)]
+struct Runs {
+    base: Vec<Arc<State>>,
+    changed: HashMap<ResourceId, Arc<State>>,
+    run: usize,
+    kept: Vec<(ResourceId, KeptUntil)>,
+    rejected: BTreeMap<RejectKey, Arc<QuarantineEntry>>,
+    in_quarantine: Vec<(RejectKey, QuarantineStatus)>,
+    seen_rejects: Vec<(RejectKey, SeenReject)>,
+    error: Option<RowError>,
+}
+
+impl Runs {
+    fn take(&mut self, run: usize, key: &[u8], value: &[u8]) {
+        if run > self.run {
+            // What every run lists anew.
+            self.run = run;
+            self.kept.clear();
+            self.in_quarantine.clear();
+        }
+        match Row::read(key, value) {
+            Ok(Row::State(state)) if run == 0 => self.base.push(state),
+            Ok(Row::State(state)) => drop(self.changed.insert(state.id, state)),
+            Ok(Row::Kept(id, until)) => self.kept.push((id, until)),
+            Ok(Row::Rejected(entry)) => drop(self.rejected.insert((entry.first_seen, entry.reject.order), entry)),
+            Ok(Row::InQuarantine(key, status)) => self.in_quarantine.push((key, status)),
+            Ok(Row::SeenReject(key, reject)) => self.seen_rejects.push((key, reject)),
+            Err(error) => self.error = self.error.take().or(Some(error)),
+        }
+    }
+
+    /// Everything at the instant of the last run.
+    fn into_contents(mut self, last_run: usize, meta: &RunMeta) -> Result<Restored, RowError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if last_run > self.run {
+            // The last run lists nothing.
+            (self.kept, self.in_quarantine) = Default::default();
+        }
+        let kept: BTreeSet<ResourceId> = self.kept.iter().map(|(id, _)| *id).collect();
+        let remains = |state: &Arc<State>| {
+            let due = state.last.epoch.saturating_add(meta.tombstone_retention_ms);
+            state.is_live() || due > meta.epoch || kept.contains(&state.id)
+        };
+        let mut states = self.base;
+        for state in &mut states {
+            if let Some(changed) = self.changed.remove(&state.id) {
+                *state = changed;
+            }
+        }
+        states.extend(self.changed.into_values());
+        states.retain(remains);
+        let mut quarantine = Vec::with_capacity(self.in_quarantine.len());
+        for (key, status) in self.in_quarantine {
+            let entry = self.rejected.get(&key).ok_or(RowError("a quarantine entry without its record"))?;
+            quarantine.push(Arc::new(QuarantineEntry { status, ..(**entry).clone() }));
+        }
+        Ok(Restored { epoch: meta.epoch, states, kept: self.kept, quarantine, seen_rejects: self.seen_rejects })
+    }
+}
+
+impl Durable {
+    /// Opens a data directory and loads what it holds; topics get the numbers that they had.
+    pub fn open(path: &Path, store: StoreKind, topics: &Topics) -> Result<(Self, Recovered), DurableError> {
+        let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs);
+        let directory = Directory::open(Arc::clone(&vfs), path)?;
+        let token_secret = token_secret(&*vfs, path)?;
+        let environment = Environment { store, now_ms: Box::new(now_ms), random: Box::new(rand::random::<u64>) };
+        let mut generations = Generations::new(directory, environment);
+        let loaded = generations.load(Runs::default, Runs::take)?;
+        let (journal, found) = Journal::open(vfs, path, JOURNAL)?;
+        let said = bindings::read(found.records.iter().map(|(_, record)| record));
+        if let Some(lost) = &found.lost {
+            tracing::error!(%lost, "bindings of epochs are lost");
+        }
+        let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, ..Recovered::default() };
+        let mut last = None;
+        if let Some((runs, manifest)) = loaded.contents {
+            let generation = manifest.generation;
+            let run = manifest.runs.last().expect("a generation that was loaded has a base");
+            let meta = read_meta(generation, &run.meta)?;
+            for name in &meta.topics {
+                topics.intern(name);
+            }
+            recovered.restored = runs
+                .into_contents(manifest.runs.len() - 1, &meta)
+                .map_err(|error| DurableError::Row { generation, error })?;
+            recovered.position = position(&meta.position);
+            recovered.last_epoch = said.ceiling.max(meta.epoch);
+            (recovered.bindings, recovered.incarnation) = continued(said, &meta, found.lost.is_none());
+            last = Some(meta);
+        } else {
+            if !loaded.fallbacks.is_empty() {
+                tracing::error!("no generation is good: the state is made anew from the log");
+            }
+            recovered.incarnation = rand::random();
+        }
+        let health = Arc::new(Health::default());
+        let bindings = Bindings::new(journal, Arc::clone(&health));
+        let syncing = bindings.start()?;
+        let incarnation = recovered.incarnation;
+        Ok((Self { generations, bindings, syncing, health, last, incarnation }, recovered))
+    }
+
+    /// Where bindings go.
+    pub fn bindings(&self) -> Bindings {
+        self.bindings.clone()
+    }
+
+    /// How keeping things goes.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Starts to take snapshots of what is published.
+    pub fn take_snapshots(
+        self,
+        config: TakerConfig,
+        publisher: Arc<Publisher>,
+        topics: Topics,
+    ) -> Result<Taker, DurableError> {
+        let Self { generations, bindings, syncing, health, last, incarnation } = self;
+        Ok(Taker::start(config, generations, bindings, syncing, health, publisher, topics, last, incarnation)?)
+    }
+}
+
+fn read_meta(generation: u64, bytes: &[u8]) -> Result<RunMeta, DurableError> {
+    let meta: RunMeta =
+        serde_json::from_slice(bytes).map_err(|error| DurableError::Meta { generation, why: error.to_string() })?;
+    if meta.version != ROWS_VERSION {
+        let why = format!("its rows have version {}, this tarn knows {ROWS_VERSION}", meta.version);
+        return Err(DurableError::Meta { generation, why });
+    }
+    Ok(meta)
+}
+
+/// The epochs to seal again after an instant, and the life of the state that this continues: the same one, unless epochs
+/// that were shown cannot be made again.
+fn continued(said: Said, meta: &RunMeta, nothing_lost: bool) -> (Vec<(Epoch, Arc<Position>)>, u64) {
+    let instant = (meta.epoch, Arc::new(position(&meta.position)));
+    if !nothing_lost || said.rewound_at.is_some_and(|epoch| epoch > meta.epoch) {
+        return (vec![instant], rand::random());
+    }
+    let after = said.bindings.into_iter().filter(|(epoch, _)| *epoch > meta.epoch);
+    (std::iter::once(instant).chain(after).collect(), meta.incarnation)
+}
+
+/// From which tokens' keys are made: as long as the directory is, tokens are good.
+fn token_secret(vfs: &dyn Vfs, directory: &Path) -> Result<String, DurableError> {
+    let path = directory.join("TOKEN_SECRET");
+    let told = |source| DurableError::TokenKey { path: path.display().to_string(), source };
+    match read(vfs, &path) {
+        Ok(bytes) if bytes.len() == 64 => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        // Torn by a crash before any token could be given.
+        Ok(_) => {
+            vfs.remove_file(&path).map_err(told)?;
+            token_secret(vfs, directory)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+            create_with(vfs, &path, secret.as_bytes()).map_err(told)?;
+            vfs.sync_directory(directory).map_err(told)?;
+            Ok(secret)
+        }
+        Err(error) => Err(told(error)),
+    }
+}

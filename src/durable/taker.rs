@@ -1,0 +1,212 @@
+//! The thread that takes snapshots: of the newest read view, on a timer and at the end.
+//!
+//! An increment holds what changed since the run before; when the increments have grown past half the base, or the base
+//! is an hour old, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
+//! this, and it holds no lock that anybody else needs. What fails is told and tried again, in a new generation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::bindings::{Bindings, Syncing};
+use super::rows::{ROWS_VERSION, Row};
+use super::{Health, RunMeta, stored_position, topic_names};
+use crate::clock::now_ms;
+use crate::model::{Epoch, Topics};
+use crate::published::{Publisher, ReadView};
+use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError};
+
+/// When to take snapshots, and what to say with them.
+#[derive(Debug, Clone, Copy)]
+pub struct TakerConfig {
+    /// Between two snapshots.
+    pub interval: Duration,
+    /// How long tombstones are kept.
+    pub tombstone_retention_ms: u64,
+}
+
+/// A base this old is followed by another one.
+const BASE_AGE_MS_MAX: u64 = 3_600_000;
+/// While nothing new is read, a snapshot is taken this often nevertheless, so that few epochs are to be made again.
+const IDLE_MS_MAX: u64 = 600_000;
+/// The run, and the number of its generation.
+type Taken = Result<(RunInfo, u64), SnapshotError>;
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Taker {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+struct State {
+    config: TakerConfig,
+    generations: Generations,
+    bindings: Bindings,
+    health: Arc<Health>,
+    publisher: Arc<Publisher>,
+    topics: Topics,
+    last: Option<RunMeta>,
+    incarnation: u64,
+    /// The segments of the journal that began with the generations that are kept, the newest last.
+    segments: Vec<u64>,
+}
+
+impl Taker {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one thing, taken apart once")]
+    pub(super) fn start(
+        config: TakerConfig,
+        generations: Generations,
+        bindings: Bindings,
+        syncing: Syncing,
+        health: Arc<Health>,
+        publisher: Arc<Publisher>,
+        topics: Topics,
+        last: Option<RunMeta>,
+        incarnation: u64,
+    ) -> std::io::Result<Self> {
+        let segments = last.iter().map(|meta| meta.bindings_segment).collect();
+        let mut state = State { config, generations, bindings, health, publisher, topics, last, incarnation, segments };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("tarn-snapshot".to_owned()).spawn(move || {
+            let mut next = Instant::now() + state.config.interval;
+            while !stopping.load(Ordering::Acquire) {
+                std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+                if Instant::now() >= next {
+                    state.take();
+                    next = Instant::now() + state.config.interval;
+                }
+            }
+            state.take();
+            syncing.stop();
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Takes the last snapshot, of what is published by now, and ends.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().expect("the thread of snapshots does not panic");
+    }
+}
+
+impl State {
+    /// Takes a snapshot, if anything is new; what fails is told.
+    fn take(&mut self) {
+        let view = self.publisher.view();
+        if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
+            return;
+        }
+        let began = Instant::now();
+        let taken = self.write(&view);
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match taken {
+            Ok((run, generation)) => {
+                tracing::debug!(epoch = view.epoch(), generation, rows = run.rows, took_ms, "snapshot taken");
+                self.health.update(|health| {
+                    if health.last_error.take().is_some() {
+                        tracing::info!("snapshots are taken again");
+                    }
+                    health.epoch = Some(view.epoch());
+                    health.finished_ms = Some(now_ms());
+                    (health.took_ms, health.rows, health.bytes) = (took_ms, run.rows, run.stored_bytes);
+                    health.generation = generation;
+                    health.taken += 1;
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "no snapshot could be taken; reading goes on, and it is tried again");
+                self.health.update(|health| {
+                    health.failed += 1;
+                    health.last_error = Some(error.to_string());
+                });
+            }
+        }
+    }
+
+    fn write(&mut self, view: &ReadView) -> Taken {
+        let before = match &self.last {
+            Some(last) if self.takes_increment(last)? => Some((last.epoch, last.bindings_segment)),
+            _ => None,
+        };
+        // Bindings from a new generation on stand in a segment of their own, so that older ones can go with theirs.
+        let segment = before.map_or_else(|| self.bindings.roll().unwrap_or(0), |(_, segment)| segment);
+        let meta = self.meta(view, segment);
+        let stored = serde_json::to_vec(&meta).expect("memory takes what stands beside the rows");
+        let mut writer = if before.is_some() { self.generations.begin_run()? } else { self.generations.begin()? };
+        put_rows(&mut writer, view, before.map_or(0, |(epoch, _)| epoch))?;
+        let run = writer.finish(stored)?;
+        self.last = Some(meta);
+        if before.is_none() {
+            self.forget_bindings(segment);
+        }
+        Ok((run, self.generations.sizes()?.map_or(0, |sizes| sizes.generation)))
+    }
+
+    /// Whether the next run goes into the generation of the last one.
+    fn takes_increment(&self, last: &RunMeta) -> Result<bool, SnapshotError> {
+        let Some(sizes) = self.generations.sizes()? else { return Ok(false) };
+        Ok(self.generations.takes_increments()
+            && last.tombstone_retention_ms == self.config.tombstone_retention_ms
+            && last.incarnation == self.incarnation
+            && sizes.increments_bytes <= sizes.base_bytes / 2
+            && sizes.age_ms < BASE_AGE_MS_MAX)
+    }
+
+    fn meta(&self, view: &ReadView, bindings_segment: u64) -> RunMeta {
+        RunMeta {
+            version: ROWS_VERSION,
+            epoch: view.epoch(),
+            position: stored_position(view.position()),
+            topics: topic_names(&self.topics),
+            tombstone_retention_ms: self.config.tombstone_retention_ms,
+            incarnation: self.incarnation,
+            bindings_segment,
+        }
+    }
+
+    /// The bindings before the older of the two generations that are kept are of no use any more.
+    fn forget_bindings(&mut self, segment: u64) {
+        self.segments.push(segment);
+        if self.segments.len() > 2 {
+            self.segments.remove(0);
+        }
+        let oldest = self.segments.first().copied().unwrap_or(0);
+        if let Err(error) = self.bindings.remove_before(oldest) {
+            tracing::warn!(%error, "old bindings could not be removed");
+        }
+    }
+}
+
+/// Whether a view holds what the last snapshot does not.
+fn is_news(last: &RunMeta, view: &ReadView) -> bool {
+    view.epoch() > last.epoch
+        && (stored_position(view.position()) != last.position || view.epoch() - last.epoch >= IDLE_MS_MAX)
+}
+
+/// The rows of a view in order of their keys: all, or those that are new since the epoch `after`.
+fn put_rows(writer: &mut RunWriter<'_>, view: &ReadView, after: Epoch) -> Result<(), SnapshotError> {
+    let mut put = |row: &Row| writer.put(&row.key(), &row.value());
+    let quarantine = view.quarantine();
+    let mut rejected: Vec<_> = quarantine.iter().map(|entry| ((entry.first_seen, entry.reject.order), entry)).collect();
+    rejected.sort_unstable_by_key(|(key, _)| *key);
+    for (_, entry) in rejected.iter().filter(|((first_seen, _), _)| after == 0 || *first_seen > after) {
+        put(&Row::Rejected(Arc::clone(entry)))?;
+    }
+    for (id, until) in view.kept() {
+        put(&Row::Kept(id, until))?;
+    }
+    for (key, entry) in &rejected {
+        put(&Row::InQuarantine(*key, entry.status))?;
+    }
+    for (key, reject) in view.seen_rejects_since(after) {
+        put(&Row::SeenReject(key, reject))?;
+    }
+    for state in view.states_since(after) {
+        put(&Row::State(state))?;
+    }
+    Ok(())
+}
