@@ -22,7 +22,9 @@ fn the_surface() {
     pages_show_every_resource_once(&served);
     pages_go_on_whatever_the_order_of_the_filters(at);
     let (_, position) = json(at, "/api/tarn/v1/position");
-    assert_eq!(position["position"][0]["offset"], 3_000);
+    let read = position["position"].as_array().expect("a list").iter().map(|at| (&at["topic"], &at["offset"]));
+    let resources = Value::from(tarn::generate::RESOURCES_TOPIC);
+    assert!(read.clone().any(|at| at == (&resources, &3_000.into())), "{position}");
     quarantine_is_for_operators(&served);
     let (_, ignored) = json(at, "/api/tarn/v1/ignored");
     let ignored = ignored["items"].as_array().expect("a list");
