@@ -108,6 +108,8 @@ impl CutSink for Recorder {
 pub struct Setup {
     pub workers: usize,
     pub epoch_records_max: usize,
+    /// The topics asked for; none: all that are about resources.
+    pub topics: Vec<String>,
     pub shard: ShardConfig,
     pub resume: Position,
     /// What the workers begin with.
@@ -121,6 +123,7 @@ impl Default for Setup {
         Self {
             workers: 1,
             epoch_records_max: 1_000,
+            topics: Vec::new(),
             shard: ShardConfig::default(),
             resume: Position::default(),
             restored: Restored::default(),
@@ -171,6 +174,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         epoch_records_max: setup.epoch_records_max,
         // One epoch at a time, so that every one of them is published and seen.
         in_flight_epochs_max: 0,
+        topics: setup.topics.clone(),
         resume: setup.resume.clone(),
         last_epoch: setup.bindings.last().map_or(0, |(epoch, _)| *epoch),
         bindings: setup.bindings.clone(),
