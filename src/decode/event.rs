@@ -335,15 +335,16 @@ fn identity_in(payload: &Payload<'_>) -> Option<ResourceId> {
     stated.or_else(|| ResourceId::parse(payload.subject.text()?.rsplit('/').next()?).ok())
 }
 
-/// Lower case, `/` and the dashes of the first months as `_`.
-fn normal_type(text: &str) -> Cow<'_, str> {
+/// A resource type as it is kept: lower case, `/` and the dashes of the first months as `_`.
+pub(crate) fn normal_type(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte == b'/' || byte == b'-' || byte.is_ascii_uppercase()) {
         return Cow::Owned(text.to_ascii_lowercase().replace(['/', '-'], "_"));
     }
     Cow::Borrowed(text)
 }
 
-fn lower(text: &str) -> Cow<'_, str> {
+/// A reporter's type or instance as it is kept.
+pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_uppercase) { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
 }
 
