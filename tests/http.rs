@@ -345,3 +345,23 @@ fn filters_find_whatever_is_shown_however_its_reporter_wrote_it() {
     assert_eq!((found("resourceType=K8S-Integration"), found("resourceType=k8s_integration")), (2, 2));
     assert_eq!((found("reporterType=%C3%84hm"), found("resourceType=K8S%20Integration")), (0, 0));
 }
+
+#[test]
+fn ids_of_events_that_are_no_uuids_are_shown_as_they_came() {
+    let (served, feed) = Served::fed(Setup::default());
+    let first = legacy(10, "order-18", "hbi", "i");
+    let broken = |record: &Generated| Generated { value: Some("no event".to_owned()), ..record.clone() };
+    let again = |offset: i64| Generated { offset, ..first.clone() };
+    for record in [first.clone(), again(20), broken(&again(21)), broken(&legacy(11, "order-19", "hbi", "i"))] {
+        feed.send(record).expect("fed");
+    }
+    let ignored = || json(served.readers, "/api/tarn/v1/ignored").1;
+    let quarantine = || json(served.readers, "/api/tarn/v1/quarantine").1;
+    eventually("all", || quarantine()["total"] == 1 && ignored()["items"].as_array().map(Vec::len) == Some(2));
+    let ignored = ignored();
+    assert_eq!(
+        (&ignored["items"][0]["eventId"], &ignored["items"][1]["eventId"]),
+        (&"order-18".into(), &"order-18".into())
+    );
+    assert_eq!(quarantine()["items"][0]["eventId"], "order-19");
+}
