@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tarn::generate::Generated;
 use tarn::http::{Scope, routes};
-use tarn::model::Timestamp;
+use tarn::model::{ResourceId, Timestamp};
+use tarn::source::{PartitionState, Phase};
 
 use crate::served::{Served, Setup, eventually, exchange, get, hosts, parse};
 
@@ -248,6 +249,9 @@ fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<Str
     if !types.is_empty() && !types.contains(&is) {
         return Err(format!("{value} is no {types:?}"));
     }
+    if let (Some("uuid"), Some(text)) = (schema["format"].as_str(), value.as_str()) {
+        ResourceId::parse(text).map_err(|_| format!("{text:?} is no UUID"))?;
+    }
     if let (Some(allowed), false) = (schema["enum"].as_array(), value.is_null()) {
         assert!(allowed.contains(value), "{value} is one of {allowed:?}");
     }
@@ -364,4 +368,38 @@ fn ids_of_events_that_are_no_uuids_are_shown_as_they_came() {
         (&"order-18".into(), &"order-18".into())
     );
     assert_eq!(quarantine()["items"][0]["eventId"], "order-19");
+    let (_, api) = json(served.readers, "/openapi.json");
+    for (name, answer) in [("IgnoredList", ignored), ("QuarantineList", quarantine())] {
+        let schema = &api["components"]["schemas"][name];
+        conforms(&api, schema, &answer, &mut BTreeSet::new()).unwrap_or_else(|what| panic!("{name}: {what}"));
+    }
+}
+
+#[test]
+fn what_is_not_known_of_a_partition_is_described_as_null() {
+    let (served, _feed) = Served::fed(Setup::default());
+    served.service.status.update(|state| {
+        state.partitions = vec![PartitionState {
+            topic: "t".into(),
+            partition: 0,
+            phase: Phase::Connecting,
+            next_offset: None,
+            start_offset: None,
+            end_offset: None,
+            held_by_transaction: 0,
+            last_error: None,
+        }];
+    });
+    let (_, status) = json(served.readers, "/api/tarn/v1/status");
+    let (_, api) = json(served.readers, "/openapi.json");
+    let schema = &api["components"]["schemas"]["Status"];
+    conforms(&api, schema, &status, &mut BTreeSet::new()).expect("as described");
+    let source = &schema["allOf"][0]["properties"]["sourceState"]["properties"];
+    let described = &source["partitions"]["items"]["properties"];
+    for (name, _) in status["sourceState"]["partitions"][0].as_object().expect("a partition") {
+        assert!(described[name].is_object(), "{name} is described");
+    }
+    for name in ["nextOffset", "startOffset", "endOffset", "lag"] {
+        assert_eq!(status["sourceState"]["partitions"][0][name], Value::Null);
+    }
 }
