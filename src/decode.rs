@@ -19,6 +19,7 @@ mod value;
 use crate::model::{Anomaly, Event, Reject, RejectReason, SkipReason};
 use crate::source::{Content, Record, Wire};
 
+pub(crate) use event::{lower, normal_type};
 use headers::Headers;
 use identity::Identity;
 use json::Fault;

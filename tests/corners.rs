@@ -2,9 +2,11 @@
 //! workers and any size of epochs the same comes out.
 
 use serde_json::Value;
+use tarn::config::{Config, SourceKind};
 use tarn::dataflow::ShardConfig;
 use tarn::dataflow::counters::read;
-use tarn::model::{IgnoredReason, Position};
+use tarn::model::{IgnoredReason, Position, RejectReason};
+use tarn::service::{Service, Time, start};
 
 use crate::support::engine::{Given, Run, Setup, run};
 
@@ -416,5 +418,70 @@ fn rejects_of_rows_and_strings_know_whom_they_are_about() {
         assert_eq!(reject.event_id.map(|id| id.to_string()).as_deref(), Some(row_id), "{value}");
         let run = everywhere_of(numbered([bad, good.given()]), ShardConfig::default());
         assert!(run.last().quarantine().is_empty(), "a later good event clears it: {value}");
+    }
+}
+
+/// A log of these records, replayed; `order` puts the fields of a line. A `¤` becomes the bytes `broken`.
+fn replayed(records: &[Given], order: fn(&Value) -> String, broken: &[u8]) -> Service {
+    let mut log = Vec::new();
+    for record in numbered(records.iter().cloned()) {
+        let headers: Vec<Value> = record
+            .headers
+            .iter()
+            .flat_map(|(name, value)| [Value::from(name.as_str()), value.clone().into()])
+            .collect();
+        let payload = record.value.map(|value| String::from_utf8(value).expect("text"));
+        let line = serde_json::json!({"topic": record.topic, "partition": record.partition, "offset": record.offset,
+            "ts": record.timestamp_ms, "headers": headers, "key": record.key, "payload": payload});
+        let line = order(&line);
+        for (index, part) in line.split('¤').enumerate() {
+            log.extend_from_slice(if index > 0 { broken } else { &[] });
+            log.extend_from_slice(part.as_bytes());
+        }
+        log.push(b'\n');
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log.ndjson");
+    std::fs::write(&path, log).expect("room");
+    let mut config = Config::default();
+    config.source.kind = SourceKind::Log;
+    config.source.log.path = path.display().to_string();
+    let (service, running) = start(config, Time::Log).expect("it starts");
+    running.join().expect("it ends");
+    service
+}
+
+fn as_kcat_does(line: &Value) -> String {
+    let fields = ["topic", "partition", "offset", "ts", "headers", "key", "payload"];
+    let fields = fields.map(|name| format!("\"{name}\":{}", line[name]));
+    format!("{{{}}}", fields.join(","))
+}
+
+#[test]
+fn a_broken_byte_in_a_line_hides_neither_its_key_nor_its_header_id() {
+    let id = resource(T - DAY, 1);
+    let good = event(&id, "updated", T, "good").given();
+    let delete = event(&id, "deleted", T + 5_000, "").given();
+    let in_payload = event(&id, "updated", T, "a¤b").given();
+    let mut in_header = good.clone();
+    in_header.headers.insert(0, ("other".to_owned(), Some("¤".to_owned())));
+    let in_key = Given { key: Some(format!("{id}¤")), ..good.clone() };
+    for (bad, is_readable) in [(&in_payload, true), (&in_header, true), (&in_key, false)] {
+        for broken in [b"\xff".as_slice(), b"\xc0\xaf", b"\xe2\x82", b"\\ud800"] {
+            for order in [as_kcat_does, Value::to_string] {
+                let what = format!("{broken:x?} in {bad:?}");
+                let service = replayed(&[bad.clone(), bad.clone()], order, broken);
+                let entries = service.publisher.view().quarantine();
+                assert_eq!(entries.len(), 1, "{what}");
+                let reject = &entries[0].reject;
+                assert_eq!(reject.reason, RejectReason::InvalidText, "{what}");
+                assert_eq!(reject.id.map(|id| id.to_string()), is_readable.then(|| id.clone()), "{what}");
+                let event_id = reject.event_id.map(|id| id.to_string());
+                assert_eq!(event_id, good.headers[0].1, "{what}");
+                assert_eq!(read(&service.counters.rejected_again), 1, "{what}");
+                let service = replayed(&[bad.clone(), delete.clone()], order, broken);
+                assert_eq!(service.publisher.view().quarantine().is_empty(), is_readable, "{what}");
+            }
+        }
     }
 }

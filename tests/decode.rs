@@ -135,7 +135,21 @@ fn legacy_relationships_and_tuples_are_skipped_and_dashes_are_normal() {
     let old = r#"{"specversion":"1.0","type":"redhat.inventory.resources_relationship.k8s-policy_ispropagatedto_k8s-cluster.updated","data":{"metadata":{"id":0}}}"#;
     assert_eq!(skipped(old), SkipReason::Relationship);
     assert_eq!(skipped(&old.replace("resources_relationship", "resources-relationship")), SkipReason::Relationship);
-    assert_eq!(skipped(r#"{"schema":{},"payload":{"reporter_resource_key":{}}}"#), SkipReason::Tuple);
+    // Whatever its headers say: a delete of tuples deletes no resource.
+    let unwrapped = r#"{"subject":{"subject":{"id":"1234"}},"relation":"workspace","resource":{"id":"4321"}}"#;
+    for tuple in [
+        r#"{"schema":{},"payload":{"reporter_resource_key":{},"reporter_representation_version":4}}"#.to_owned(),
+        format!(r#"{{"schema":{{}},"payload":{unwrapped}}}"#),
+        format!(r#"{{"schema":{{}},"payload":{}}}"#, serde_json::Value::from(unwrapped)),
+        format!(r#"{{"aggregateid":"{ID}","operation":"deleted","payload":{unwrapped}}}"#),
+        format!(r#"{{"aggregatetype":"kessel.tuples","aggregateid":"{ID}","operation":"deleted","payload":{{}}}}"#),
+    ] {
+        for operation in ["created", "deleted", "upserted"] {
+            let headers = [("operation", Some(operation.as_bytes()))];
+            let decoded = decode(&headers, Some(ID.as_bytes()), Some(tuple.as_bytes()));
+            assert!(matches!(decoded, Decoded::Skip(SkipReason::Tuple)), "{operation} {tuple}: {decoded:?}");
+        }
+    }
     let dashed = payload("updated").replace("\"host\"", "\"k8s-policy\"");
     assert_eq!(event(with_value(&dashed)).text(Field::ResourceType), Some("k8s_policy"));
     let zero = payload("created").replace("2026-11-23T06:47:23.785268Z", "0001-01-01T00:00:00Z");
@@ -234,7 +248,7 @@ fn a_known_schema_makes_nothing_acceptable() {
 fn a_delete_is_a_delete_whatever_it_carries() {
     let headers: [(&str, Option<&[u8]>); 1] = [("operation", Some(b"deleted"))];
     for value in [
-        r#"{"reporter_resource_key":{}}"#,
+        r#"{"reporter_resource_key":{},"type":"redhat.inventory.resources.host.deleted"}"#,
         r#"{"specversion":"2.0","data":{}}"#,
         r#"{"specversion":"1.0","type":7}"#,
         r#"{"specversion":"1.0","type":"redhat.inventory.workspaces.x.deleted"}"#,

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tarn::generate::Generated;
 use tarn::http::{Scope, routes};
-use tarn::model::Timestamp;
+use tarn::model::{ResourceId, Timestamp};
+use tarn::source::{PartitionState, Phase};
 
 use crate::served::{Served, Setup, eventually, exchange, get, hosts, parse};
 
@@ -22,7 +23,9 @@ fn the_surface() {
     pages_show_every_resource_once(&served);
     pages_go_on_whatever_the_order_of_the_filters(at);
     let (_, position) = json(at, "/api/tarn/v1/position");
-    assert_eq!(position["position"][0]["offset"], 3_000);
+    let read = position["position"].as_array().expect("a list").iter().map(|at| (&at["topic"], &at["offset"]));
+    let resources = Value::from(tarn::generate::RESOURCES_TOPIC);
+    assert!(read.clone().any(|at| at == (&resources, &3_000.into())), "{position}");
     quarantine_is_for_operators(&served);
     let (_, ignored) = json(at, "/api/tarn/v1/ignored");
     let ignored = ignored["items"].as_array().expect("a list");
@@ -114,9 +117,9 @@ fn errors_say_what_is_allowed(served: &Served) {
         (format!("{list}?colour=red"), 400, "workspaceId"),
         (format!("{list}?resourceType="), 400, "empty"),
         (format!("{list}?resourceType"), 400, "empty"),
-        (format!("{list}?resourceType=no-such!type"), 400, "underscores"),
-        (format!("{list}?reporterType=a%20b"), 400, "underscores"),
-        (format!("{list}?reporterInstanceId=a/b"), 400, "dashes"),
+        (format!("{list}?resourceType=a%07b"), 400, "control"),
+        (format!("{list}?reporterType={long}"), 400, "1024"),
+        (format!("{list}?reporterInstanceId=%7f"), 400, "control"),
         (format!("{list}?workspaceId=%00"), 400, "control"),
         (format!("{list}?localResourceId={long}"), 400, "1024"),
         (format!("{list}?{many}"), 400, "at most 100"),
@@ -246,6 +249,9 @@ fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<Str
     if !types.is_empty() && !types.contains(&is) {
         return Err(format!("{value} is no {types:?}"));
     }
+    if let (Some("uuid"), Some(text)) = (schema["format"].as_str(), value.as_str()) {
+        ResourceId::parse(text).map_err(|_| format!("{text:?} is no UUID"))?;
+    }
     if let (Some(allowed), false) = (schema["enum"].as_array(), value.is_null()) {
         assert!(allowed.contains(value), "{value} is one of {allowed:?}");
     }
@@ -300,4 +306,100 @@ fn the_quarantine_is_paged_over_an_entry_that_clears() {
     let token = format!("&pageToken={}", next["nextPageToken"].as_str().expect("there is more"));
     let last = page(&token);
     assert_eq!((&last["items"][0]["offset"], &last["nextPageToken"]), (&3.into(), &Value::Null));
+}
+
+/// A record of 2025-03-12 (kessel-events 7), said by `reporter` at `instance` under `event`.
+fn legacy(offset: i64, event: &str, reporter: &str, instance: &str) -> Generated {
+    let id = format!("01958b52-01a0-7a1a-a50d-608ebf5a2a{offset:02}");
+    let value = serde_json::json!({"specversion": "1.0", "source": "http://localhost:8000",
+        "type": "redhat.inventory.resources.integration.created", "subject": format!("/resources/integration/{id}"),
+        "data": {"metadata": {"id": id, "resource_type": "k8s-integration", "workspace_id": "1234"},
+            "reporter_data": {"reporter_instance_id": instance, "reporter_type": reporter, "local_resource_id": id}}});
+    Generated {
+        offset,
+        headers: vec![("id", Some(event.to_owned())), ("operation", Some("created".to_owned()))],
+        key: Some(id),
+        value: Some(value.to_string()),
+        ..hosts(1).remove(0)
+    }
+}
+
+#[test]
+fn filters_find_whatever_is_shown_however_its_reporter_wrote_it() {
+    let (served, feed) = Served::fed(Setup::default());
+    feed.send(legacy(10, "a", "NOTIFICATIONS", "user@example.com")).expect("fed");
+    feed.send(legacy(11, "b", "Ähm & Söhne", "A/b c+d")).expect("fed");
+    eventually("both", || served.service.publisher.view().census().resources == 2);
+    let found = |query: &str| {
+        let (status, page) = json(served.readers, &format!("/api/tarn/v1/resources?{query}"));
+        assert_eq!(status, 200, "{query}: {page}");
+        page["items"].as_array().expect("a list").len()
+    };
+    for (field, written) in [
+        ("reporterInstanceId", "User@Example.com"),
+        ("reporterInstanceId", "A/b c+d"),
+        ("reporterType", "NOTIFICATIONS"),
+        ("reporterType", "Ähm & Söhne"),
+    ] {
+        for text in [written.to_owned(), written.to_lowercase()] {
+            let text = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
+            assert_eq!(found(&format!("{field}={text}")), 1, "{field} {text}");
+        }
+    }
+    assert_eq!((found("resourceType=K8S-Integration"), found("resourceType=k8s_integration")), (2, 2));
+    assert_eq!((found("reporterType=%C3%84hm"), found("resourceType=K8S%20Integration")), (0, 0));
+}
+
+#[test]
+fn ids_of_events_that_are_no_uuids_are_shown_as_they_came() {
+    let (served, feed) = Served::fed(Setup::default());
+    let first = legacy(10, "order-18", "hbi", "i");
+    let broken = |record: &Generated| Generated { value: Some("no event".to_owned()), ..record.clone() };
+    let again = |offset: i64| Generated { offset, ..first.clone() };
+    for record in [first.clone(), again(20), broken(&again(21)), broken(&legacy(11, "order-19", "hbi", "i"))] {
+        feed.send(record).expect("fed");
+    }
+    let ignored = || json(served.readers, "/api/tarn/v1/ignored").1;
+    let quarantine = || json(served.readers, "/api/tarn/v1/quarantine").1;
+    eventually("all", || quarantine()["total"] == 1 && ignored()["items"].as_array().map(Vec::len) == Some(2));
+    let ignored = ignored();
+    assert_eq!(
+        (&ignored["items"][0]["eventId"], &ignored["items"][1]["eventId"]),
+        (&"order-18".into(), &"order-18".into())
+    );
+    assert_eq!(quarantine()["items"][0]["eventId"], "order-19");
+    let (_, api) = json(served.readers, "/openapi.json");
+    for (name, answer) in [("IgnoredList", ignored), ("QuarantineList", quarantine())] {
+        let schema = &api["components"]["schemas"][name];
+        conforms(&api, schema, &answer, &mut BTreeSet::new()).unwrap_or_else(|what| panic!("{name}: {what}"));
+    }
+}
+
+#[test]
+fn what_is_not_known_of_a_partition_is_described_as_null() {
+    let (served, _feed) = Served::fed(Setup::default());
+    served.service.status.update(|state| {
+        state.partitions = vec![PartitionState {
+            topic: "t".into(),
+            partition: 0,
+            phase: Phase::Connecting,
+            next_offset: None,
+            start_offset: None,
+            end_offset: None,
+            held_by_transaction: 0,
+            last_error: None,
+        }];
+    });
+    let (_, status) = json(served.readers, "/api/tarn/v1/status");
+    let (_, api) = json(served.readers, "/openapi.json");
+    let schema = &api["components"]["schemas"]["Status"];
+    conforms(&api, schema, &status, &mut BTreeSet::new()).expect("as described");
+    let source = &schema["allOf"][0]["properties"]["sourceState"]["properties"];
+    let described = &source["partitions"]["items"]["properties"];
+    for (name, _) in status["sourceState"]["partitions"][0].as_object().expect("a partition") {
+        assert!(described[name].is_object(), "{name} is described");
+    }
+    for name in ["nextOffset", "startOffset", "endOffset", "lag"] {
+        assert_eq!(status["sourceState"]["partitions"][0][name], Value::Null);
+    }
 }

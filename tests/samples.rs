@@ -105,3 +105,20 @@ fn numbers_keep_their_form_and_every_record_is_counted() {
     assert_eq!(read(run.counters.applied(Applied::Revived)), 1);
     assert_eq!(run.last().quarantine().len(), 0);
 }
+
+#[test]
+fn tuples_change_no_resource_although_their_topic_is_asked_for() {
+    let topics = ["outbox.event.kessel.resources", "outbox.event.kessel.tuples"].map(str::to_owned).to_vec();
+    let (expected, _) = after_each();
+    // As recorded, and with every tuple event after all resources, so that its delete meets the next life.
+    let mut behind = records();
+    behind.sort_by_key(|record| record.topic.ends_with(".tuples"));
+    for records in [records(), behind] {
+        let run = run(records, &Setup { epoch_records_max: 1, topics: topics.clone(), ..Setup::default() });
+        assert_eq!(run.live(run.last()), expected.live(expected.last()));
+        assert_eq!(read(run.counters.skipped(SkipReason::Tuple)), 12);
+        assert_eq!(read(run.counters.ignored(IgnoredReason::Duplicate)), 6);
+        assert_eq!(read(run.counters.applied(Applied::DeletedAgain)), 2);
+        assert_eq!(run.last().quarantine().len(), 0);
+    }
+}

@@ -1,8 +1,8 @@
 //! Overrides of the environment: `TARN_SECTION__KEY`, of the type that the key's default has.
 //!
 //! In: one variable of the environment. Out: the table with the value at its key, or what is wrong, by the variable's
-//! name and never with its value, which may be a secret. Variables of other programs are nobody's business, whatever
-//! they hold.
+//! name and never with its value, which may be a secret. `TARN_SECTION_KEY` is refused, since it would be passed over in
+//! silence. Variables of other programs are nobody's business, whatever they hold.
 
 use std::ffi::OsStr;
 
@@ -13,10 +13,17 @@ const FREE_SECTION: [&str; 3] = ["source", "kafka", "properties"];
 
 /// Puts a variable into `table` if it is one of ours; `defaults` says what keys there are and of what type.
 pub(super) fn put(table: &mut Table, defaults: &Table, name: &OsStr, value: &OsStr) -> Result<(), String> {
-    let ours = |name: &str| name.strip_prefix("TARN_").is_some_and(|path| path.contains("__"));
-    let Some(name) = name.to_str().filter(|name| ours(name)) else { return Ok(()) };
+    let Some((name, rest)) = name.to_str().and_then(|name| Some((name, name.strip_prefix("TARN_")?))) else {
+        return Ok(());
+    };
+    if !rest.contains("__") {
+        // What names no section may be anybody's: tests and benches have such names.
+        return meant(&rest.to_lowercase(), defaults).map_or(Ok(()), |meant| {
+            Err(format!("{name} is no key; two underscores follow a section: TARN_{}", meant.to_uppercase()))
+        });
+    }
     let value = value.to_str().ok_or_else(|| format!("{name} is not UTF-8"))?;
-    let path: Vec<String> = name.trim_start_matches("TARN_").split("__").map(str::to_lowercase).collect();
+    let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
     let (key, sections) = path.split_last().ok_or_else(|| format!("{name} names no key"))?;
     let mut known = defaults;
     let mut here = table;
@@ -40,6 +47,16 @@ pub(super) fn put(table: &mut Table, defaults: &Table, name: &OsStr, value: &OsS
     };
     here.insert(key.clone(), value);
     Ok(())
+}
+
+/// `section__key` where `name` is `section_key`, whatever the key; none where it begins with no section.
+fn meant(name: &str, known: &Table) -> Option<String> {
+    let inside = |(section, value): (&String, &Value)| {
+        let key = name.strip_prefix(section.as_str())?.strip_prefix('_').filter(|key| !key.is_empty())?;
+        let key = value.as_table().map(|known| meant(key, known).unwrap_or_else(|| key.to_owned()))?;
+        Some(format!("{section}__{key}"))
+    };
+    known.iter().find_map(inside)
 }
 
 fn names(known: &Table) -> String {

@@ -76,6 +76,26 @@ fn values_of_the_environment_are_of_the_type_of_their_key() {
 }
 
 #[test]
+fn one_underscore_where_two_are_meant_is_refused_with_the_name_that_is_meant() {
+    for (name, meant) in [
+        ("TARN_HTTP_LISTEN", "TARN_HTTP__LISTEN"),
+        ("TARN_HTTP_LISTEN_ON", "TARN_HTTP__LISTEN_ON"),
+        ("TARN_SOURCE_KIND", "TARN_SOURCE__KIND"),
+        ("TARN_SOURCE_KAFKA_BROKERS", "TARN_SOURCE__KAFKA__BROKERS"),
+        ("TARN_SOURCE_KAFKA_LOST_POSITION", "TARN_SOURCE__KAFKA__LOST_POSITION"),
+        ("TARN_SOURCE_KAFKA_PROPERTIES_SASL_PASSWORD", "TARN_SOURCE__KAFKA__PROPERTIES__SASL_PASSWORD"),
+        ("TARN_log_filter", "TARN_LOG__FILTER"),
+    ] {
+        let error = parse("", &[(name, "hush")]).unwrap_err();
+        assert!(error.contains(name) && error.contains(meant) && !error.contains("hush"), "{name}: {error}");
+    }
+    for name in ["TARN_CASES", "TARN_SEED", "TARN_BENCH_EVENTS", "TARN_HTTP", "TARN_HTTPS_LISTEN", "TARN_LOGS", "TARN_"]
+    {
+        assert!(parse("", &[(name, "x")]).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn secrets_stand_in_no_error_and_in_no_debug() {
     let texts = ["[http]\ntoken_secret = \"hush", "[http]\ntoken_secret = hush", "[http]\ntoken_secret = [\"hush\"]"];
     for text in texts {

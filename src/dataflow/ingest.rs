@@ -365,6 +365,7 @@ impl Ingest {
                     reason: IgnoredReason::AlreadyRead,
                     id: None,
                     event_id: None,
+                    event_id_text: None,
                     coordinates,
                     epoch,
                 });

@@ -165,8 +165,14 @@ impl Shard {
         };
         let mut ignore = |tally: &mut Tally, reason: IgnoredReason| {
             tally.ignored[reason as usize] += 1;
-            let coordinates = event.order.coordinates;
-            out.ignored.push(Ignored { reason, id: Some(event.id), event_id: event.event_id, coordinates, epoch });
+            out.ignored.push(Ignored {
+                reason,
+                id: Some(event.id),
+                event_id: event.event_id,
+                event_id_text: event.text(Field::EventIdText).map(Box::from),
+                coordinates: event.order.coordinates,
+                epoch,
+            });
         };
         match fold::fold(now.as_deref(), &event, epoch, &self.config.rules) {
             Outcome::Ignored(reason) => ignore(&mut self.tally, reason),
@@ -193,8 +199,14 @@ impl Shard {
             (Some(event_id), Some(state)) if state.seen.contains(event_id) => {
                 let reason = IgnoredReason::Duplicate;
                 self.tally.ignored[reason as usize] += 1;
-                let coordinates = reject.order.coordinates;
-                out.ignored.push(Ignored { reason, id: reject.id, event_id: Some(event_id), coordinates, epoch });
+                out.ignored.push(Ignored {
+                    reason,
+                    id: reject.id,
+                    event_id: Some(event_id),
+                    event_id_text: reject.event_id_text,
+                    coordinates: reject.order.coordinates,
+                    epoch,
+                });
             }
             _ => self.ledger.reject(reject, epoch, &mut out.quarantine, &mut out.seen_rejects),
         }

@@ -116,16 +116,13 @@ impl Sayings<'_, '_> {
     }
 
     fn event(&self, payload: &Payload<'_>, noted: &mut impl FnMut(Anomaly)) -> Result<Verdict, Fault> {
-        let skip = skip_reason(payload);
-        if skip == Some(SkipReason::Relationship) {
-            return Ok(Verdict::Skip(SkipReason::Relationship));
+        // First, whatever the headers say: what deletes a relationship or tuples has a resource's key and leaves it.
+        if let Some(reason) = skip_reason(payload) {
+            return Ok(Verdict::Skip(reason));
         }
         // F16: whatever a delete carries, and in whatever version, is not looked at.
         if self.stated_operation()? == Some(Operation::Deleted) {
             return self.delete(payload, noted);
-        }
-        if let Some(reason) = skip {
-            return Ok(Verdict::Skip(reason));
         }
         if let Some(version) = payload.specversion.require_text("specversion")?.filter(|version| *version != "1.0") {
             return Err(Fault::new(RejectReason::UnknownVersion, format!("specversion {version:?}; known is \"1.0\"")));
@@ -338,15 +335,16 @@ fn identity_in(payload: &Payload<'_>) -> Option<ResourceId> {
     stated.or_else(|| ResourceId::parse(payload.subject.text()?.rsplit('/').next()?).ok())
 }
 
-/// Lower case, `/` and the dashes of the first months as `_`.
-fn normal_type(text: &str) -> Cow<'_, str> {
+/// A resource type as it is kept: lower case, `/` and the dashes of the first months as `_`.
+pub(crate) fn normal_type(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte == b'/' || byte == b'-' || byte.is_ascii_uppercase()) {
         return Cow::Owned(text.to_ascii_lowercase().replace(['/', '-'], "_"));
     }
     Cow::Borrowed(text)
 }
 
-fn lower(text: &str) -> Cow<'_, str> {
+/// A reporter's type or instance as it is kept.
+pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_uppercase) { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
 }
 

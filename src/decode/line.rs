@@ -1,7 +1,8 @@
 //! A log line back into key, value and headers.
 //!
 //! The fast road reads `kcat`'s own form field by field and unescapes straight into a scratch buffer; a payload whose
-//! escaped schema is known is unescaped from its payload on only. Anything else takes the slow road through serde.
+//! escaped schema is known is unescaped from its payload on only. Anything else takes the slow road through serde. A line
+//! that is at fault says all the same whom it is about: its key and headers are read as far as they can be.
 
 use std::sync::Arc;
 
@@ -66,9 +67,16 @@ impl LineParts {
                 Part::Value => self.read_value(&mut fields, cache)?,
             }
             if !fields.comma()? {
-                return (seen[2] && std::str::from_utf8(&self.buffer).is_ok()).then_some(());
+                return (seen[2] && self.is_text()).then_some(());
             }
         }
+    }
+
+    /// Whether every part is text for itself: two broken ones side by side may make a whole.
+    fn is_text(&self) -> bool {
+        let Ok(text) = std::str::from_utf8(&self.buffer) else { return false };
+        let in_headers = self.headers.iter().flat_map(|header| [Some(header.name), header.value]);
+        in_headers.chain([self.key, self.value]).flatten().all(|span| text.is_char_boundary(span.start as usize))
     }
 
     fn read_headers(&mut self, fields: &mut Fields<'_>) -> Option<()> {
@@ -116,19 +124,31 @@ impl LineParts {
 
     /// The slow road: any order, any escapes, a payload that someone turned into an object.
     fn read_any(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let text = std::str::from_utf8(line)
-            .map_err(|error| Fault::new(RejectReason::InvalidText, format!("the line is not UTF-8: {error}")))?;
-        let parts: AnyLine<'_> = serde_json::from_str(text).map_err(|error| Fault::of_parser(&error, None))?;
-        // Key and headers first: a reject for what follows them should know whom it is about.
-        self.key = self.raw(parts.key, "key")?;
+        match std::str::from_utf8(line) {
+            Ok(text) => self.read_text(Source { line, text }),
+            Err(error) => {
+                let text = of_same_length(line);
+                // What it says is known already; only the parts that are whole are wanted.
+                drop(self.read_text(Source { line, text: &text }));
+                Err(Fault::new(RejectReason::InvalidText, format!("the line is not UTF-8: {error}")))
+            }
+        }
+    }
+
+    /// Key and headers first, and past what is at fault in them: a reject should know whom it is about.
+    fn read_text(&mut self, source: Source<'_>) -> Result<(), Fault> {
+        let parts: AnyLine<'_> = serde_json::from_str(source.text).map_err(|error| Fault::of_parser(&error, None))?;
+        let mut fault = Ok(());
+        match self.raw(source, parts.key, "key") {
+            Ok(key) => self.key = key,
+            Err(found) => fault = Err(found),
+        }
         let headers = parts.headers.unwrap_or_default();
         let mut pairs = headers.chunks_exact(2);
         for pair in &mut pairs {
-            let name = self.raw(Some(pair[0]), "header name")?;
-            let value = self.raw(Some(pair[1]), "header value")?;
-            let name = name.ok_or_else(|| Fault::new(RejectReason::InvalidHeader, "a header has no name"))?;
-            self.headers.push(HeaderSpan { name, value });
+            fault = fault.and(self.read_header(source, pair[0], pair[1]));
         }
+        fault?;
         if !pairs.remainder().is_empty() {
             return Err(Fault::new(RejectReason::InvalidHeader, "`headers` is a flat list of names and values"));
         }
@@ -136,13 +156,25 @@ impl LineParts {
             let detail = "the line has no `payload`; a delete has one that is null or `{}`";
             return Err(Fault::new(RejectReason::NotALogLine, detail));
         };
-        self.value = self.raw(Some(payload), "payload")?;
+        self.value = self.raw(source, Some(payload), "payload")?;
         Ok(())
     }
 
+    fn read_header(&mut self, source: Source<'_>, name: &RawValue, value: &RawValue) -> Result<(), Fault> {
+        let name = self.raw(source, Some(name), "header name")?;
+        let name = name.ok_or_else(|| Fault::new(RejectReason::InvalidHeader, "a header has no name"))?;
+        let value = self.raw(source, Some(value), "header value");
+        // The last one of a name counts, also when nobody can read it.
+        self.headers.push(HeaderSpan { name, value: value.as_ref().map_or(None, |value| *value) });
+        value.map(drop)
+    }
+
     /// A string's content, any other value as its JSON text, null as none.
-    fn raw(&mut self, value: Option<&RawValue>, what: &str) -> Result<Option<Span>, Fault> {
+    fn raw(&mut self, source: Source<'_>, value: Option<&RawValue>, what: &str) -> Result<Option<Span>, Fault> {
         let Some(text) = value.map(RawValue::get).filter(|text| *text != "null") else { return Ok(None) };
+        if !source.is_whole(text) {
+            return Err(Fault::new(RejectReason::InvalidText, format!("the {what} is not UTF-8")));
+        }
         let start = self.buffer.len();
         if text.starts_with('"') {
             let content: String = serde_json::from_str(text)
@@ -153,6 +185,31 @@ impl LineParts {
         }
         Ok(Some(Span::since(start, &self.buffer)))
     }
+}
+
+/// A line, and the text that is read in its place: the line itself, or one of the same length without what is no text.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    line: &'a [u8],
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// Whether `part`, which borrows from the text, stands so in the line.
+    fn is_whole(self, part: &str) -> bool {
+        let at = part.as_ptr().addr() - self.text.as_ptr().addr();
+        self.line.get(at..at + part.len()) == Some(part.as_bytes())
+    }
+}
+
+/// The line with a question mark for every byte that is no text, so that places in both are the same.
+fn of_same_length(line: &[u8]) -> String {
+    let mut text = String::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
 }
 
 #[derive(Clone, Copy)]
@@ -298,5 +355,22 @@ mod tests {
             RejectReason::InvalidHeader
         );
         assert!(read(r#"{"payload":"x"} trailing"#, 1).is_err());
+    }
+
+    #[test]
+    fn halves_of_a_character_in_two_parts_are_no_character() {
+        let lines: [&[u8]; 2] = [
+            b"{\"headers\":[\"id\",\"e\"],\"key\":\"k\xc3\",\"payload\":\"\xa9x\"}",
+            b"{\"headers\":[\"id\",\"e\",\"x\",\"\xc3\"],\"key\":\"\xa9k\",\"payload\":\"x\"}",
+        ];
+        for line in lines {
+            for rest_at in [0, 1] {
+                let mut parts = LineParts::default();
+                let fault = parts.read(line, rest_at, &mut SchemaCache::default()).expect_err("no text");
+                assert_eq!(fault.reason, RejectReason::InvalidText);
+                let (key, id) = (parts.wire().key(), parts.wire().headers().next());
+                assert_eq!((key, id), (None, Some((b"id".as_slice(), Some(b"e".as_slice())))));
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::query::{Kind, LIMIT_DEFAULT, NAME_BYTES_MAX, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
+use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope};
 use super::schemas::{self, reference};
 
@@ -74,8 +74,6 @@ fn operation(route: &Route, limit_max: usize) -> Value {
 
 fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
     let one = match parameter.kind {
-        Kind::Name => json!({"type": "string", "pattern": "^[A-Za-z0-9_]+$", "maxLength": NAME_BYTES_MAX}),
-        Kind::Instance => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": NAME_BYTES_MAX}),
         Kind::Text => json!({"type": "string", "minLength": 1, "maxLength": TEXT_BYTES_MAX}),
         Kind::Boolean => json!({"type": "boolean", "default": false}),
         Kind::Limit => {

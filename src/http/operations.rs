@@ -115,10 +115,11 @@ fn ignored_list(app: &App) -> Response {
     let items: Vec<_> = kept
         .into_iter()
         .map(|ignored| {
+            let id_text = ignored.event_id_text.map(String::from);
             json!({
                 "reason": ignored.reason.as_str(),
                 "resourceId": ignored.id.map(|id| id.to_string()),
-                "eventId": ignored.event_id.map(|id| id.to_string()),
+                "eventId": id_text.or_else(|| ignored.event_id.map(|id| id.to_string())),
                 "topic": service.topics.name(ignored.coordinates.topic),
                 "partition": ignored.coordinates.partition,
                 "offset": ignored.coordinates.offset,

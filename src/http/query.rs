@@ -14,19 +14,13 @@ const QUERY_BYTES_MAX: usize = 16 * 1024;
 pub(super) const VALUES_MAX: usize = 100;
 /// No field of a resource that is served by an index is longer.
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
-/// Longer names and instances are none of Kessel's.
-pub(super) const NAME_BYTES_MAX: usize = 256;
 /// The default `limit`.
 pub(super) const LIMIT_DEFAULT: usize = 100;
 
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A type or a reporter: letters, digits and underscores.
-    Name,
-    /// An instance of a reporter: a UUID, or letters, digits, dots, dashes and underscores.
-    Instance,
-    /// Any text without control characters.
+    /// Any text without control characters: what a field holds is its reporter's affair.
     Text,
     /// True or false.
     Boolean,
@@ -127,16 +121,7 @@ fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), Str
     if value.is_empty() {
         return Err("left out, or not empty".to_owned());
     }
-    let word = |extra: &[u8]| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
     let (good, what) = match parameter.kind {
-        Kind::Name => (
-            word(b"_") && value.len() <= NAME_BYTES_MAX,
-            format!("letters, digits and underscores, at most {NAME_BYTES_MAX}"),
-        ),
-        Kind::Instance => (
-            word(b"._-") && value.len() <= NAME_BYTES_MAX,
-            format!("a UUID, or letters, digits, dots, dashes and underscores, at most {NAME_BYTES_MAX}"),
-        ),
         Kind::Text => (
             value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
             format!("text of at most {TEXT_BYTES_MAX} bytes without control characters"),

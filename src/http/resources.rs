@@ -10,20 +10,21 @@ use serde::Serialize;
 use super::query::{Kind, Parameter, Query};
 use super::resource_json::write_resource;
 use super::{ApiError, App, answer};
+use crate::decode::{lower, normal_type};
 use crate::model::{Field, ResourceId};
 use crate::published::{Filter, PageToken};
 
-const fn filter_by(name: &'static str, kind: Kind, summary: &'static str) -> Parameter {
-    Parameter { name, kind, many: true, summary }
+const fn filter_by(name: &'static str, summary: &'static str) -> Parameter {
+    Parameter { name, kind: Kind::Text, many: true, summary }
 }
 
 /// The parameters of the list.
 pub(super) const PARAMETERS: &[Parameter] = &[
-    filter_by("resourceType", Kind::Name, "Resources of this type."),
-    filter_by("workspaceId", Kind::Text, "Resources in this workspace."),
-    filter_by("reporterType", Kind::Name, "Resources that this reporter reports."),
-    filter_by("reporterInstanceId", Kind::Instance, "Resources that this instance of a reporter reports."),
-    filter_by("localResourceId", Kind::Text, "Resources that their reporter calls so."),
+    filter_by("resourceType", "Resources of this type."),
+    filter_by("workspaceId", "Resources in this workspace."),
+    filter_by("reporterType", "Resources that this reporter reports."),
+    filter_by("reporterInstanceId", "Resources that this instance of a reporter reports."),
+    filter_by("localResourceId", "Resources that their reporter calls so."),
     Parameter {
         name: "orphaned",
         kind: Kind::Boolean,
@@ -131,12 +132,18 @@ fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> 
     Ok(answer::list(app, &view, items, &PageJson { next_page_token }))
 }
 
-/// Types, reporters and instances are lower case in Kessel, so the filters are too.
+/// Types, reporters and instances are shown in the form that decoding gave them, so they are asked for in it too.
 fn filter(query: &Query) -> Filter {
     let as_is = |name: &str| query.any_of(name, str::to_owned);
-    let lower = |name: &str| query.any_of(name, str::to_ascii_lowercase);
+    let resource_type = |name: &str| query.any_of(name, |text| normal_type(text).into_owned());
+    let lower = |name: &str| query.any_of(name, |text| lower(text).into_owned());
     Filter {
-        dimensions: [lower("resourceType"), as_is("workspaceId"), lower("reporterType"), lower("reporterInstanceId")],
+        dimensions: [
+            resource_type("resourceType"),
+            as_is("workspaceId"),
+            lower("reporterType"),
+            lower("reporterInstanceId"),
+        ],
         local_resource_ids: as_is("localResourceId"),
         orphaned: query.one("orphaned") == Some("true"),
     }

@@ -30,6 +30,15 @@ fn integer() -> Value {
     json!({"type": "integer"})
 }
 
+fn nullable_integer() -> Value {
+    json!({"type": ["integer", "null"]})
+}
+
+/// A UUID in production, whatever its sender wrote elsewhere.
+fn nullable_event_id() -> Value {
+    json!({"type": ["string", "null"], "description": "A UUID, or whatever text the event came with in its place."})
+}
+
 fn boolean() -> Value {
     json!({"type": "boolean"})
 }
@@ -87,7 +96,7 @@ pub(super) fn all() -> Value {
                 "items": object(&[("name", text()), ("value", reference("Bytes"))])})),
         ])])),
         "Ignored": object(&[
-            ("reason", text()), ("resourceId", nullable_uuid()), ("eventId", nullable_uuid()), ("topic", text()),
+            ("reason", text()), ("resourceId", nullable_uuid()), ("eventId", nullable_event_id()), ("topic", text()),
             ("partition", integer()), ("offset", integer()), ("metAt", time()),
         ]),
         "IgnoredList": at_an_instant(object(&[("items", list_of("Ignored"))])),
@@ -105,7 +114,7 @@ fn resource() -> Value {
         ("version", nullable_text()),
     ]);
     let last_event = object(&[
-        ("id", nullable_text()),
+        ("id", nullable_event_id()),
         ("time", time()),
         ("topic", text()),
         ("partition", integer()),
@@ -132,7 +141,7 @@ fn quarantine_entry() -> Value {
         ("offset", integer()),
         ("timestamp", time()),
         ("resourceId", nullable_uuid()),
-        ("eventId", nullable_uuid()),
+        ("eventId", nullable_event_id()),
         ("reason", text()),
         ("detail", text()),
         ("status", json!({"type": "string", "enum": ["open", "partly superseded"]})),
@@ -145,9 +154,13 @@ fn status() -> Value {
     let partition = object(&[
         ("topic", text()),
         ("partition", integer()),
-        ("nextOffset", integer()),
-        ("endOffset", integer()),
-        ("lag", integer()),
+        ("state", text()),
+        ("nextOffset", nullable_integer()),
+        ("startOffset", nullable_integer()),
+        ("endOffset", nullable_integer()),
+        ("lag", nullable_integer()),
+        ("heldByTransaction", integer()),
+        ("lastError", nullable_text()),
     ]);
     let source = object(&[
         ("phase", text()),

@@ -262,6 +262,8 @@ pub struct Ignored {
     pub id: Option<ResourceId>,
     /// The event's id.
     pub event_id: Option<EventId>,
+    /// The text of the id, only when it is no UUID.
+    pub event_id_text: Option<Box<str>>,
     /// Where its record stands.
     pub coordinates: Coordinates,
     /// The epoch in which it was met.

@@ -110,6 +110,8 @@ pub struct Setup {
     pub epoch_records_max: usize,
     /// With none, one epoch at a time is on its way, so that every one of them is published and seen.
     pub in_flight_epochs_max: usize,
+    /// The topics asked for; none: all that are about resources.
+    pub topics: Vec<String>,
     pub shard: ShardConfig,
     pub resume: Position,
     /// What the workers begin with.
@@ -124,6 +126,7 @@ impl Default for Setup {
             workers: 1,
             epoch_records_max: 1_000,
             in_flight_epochs_max: 0,
+            topics: Vec::new(),
             shard: ShardConfig::default(),
             resume: Position::default(),
             restored: Restored::default(),
@@ -173,6 +176,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
     let config = IngestConfig {
         epoch_records_max: setup.epoch_records_max,
         in_flight_epochs_max: setup.in_flight_epochs_max,
+        topics: setup.topics.clone(),
         resume: setup.resume.clone(),
         last_epoch: setup.bindings.last().map_or(0, |(epoch, _)| *epoch),
         bindings: setup.bindings.clone(),
