@@ -5,6 +5,7 @@
 //! three there are. To add one: implement [`Source`], add a variant to the configuration, one arm in `service`.
 //! Not here: epochs and backpressure (`dataflow::ingest` decides when to poll), decoding (`decode`).
 
+pub mod identity;
 pub mod kafka;
 pub mod line;
 pub mod log_file;
