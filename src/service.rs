@@ -15,6 +15,7 @@ use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, TokenKey};
+use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
@@ -166,6 +167,7 @@ fn open_source(config: &Config, topics: &Topics, status: &SourceStatus) -> Resul
                 discovery_interval: std::time::Duration::from_millis(section.kafka.discovery_interval_ms),
                 properties: section.kafka.properties.clone(),
                 resume: Position::default(),
+                known: LogIdentity::default(),
             };
             Box::new(KafkaSource::new(kafka, topics.clone(), status.clone())?)
         }

@@ -11,6 +11,7 @@ mod decode;
 mod fuzz_corpus;
 mod hostile;
 mod http;
+mod identity;
 mod kafka;
 mod kafka_service;
 mod property;

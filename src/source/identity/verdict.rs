@@ -253,7 +253,7 @@ mod tests {
             let expected = suspecting(kind);
             let holds_against_proof = kind != Fault::Recreated;
             let held = |records: &[Seen]| fault(&expected, &observed(records)) == Some(kind);
-            assert_eq!((held(&[]), held(&[seen(99, Some(3))])), (true, holds_against_proof) , "{kind:?}");
+            assert_eq!((held(&[]), held(&[seen(99, Some(3))])), (true, holds_against_proof), "{kind:?}");
         }
         let cut = suspecting(Fault::Truncated);
         assert_eq!(fault(&cut, &observed(&[seen(99, Some(7))])), Some(Fault::Recreated), "the worse one");
