@@ -95,13 +95,20 @@ impl Finding {
     }
 }
 
+/// Whether a record that was read stands where it stood: then it is the same log.
+pub fn is_proven(expected: &Expected, observed: &Observed) -> bool {
+    observed.records.iter().any(|seen| is_same(expected, seen))
+}
+
+fn is_same(expected: &Expected, seen: &Seen) -> bool {
+    seen.record.is_some_and(|record| expected.fingerprints.contains(&record))
+}
+
 /// What is wrong with the log; none when it is the one that was read and has the next offset.
 pub fn judge(expected: &Expected, observed: &Observed) -> Option<Finding> {
     use IdentityFault as Fault;
-    let is_same =
-        |seen: &&Seen| seen.record.is_some_and(|record| expected.fingerprints.iter().any(|known| *known == record));
-    let matched = observed.records.iter().find(is_same);
-    let another = observed.records.iter().find(|seen| seen.record.is_some() && !is_same(seen));
+    let matched = observed.records.iter().find(|seen| is_same(expected, seen));
+    let another = observed.records.iter().find(|seen| seen.record.is_some() && !is_same(expected, seen));
 
     if let (Some(known), Some(found)) = (&expected.cluster_id, &observed.cluster_id)
         && known != found

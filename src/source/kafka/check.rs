@@ -48,6 +48,8 @@ pub(super) struct Check {
     /// Why it is not decided.
     undecided: Option<String>,
     attempts: u32,
+    /// Nothing speaks against the log or for it; the other partitions of the topic are heard first.
+    defers: bool,
 }
 
 impl Check {
@@ -120,6 +122,19 @@ impl Check {
         Outcome::LookAgain
     }
 
+    /// Nothing was found, but no record proves the log to be the same either: others of the topic are heard first.
+    pub(super) fn defer(&mut self, now: Instant) {
+        self.undecided = Some("the other partitions of the topic are compared first".to_owned());
+        (self.found, self.defers) = (None, true);
+        self.state = State::Due(now + CONFIRM_AFTER);
+    }
+
+    /// Whether it will soon say something that matters to others. Not while it waits for others itself, and not while
+    /// there is no evidence: nobody waits for a partition without a leader.
+    pub(super) fn is_to_be_heard(&self) -> bool {
+        self.is_open() && !self.defers && (self.attempts == 0 || self.found.is_some())
+    }
+
     /// It is over.
     pub(super) fn close(&mut self) {
         *self = Self::default();
@@ -165,6 +180,21 @@ mod tests {
         let mut check = open(now);
         assert_eq!(check.on_evidence(Some(cut), now), Outcome::LookAgain);
         assert_eq!(check.on_evidence(None, now), Outcome::Passed, "the leader knows its log by now");
+    }
+
+    #[test]
+    fn others_wait_for_a_check_only_while_it_gets_on() {
+        let now = Instant::now();
+        let mut check = Check::default();
+        assert!(!check.is_to_be_heard());
+        check.want(now);
+        assert!(check.is_to_be_heard());
+        check.on_undecided("no leader".to_owned(), now);
+        assert!(!check.is_to_be_heard());
+        check.on_evidence(Some(finding(IdentityFault::Recreated)), now);
+        assert!(check.is_to_be_heard());
+        check.defer(now);
+        assert!(check.is_open() && !check.is_to_be_heard() && check.takes_inquiry(now + CONFIRM_AFTER));
     }
 
     #[test]

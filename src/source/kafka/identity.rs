@@ -17,7 +17,7 @@ use super::checker::{Evidence, Inquiry};
 use super::{KafkaSource, LostPositionPolicy, Partition};
 use crate::clock::now_ms;
 use crate::model::Position;
-use crate::source::identity::verdict::{Expected, Finding, IdentityFault, Observed, judge};
+use crate::source::identity::verdict::{Expected, Finding, IdentityFault, Observed, is_proven, judge};
 use crate::source::{Phase, Rewound, SourceError};
 
 impl KafkaSource {
@@ -114,7 +114,12 @@ impl KafkaSource {
             fingerprints: known.fingerprints(&partition.topic, partition.number).to_vec(),
             suspected: partition.check.suspected().cloned(),
         });
-        match partition.check.on_evidence(judge(&expected, observed), now) {
+        let finding = judge(&expected, observed);
+        if finding.is_none() && !is_proven(&expected, observed) && self.is_another_to_be_heard(index) {
+            return self.partitions[index].check.defer(now);
+        }
+        let partition = &mut self.partitions[index];
+        match partition.check.on_evidence(finding, now) {
             Outcome::LookAgain => {}
             Outcome::Passed => {
                 let compared = observed.records.len();
@@ -133,6 +138,14 @@ impl KafkaSource {
                 self.on_fault(index, &finding, observed, is_first);
             }
         }
+    }
+
+    /// Whether another partition of the same topic may yet tell what this one cannot.
+    fn is_another_to_be_heard(&self, index: usize) -> bool {
+        let topic = &self.partitions[index].topic;
+        let mut others =
+            self.partitions.iter().enumerate().filter(|(other, one)| *other != index && one.topic == *topic);
+        others.any(|(_, one)| one.check.is_to_be_heard())
     }
 
     /// The log is another one, or does not have the next offset. `is_first`: found in this partition, not spread to it.
