@@ -1,6 +1,6 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
-//! that misbehaves, alone and under the service; the HTTP surface through a real socket, and what hostile clients do to
+//! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what hostile clients do to
 //! it; the command line through the real binary; style.
 
 mod support;

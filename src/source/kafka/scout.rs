@@ -147,8 +147,9 @@ impl Errand {
                 next_look = Instant::now() + interval;
             }
             self.listener.serve(&self.client, |reason| {
-                // Whoever answers next may be another one.
+                // Whoever answers next may be another one: it is not left unasked for a whole interval.
                 next_name = Instant::now();
+                next_look = next_look.min(next_name + MISSING_INTERVAL);
                 self.send(News::Trouble { reason });
             });
             // Log lines wait no longer than a second.
