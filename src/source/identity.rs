@@ -184,11 +184,11 @@ impl IdentityHandle {
         self.with(|identity| identity.cluster_id = Some(cluster_id.to_owned()));
     }
 
-    /// A topic that nothing was known of has so many partitions.
+    /// A topic has so many partitions.
     pub(super) fn on_topic(&self, topic: &Arc<str>, partition_count: u32) {
         self.with(|identity| {
             let known = identity.topics.entry(Arc::clone(topic)).or_default();
-            known.partition_count.get_or_insert(partition_count);
+            known.partition_count = known.partition_count.max(Some(partition_count));
         });
     }
 

@@ -2,8 +2,8 @@
 //!
 //! In: [`Inquiry`]s. Out: for each of them [`Evidence`], by a channel and a bell. Promises: whoever polls the source
 //! never waits for it; every inquiry is answered within [`ROUND_WITHIN`] of its turn, be it with the reason why there
-//! is no evidence; it ends within a second. Each round has a client of its own, which knows nothing of a cluster that
-//! was there before, and which lives no longer. Not here: what the evidence means (`identity::verdict`).
+//! is no evidence; it ends within a second. What is asked together has a client of its own, which knows nothing of a
+//! cluster that was there before, and which lives no longer. Not here: what the evidence means (`identity::verdict`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 const ROUND_WITHIN: Duration = Duration::from_secs(5);
 
 /// At most so many partitions are looked at in a round.
-const ROUND_PARTITIONS_MAX: usize = 64;
+const ROUND_PARTITIONS_MAX: usize = 256;
 
 /// How long to wait for records before looking whether it is time to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ pub(super) struct Evidence {
 
 /// The thread, from outside.
 pub(super) struct Checker {
-    inquiries: Option<Sender<Inquiry>>,
+    inquiries: Option<Sender<Vec<Inquiry>>>,
     evidence: Receiver<Evidence>,
     stop: Arc<AtomicBool>,
     /// Nothing is ever sent; disconnected when the thread has ended.
@@ -78,9 +78,9 @@ impl Checker {
         Ok(Self { inquiries: Some(inquiries), evidence, stop, ended, end_by: None })
     }
 
-    /// Has a partition looked at; false when the thread is no more.
-    pub(super) fn ask(&self, inquiry: Inquiry) -> bool {
-        self.inquiries.as_ref().is_some_and(|inquiries| inquiries.send(inquiry).is_ok())
+    /// Has partitions looked at; false when the thread is no more.
+    pub(super) fn ask(&self, together: Vec<Inquiry>) -> bool {
+        self.inquiries.as_ref().is_some_and(|inquiries| inquiries.send(together).is_ok())
     }
 
     /// What came since the last time.
@@ -125,11 +125,21 @@ struct Look {
 }
 
 impl Errand {
-    fn run(&self, inquiries: &Receiver<Inquiry>) {
-        while let Ok(first) = inquiries.recv() {
-            let more = inquiries.try_iter().take(ROUND_PARTITIONS_MAX - 1);
-            let looks: Vec<Look> = std::iter::once(first).chain(more).map(Look::new).collect();
-            self.round(looks);
+    fn run(&self, inquiries: &Receiver<Vec<Inquiry>>) {
+        while let Ok(together) = inquiries.recv() {
+            let listener = Listener::default();
+            let client = self.config.create_with_context::<_, BaseConsumer<Listener>>(listener.clone());
+            let client = client.map(Arc::new).map_err(|error| format!("no client: {error}"));
+            let mut looks = together.into_iter().map(Look::new).peekable();
+            while looks.peek().is_some() {
+                let mut round: Vec<Look> = looks.by_ref().take(ROUND_PARTITIONS_MAX).collect();
+                match &client {
+                    Ok(client) => self.round(client, &listener, &mut round),
+                    Err(reason) => round.iter_mut().for_each(|look| look.give_up(reason.clone())),
+                }
+                self.answer(round);
+            }
+            // The client's end takes a while here; nobody waits for it.
         }
     }
 
@@ -142,39 +152,34 @@ impl Errand {
         self.bell.ring();
     }
 
-    /// Looks at some partitions, with a client of its own.
-    fn round(&self, mut looks: Vec<Look>) {
-        let (listener, until) = (Listener::default(), Instant::now() + ROUND_WITHIN);
-        let client = match self.config.create_with_context::<_, BaseConsumer<Listener>>(listener.clone()) {
-            Ok(client) => Arc::new(client),
-            Err(error) => {
-                looks.iter_mut().for_each(|look| look.give_up(format!("no client: {error}")));
-                return self.answer(looks);
-            }
-        };
-        self.ask_cluster(&client, &mut looks, until);
+    /// Looks at some partitions.
+    fn round(&self, client: &Arc<BaseConsumer<Listener>>, listener: &Listener, looks: &mut [Look]) {
+        let until = Instant::now() + ROUND_WITHIN;
+        self.ask_cluster(client, looks, until);
         let bell = Bell::new();
         while !self.is_over(until) {
             // The words of errors; what matters of them is answered, or not answered in time.
-            listener.serve(&client, |reason| tracing::debug!(reason, "the client that checks reports an error"));
+            listener.serve(client, |reason| tracing::debug!(reason, "the client that checks reports an error"));
             let mut is_busy = false;
-            for look in &mut looks {
-                is_busy |= look.go_on(&client, &listener, &bell);
+            for look in looks.iter_mut() {
+                is_busy |= look.go_on(client, listener, &bell);
             }
             if !is_busy {
                 break;
             }
             bell.wait(WAIT);
         }
-        for look in &mut looks {
-            if look.wanted.is_some() {
+        for look in looks {
+            // What was not looked at must not pass for gone.
+            if look.wanted.is_some() || !look.inquiry.fingerprints.is_empty() {
                 look.give_up("the records were not read in time".to_owned());
             }
             // Before the client that it belongs to.
             look.queue = None;
         }
-        // The client's end takes a while; nobody waits for it.
-        self.answer(looks);
+        if let Err(error) = client.unassign() {
+            tracing::debug!(%error, "partitions that were looked at are still fetched");
+        }
     }
 
     fn is_over(&self, until: Instant) -> bool {

@@ -41,15 +41,19 @@ impl KafkaSource {
         }
     }
 
-    /// A topic has so many partitions: fewer than before is a reason to look at it.
+    /// A topic has so many partitions: it may grow, but fewer than before is a reason to look at it.
     pub(super) fn on_partition_count(&mut self, topic: &Arc<str>, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         match self.identity.with(|known| known.partition_count(topic)) {
             Some(known) if known > count => self.want_checks(|partition| partition.topic == *topic),
-            Some(_) => {}
-            // Of a topic that is to be compared first, this is told when it has been.
-            None if self.config.known.topics.contains_key(topic) => {}
-            None => self.identity.on_topic(topic, count),
+            Some(known) if known == count => {}
+            _ => {
+                // Of a topic that is to be compared first, this is told when it has been.
+                let mut partitions = self.partitions.iter().filter(|partition| partition.topic == *topic).peekable();
+                if partitions.peek().is_some() && partitions.all(|partition| !partition.check.is_open()) {
+                    self.identity.on_topic(topic, count);
+                }
+            }
         }
     }
 
@@ -70,17 +74,22 @@ impl KafkaSource {
 
     /// Asks for the evidence that is due.
     pub(super) fn ask_for_evidence(&mut self, now: Instant) -> Result<(), SourceError> {
+        let mut together = Vec::new();
         for partition in &mut self.partitions {
             if partition.check.takes_inquiry(now) {
                 let (topic, number) = (Arc::clone(&partition.topic), partition.number);
                 let fingerprints = self.identity.with(|known| known.fingerprints(&topic, number).to_vec());
-                if !self.checker.ask(Inquiry { topic, partition: number, fingerprints }) {
-                    return Err(SourceError::Setup("the thread that looks at the log has ended".to_owned()));
-                }
-                self.shown.touch();
+                together.push(Inquiry { topic, partition: number, fingerprints });
             }
         }
-        Ok(())
+        if together.is_empty() {
+            return Ok(());
+        }
+        self.shown.touch();
+        match self.checker.ask(together) {
+            true => Ok(()),
+            false => Err(SourceError::Setup("the thread that looks at the log has ended".to_owned())),
+        }
     }
 
     /// Hears what the checker has seen.
@@ -213,17 +222,15 @@ impl KafkaSource {
         partition.go_on_from(observed.start, observed.end);
         self.identity.on_another(&topic, partition.number, observed);
         self.assign_anew(index, observed.start);
-        if !is_first {
-            return;
-        }
         match finding.fault {
-            IdentityFault::AnotherCluster => self.spread(index, finding, |_| true),
-            IdentityFault::FewerPartitions | IdentityFault::Recreated => {
+            IdentityFault::AnotherCluster if is_first => self.spread(index, finding, |_| true),
+            IdentityFault::FewerPartitions | IdentityFault::Recreated if is_first => {
                 self.spread(index, finding, |partition| partition.topic == topic);
-                self.let_go(&topic, observed.partition_count);
             }
-            IdentityFault::Truncated | IdentityFault::RetentionPassed => {}
+            // It has been spread already, or concerns this partition alone.
+            _ => {}
         }
+        self.let_go(&topic, observed.partition_count);
     }
 
     /// What was found in one partition is likely to hold in others.
