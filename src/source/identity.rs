@@ -159,7 +159,8 @@ impl IdentityHandle {
         self.with(|identity| identity.clone())
     }
 
-    /// What belongs to a state that has read up to `position`.
+    /// What belongs to a state that has read up to `position` of the log as it is now. Under the policy `continue` a log
+    /// may become another one; a position from before its rewind does not go with the identity from behind it.
     pub fn known_below(&self, position: &Position) -> LogIdentity {
         self.with(|identity| identity.known_below(position))
     }

@@ -7,7 +7,8 @@
 //! damaged, are named and met by the policy, never skipped in silence. A poll makes local calls alone and never waits
 //! longer than it is told. Commits go to the group for lag tools and are never read back. Memory is bounded by what
 //! the fetcher queues and by not polling. Left to others: settings ([`properties`]), questions to the cluster
-//! (`scout`), whether the log is the one that was read (`identity`, `check`, `checker`), commits (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
+//! (`scout`), whether the log is the one that was read and the policy if not (`identity`, `check`, `checker`), commits
+//! (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
 
 mod check;
 mod checker;

@@ -223,12 +223,12 @@ impl KafkaSource {
         self.identity.on_another(&topic, partition.number, observed);
         self.assign_anew(index, observed.start);
         match finding.fault {
-            IdentityFault::AnotherCluster if is_first => self.spread(index, finding, |_| true),
-            IdentityFault::FewerPartitions | IdentityFault::Recreated if is_first => {
+            _ if !is_first => {}
+            IdentityFault::AnotherCluster => self.spread(index, finding, |_| true),
+            IdentityFault::FewerPartitions | IdentityFault::Recreated => {
                 self.spread(index, finding, |partition| partition.topic == topic);
             }
-            // It has been spread already, or concerns this partition alone.
-            _ => {}
+            IdentityFault::Truncated | IdentityFault::RetentionPassed => {}
         }
         self.let_go(&topic, observed.partition_count);
     }
