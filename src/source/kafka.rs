@@ -267,6 +267,9 @@ impl KafkaSource {
                 None => {}
             }
         }
+        if self.listener.with(|told| std::mem::take(&mut told.another_cluster)) {
+            self.want_checks(|_| true);
+        }
         if let Some(statistics) = self.listener.with(|told| told.statistics.take()) {
             self.shown.on_statistics(&statistics, &mut self.partitions, self.halted);
         }

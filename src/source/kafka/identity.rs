@@ -62,7 +62,8 @@ impl KafkaSource {
         self.want_checks(|partition| partition.topic == *topic);
     }
 
-    fn want_checks(&mut self, concerns: impl Fn(&Partition) -> bool) {
+    /// Has partitions compared before anything more is taken from them.
+    pub(super) fn want_checks(&mut self, concerns: impl Fn(&Partition) -> bool) {
         let now = Instant::now();
         if !self.halted {
             self.partitions.iter_mut().filter(|one| concerns(one)).for_each(|one| {
@@ -76,7 +77,7 @@ impl KafkaSource {
     pub(super) fn ask_for_evidence(&mut self, now: Instant) -> Result<(), SourceError> {
         let mut together = Vec::new();
         for partition in &mut self.partitions {
-            if partition.check.takes_inquiry(now) {
+            if partition.can_be_asked_about() && partition.check.takes_inquiry(now) {
                 let (topic, number) = (Arc::clone(&partition.topic), partition.number);
                 let fingerprints = self.identity.with(|known| known.fingerprints(&topic, number).to_vec());
                 together.push(Inquiry { topic, partition: number, fingerprints });

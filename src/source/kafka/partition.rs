@@ -198,6 +198,11 @@ impl Partition {
         self.start
     }
 
+    /// Whether there may be an answer: its broker is there, or is not needed yet.
+    pub(super) fn can_be_asked_about(&self) -> bool {
+        self.queue.is_none() || self.connection != Phase::Disconnected
+    }
+
     /// Whether a record cannot be read, as opposed to its place not being there.
     pub(super) fn is_damaged(&self) -> bool {
         matches!(self.reading, Reading::Off { damaged: true, .. })
@@ -303,6 +308,10 @@ impl Partition {
             Figures { connected: false, .. } => Phase::Disconnected,
             _ => Phase::Reading,
         };
+        if self.connection == Phase::Disconnected && self.queue.is_some() {
+            // Whoever answers in its broker's place may be another one.
+            self.check.want(now);
+        }
         let (is_settled, is_on) = (now.duration_since(self.assigned_at) >= SETTLED_AFTER, self.reading == Reading::On);
         let is_shorter = known(figures.end).zip(self.next).is_some_and(|(end, next)| end < next);
         if is_shorter && is_settled && is_on {
