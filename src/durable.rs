@@ -15,13 +15,14 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Epoch, Position, Topics};
+use crate::source::identity::LogIdentity;
 
 pub use bindings::Bindings;
 pub use recovery::{Durable, DurableError, Recovered};
-pub use taker::{Taker, TakerConfig};
+pub use taker::{Taker, TakerConfig, Watched};
 
 /// What stands beside the rows of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RunMeta {
     /// Of the rows.
@@ -36,6 +37,9 @@ pub(crate) struct RunMeta {
     tombstone_retention_ms: u64,
     /// Which life of the state it is.
     incarnation: u64,
+    /// What tells the log from another one.
+    #[serde(default)]
+    identity: LogIdentity,
     /// The segment of the journal of bindings that was begun with the generation.
     bindings_segment: u64,
 }

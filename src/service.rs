@@ -13,12 +13,13 @@ use crate::dataflow::{
     BindingLog, Counters, CutSink, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd,
     IngestShared, LogTime, StartError, WallClock,
 };
-use crate::durable::{Durable, DurableError, Health, Recovered, Taker, TakerConfig};
+use crate::durable::{Durable, DurableError, Health, Recovered, Taker, TakerConfig, Watched};
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, TokenKey};
 use crate::snapshot::{StoreKind, Verification};
+use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
@@ -113,7 +114,7 @@ pub fn start(config: Config, time: Time, verification: Verification) -> Result<(
     let durable = directory.map(|path| Durable::open(Path::new(&path), StoreKind::Sled(verification), &topics));
     let (durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
     let recovered = recovered.unwrap_or_else(|| Recovered { incarnation: rand::random(), ..Recovered::default() });
-    let source = open_source(&config, &recovered.position, &topics, &status)?;
+    let source = open_source(&config, &recovered.position, &recovered.identity, &topics, &status)?;
     let epochs: Box<dyn EpochSource> = match time {
         Time::Wall => Box::<WallClock>::default(),
         Time::Log => Box::<LogTime>::default(),
@@ -143,7 +144,7 @@ fn start_recovered(
     durable: Option<Durable>,
     recovered: Recovered,
 ) -> Result<(Service, Running), ServiceError> {
-    let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret } = recovered;
+    let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret, identity: _ } = recovered;
     let restored_epoch = restored.epoch;
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
@@ -160,6 +161,7 @@ fn start_recovered(
         ignored: Arc::clone(&ignored),
         stop: Arc::clone(&stop),
     };
+    let identity = source.identity();
     let ingest = IngestConfig {
         ends_with_source: epochs.waits_for_records(),
         resume: position,
@@ -187,7 +189,8 @@ fn start_recovered(
         interval: Duration::from_millis(config.snapshot.interval_ms),
         tombstone_retention_ms: config.fold.tombstone_retention_ms,
     };
-    let taker = durable.map(|durable| durable.take_snapshots(taking, Arc::clone(&publisher), topics.clone()));
+    let watched = Watched { publisher: Arc::clone(&publisher), topics: topics.clone(), status: status.clone(), identity };
+    let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
     let service = Service {
         config: Arc::new(config),
@@ -210,6 +213,7 @@ fn start_recovered(
 fn open_source(
     config: &Config,
     resume: &Position,
+    known: &LogIdentity,
     topics: &Topics,
     status: &SourceStatus,
 ) -> Result<Box<dyn Source>, SourceError> {
@@ -224,6 +228,7 @@ fn open_source(
                 discovery_interval: Duration::from_millis(section.kafka.discovery_interval_ms),
                 properties: section.kafka.properties.clone(),
                 resume: resume.clone(),
+                known: known.clone(),
             };
             Box::new(KafkaSource::new(kafka, topics.clone(), status.clone())?)
         }

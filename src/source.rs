@@ -5,6 +5,7 @@
 //! three there are. To add one: implement [`Source`], add a variant to the configuration, one arm in `service`.
 //! Not here: epochs and backpressure (`dataflow::ingest` decides when to poll), decoding (`decode`).
 
+pub mod identity;
 pub mod kafka;
 pub mod line;
 pub mod log_file;
@@ -16,6 +17,9 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use crate::model::Position;
+
+use self::identity::IdentityHandle;
+use self::identity::verdict::IdentityFault;
 
 pub use record::{BufferPool, Content, HeaderSpan, Record, RecordBatch, Span, Wire};
 
@@ -76,6 +80,11 @@ pub trait Source: Send {
         false
     }
 
+    /// What tells this log from another one, kept up to date while reading; stays empty where a source has none.
+    fn identity(&self) -> IdentityHandle {
+        IdentityHandle::default()
+    }
+
     /// Tells the outside how far reading has come, for lag tools only; never read back.
     fn commit(&mut self, _position: &Position) {}
 }
@@ -120,6 +129,8 @@ pub enum Phase {
     Connecting,
     /// Reading was broken off, and is to go on where it was.
     Recovering,
+    /// Its log is being compared with what is known of the one that was read.
+    Checking,
     /// It was connected, and is not now.
     Disconnected,
     /// There is no leader to read from.
@@ -132,7 +143,7 @@ pub enum Phase {
     Stopped,
     /// The next record is damaged; reading has stopped.
     Corrupt,
-    /// The position that was to be read is gone from the log; reading has stopped (policy `halt`).
+    /// The log no longer has the position that was to be read, or is another log; reading has stopped (policy `halt`).
     PositionLost,
 }
 
@@ -144,6 +155,7 @@ impl Phase {
             Self::Reading => "reading",
             Self::Connecting => "connecting",
             Self::Recovering => "recovering",
+            Self::Checking => "checking",
             Self::Disconnected => "disconnected",
             Self::Leaderless => "leaderless",
             Self::Missing => "missing",
@@ -179,6 +191,8 @@ pub struct PartitionState {
     pub held_by_transaction: i64,
     /// What went wrong last, none when nothing has since something was read.
     pub last_error: Option<String>,
+    /// What was wrong with its log when it was last found to be another one, or without the next offset.
+    pub identity_fault: Option<IdentityFault>,
 }
 
 /// A topic that cannot be read.
@@ -205,6 +219,8 @@ pub struct SourceState {
     pub partitions: Vec<PartitionState>,
     /// Topics that were asked for and cannot be read, by name.
     pub troubles: BTreeMap<Arc<str>, TopicTrouble>,
+    /// How often a log was found to be another one, or without the next offset; a count a partition.
+    pub identity_faults: BTreeMap<IdentityFault, u64>,
     /// How many commits for lag tools failed.
     pub commits_failed: u64,
     /// What went wrong last, none when nothing has since it went well.
@@ -246,6 +262,7 @@ impl SourceState {
             end_offset: Some(end),
             held_by_transaction: 0,
             last_error: None,
+            identity_fault: None,
         });
         ends.map(lag).collect()
     }
@@ -270,6 +287,7 @@ impl Default for SourceStatus {
             end: Position::default(),
             partitions: Vec::new(),
             troubles: BTreeMap::new(),
+            identity_faults: BTreeMap::new(),
             commits_failed: 0,
             last_error: None,
             incomplete_since_ms: None,

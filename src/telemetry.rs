@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::{LogFormat, LoggingSection};
 use crate::dataflow::counters::read;
 use crate::service::Service;
+use crate::source::Phase;
+use crate::source::identity::verdict::IdentityFault;
 use log_writer::LogWriter;
 
 /// How often what histograms hold is put in order; without it they keep every sample until somebody asks.
@@ -118,6 +120,12 @@ pub fn export(service: &Service) {
         }
         metrics::gauge!("tarn_partition_reading", &labels).set(f64::from(u8::from(!lag.state.phase.is_trouble())));
     }
+    for fault in IdentityFault::ALL {
+        let count = state.identity_faults.get(&fault).copied().unwrap_or(0);
+        metrics::counter!("tarn_log_identity_faults_total", "fault" => fault.as_str()).absolute(count);
+    }
+    let checking = state.partitions.iter().filter(|one| one.phase == Phase::Checking).count();
+    metrics::gauge!("tarn_partitions_checking").set(checking as f64);
     metrics::counter!("tarn_commits_failed_total").absolute(state.commits_failed);
     for (name, updates, batches) in view.holdings() {
         metrics::gauge!("tarn_arrangement_updates", "arrangement" => name).set(updates as f64);

@@ -446,7 +446,7 @@ fn replayed(records: &[Given], order: fn(&Value) -> String, broken: &[u8]) -> Se
     let mut config = Config::default();
     config.source.kind = SourceKind::Log;
     config.source.log.path = path.display().to_string();
-    let (service, running) = start(config, Time::Log).expect("it starts");
+    let (service, running) = start(config, Time::Log, tarn::snapshot::Verification::OnThread).expect("it starts");
     running.join().expect("it ends");
     service
 }

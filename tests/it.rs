@@ -1,8 +1,8 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
-//! that misbehaves, alone and under the service; the HTTP surface through a real socket, and what hostile clients do to
-//! it; the command line through the real binary; snapshots and journals on sled,
-//! under simulated crashes and with flipped bits; style.
+//! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
+//! hostile clients do to it; the command line through the real binary; a restart at any instant; snapshots and journals
+//! on sled, under simulated crashes and with flipped bits; style.
 
 mod support;
 
@@ -12,6 +12,7 @@ mod decode;
 mod fuzz_corpus;
 mod hostile;
 mod http;
+mod identity;
 mod kafka;
 mod kafka_service;
 mod property;

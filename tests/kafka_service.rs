@@ -77,6 +77,7 @@ fn a_lost_position_leaves_the_service_alive_and_not_ready() {
     let partition = &status["sourceState"]["partitions"][0];
     assert_eq!((&partition["topic"], &partition["state"]), (&"t".into(), &"positionLost".into()));
     assert!(partition["lastError"].as_str().is_some_and(|error| error.contains("offset 999 is next")), "{status}");
+    assert_eq!(partition["identityFault"], "truncated");
     let (code, body) = get(&service, "/readyz");
     assert!(code == 503 && body["message"].as_str().is_some_and(|text| text.contains("positionLost")), "{body}");
     running.stop();

@@ -11,16 +11,16 @@ use std::sync::Arc;
 
 use super::bindings::{self, Bindings, JOURNAL, Said, Syncing};
 use super::rows::{ROWS_VERSION, Row, RowError};
-use super::taker::{Taker, TakerConfig};
+use super::taker::{Taker, TakerConfig, Watched};
 use super::{Health, RunMeta, position};
 use crate::clock::now_ms;
 use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
 use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
-use crate::published::Publisher;
 use crate::snapshot::{
     Directory, DiskVfs, Environment, Generations, Journal, JournalError, SnapshotError, StoreKind, Vfs, create_with,
     read,
 };
+use crate::source::identity::LogIdentity;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,8 @@ pub struct Recovered {
     pub last_epoch: Epoch,
     /// Which life of the state this is.
     pub incarnation: u64,
+    /// What tells the log from another one.
+    pub identity: LogIdentity,
     /// From which the key of the tokens is made.
     pub token_secret: String,
 }
@@ -81,12 +83,12 @@ pub struct Recovered {
 /// An open data directory, between its recovery and its being written.
 #[derive(Debug)]
 pub struct Durable {
-    generations: Generations,
-    bindings: Bindings,
-    syncing: Syncing,
-    health: Arc<Health>,
-    last: Option<RunMeta>,
-    incarnation: u64,
+    pub(super) generations: Generations,
+    pub(super) bindings: Bindings,
+    pub(super) syncing: Syncing,
+    pub(super) health: Arc<Health>,
+    pub(super) last: Option<RunMeta>,
+    pub(super) incarnation: u64,
 }
 
 /// The runs of a generation, laid over one another.
@@ -179,6 +181,7 @@ impl Durable {
                 .into_contents(manifest.runs.len() - 1, &meta)
                 .map_err(|error| DurableError::Row { generation, error })?;
             recovered.position = position(&meta.position);
+            recovered.identity = meta.identity.clone();
             recovered.last_epoch = said.ceiling.max(meta.epoch);
             (recovered.bindings, recovered.incarnation) = continued(said, &meta, found.lost.is_none());
             last = Some(meta);
@@ -209,11 +212,9 @@ impl Durable {
     pub fn take_snapshots(
         self,
         config: TakerConfig,
-        publisher: Arc<Publisher>,
-        topics: Topics,
+        watched: Watched,
     ) -> Result<Taker, DurableError> {
-        let Self { generations, bindings, syncing, health, last, incarnation } = self;
-        Ok(Taker::start(config, generations, bindings, syncing, health, publisher, topics, last, incarnation)?)
+        Ok(Taker::start(config, self, watched)?)
     }
 }
 

@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bindings::{Bindings, Syncing};
+use super::bindings::Bindings;
+use super::recovery::Durable;
 use super::rows::{ROWS_VERSION, Row};
 use super::{Health, RunMeta, stored_position, topic_names};
 use crate::clock::now_ms;
 use crate::model::{Epoch, Topics};
 use crate::published::{Publisher, ReadView};
 use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError};
+use crate::source::SourceStatus;
+use crate::source::identity::IdentityHandle;
 
 /// When to take snapshots, and what to say with them.
 #[derive(Debug, Clone, Copy)]
@@ -40,34 +43,54 @@ pub struct Taker {
     thread: JoinHandle<()>,
 }
 
+/// What snapshots are taken of.
+#[derive(Debug)]
+pub struct Watched {
+    /// Where read views come from.
+    pub publisher: Arc<Publisher>,
+    /// The topic names.
+    pub topics: Topics,
+    /// How the source is doing.
+    pub status: SourceStatus,
+    /// What tells its log from another one.
+    pub identity: IdentityHandle,
+}
+
+/// After the log has turned out to be another one, what is known of it is ahead of what is published for a moment. A
+/// snapshot then would hold an old position as one of the new log.
+const SETTLING: Duration = Duration::from_secs(30);
+
 struct State {
     config: TakerConfig,
     generations: Generations,
     bindings: Bindings,
     health: Arc<Health>,
-    publisher: Arc<Publisher>,
-    topics: Topics,
+    watched: Watched,
     last: Option<RunMeta>,
     incarnation: u64,
     /// The segments of the journal that began with the generations that are kept, the newest last.
     segments: Vec<u64>,
+    /// How often the log had turned out to be another one, and when that was seen.
+    faults: u64,
+    settles_at: Option<Instant>,
 }
 
 impl Taker {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one thing, taken apart once")]
-    pub(super) fn start(
-        config: TakerConfig,
-        generations: Generations,
-        bindings: Bindings,
-        syncing: Syncing,
-        health: Arc<Health>,
-        publisher: Arc<Publisher>,
-        topics: Topics,
-        last: Option<RunMeta>,
-        incarnation: u64,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(config: TakerConfig, durable: Durable, watched: Watched) -> std::io::Result<Self> {
+        let Durable { generations, bindings, syncing, health, last, incarnation } = durable;
         let segments = last.iter().map(|meta| meta.bindings_segment).collect();
-        let mut state = State { config, generations, bindings, health, publisher, topics, last, incarnation, segments };
+        let mut state = State {
+            config,
+            generations,
+            bindings,
+            health,
+            watched,
+            last,
+            incarnation,
+            segments,
+            faults: 0,
+            settles_at: None,
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("tarn-snapshot".to_owned()).spawn(move || {
@@ -96,7 +119,10 @@ impl Taker {
 impl State {
     /// Takes a snapshot, if anything is new; what fails is told.
     fn take(&mut self) {
-        let view = self.publisher.view();
+        if !self.is_settled() {
+            return;
+        }
+        let view = self.watched.publisher.view();
         if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
             return;
         }
@@ -125,6 +151,15 @@ impl State {
                 });
             }
         }
+    }
+
+    /// Whether what is known of the log is what was read.
+    fn is_settled(&mut self) -> bool {
+        let faults = self.watched.status.look(|state| state.identity_faults.values().sum());
+        if faults != self.faults {
+            (self.faults, self.settles_at) = (faults, Some(Instant::now() + SETTLING));
+        }
+        self.settles_at.is_none_or(|settles_at| Instant::now() >= settles_at)
     }
 
     fn write(&mut self, view: &ReadView) -> Taken {
@@ -161,7 +196,8 @@ impl State {
             version: ROWS_VERSION,
             epoch: view.epoch(),
             position: stored_position(view.position()),
-            topics: topic_names(&self.topics),
+            topics: topic_names(&self.watched.topics),
+            identity: self.watched.identity.known_below(view.position()),
             tombstone_retention_ms: self.config.tombstone_retention_ms,
             incarnation: self.incarnation,
             bindings_segment,

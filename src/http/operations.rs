@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::source::Lag;
+use crate::source::identity::verdict::IdentityFault;
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
@@ -32,6 +33,7 @@ struct PartitionJson {
     lag: Option<i64>,
     held_by_transaction: i64,
     last_error: Option<String>,
+    identity_fault: Option<&'static str>,
 }
 
 impl From<Lag> for PartitionJson {
@@ -46,6 +48,7 @@ impl From<Lag> for PartitionJson {
             lag,
             held_by_transaction: state.held_by_transaction,
             last_error: state.last_error,
+            identity_fault: state.identity_fault.map(IdentityFault::as_str),
         }
     }
 }

@@ -7,9 +7,13 @@
 //! damaged, are named and met by the policy, never skipped in silence. A poll makes local calls alone and never waits
 //! longer than it is told. Commits go to the group for lag tools and are never read back. Memory is bounded by what
 //! the fetcher queues and by not polling. Left to others: settings ([`properties`]), questions to the cluster
-//! (`scout`), commits (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
+//! (`scout`), whether the log is the one that was read and the policy if not (`identity`, `check`, `checker`), commits
+//! (`commits`), queues into batches (`intake`), the judgement of a partition (`partition`), what is shown (`shown`).
 
+mod check;
+mod checker;
 mod commits;
+mod identity;
 mod intake;
 mod listener;
 mod partition;
@@ -26,16 +30,18 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use self::checker::Checker;
 use self::commits::Commits;
 use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
 use self::scout::{Ask, News, Scout, Watermarks};
 use self::shown::Shown;
+use super::identity::verdict::{Finding, IdentityFault};
+use super::identity::{IdentityHandle, LogIdentity};
 use super::{Limit, Phase, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
-use crate::clock::now_ms;
 use crate::model::{Position, Topics};
 
-/// What happens when the log no longer has the position that was to be read next.
+/// What happens when the log no longer has the position that was to be read next, or is another log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LostPositionPolicy {
@@ -63,6 +69,8 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// Where reading begins.
     pub resume: Position,
+    /// What is known of the log that was read up to there; it is compared before reading begins.
+    pub known: LogIdentity,
 }
 
 /// At most so many events of the client are served by one poll.
@@ -89,6 +97,8 @@ pub struct KafkaSource {
     rewinds: Vec<Rewound>,
     halted: bool,
     commits: Commits,
+    checker: Checker,
+    identity: IdentityHandle,
     shown: Shown,
 }
 
@@ -108,6 +118,11 @@ impl KafkaSource {
         let scout = Scout::start(&config, names, bell.clone())?;
         let commits = Commits::start(properties::committer(&config))
             .map_err(|error| SourceError::Setup(format!("could not start the thread that commits: {error}")))?;
+        let checker = Checker::start(properties::checker(&config), bell.clone()).map_err(|error| {
+            SourceError::Setup(format!("could not start the thread that looks at the log: {error}"))
+        })?;
+        // What is said to have been read above the position was not, as far as this state goes.
+        let identity = IdentityHandle::new(config.known.known_below(&config.resume));
         let silence_max = properties::silence_max(&config);
         Ok(Self {
             config,
@@ -124,6 +139,8 @@ impl KafkaSource {
             rewinds: Vec::new(),
             halted: false,
             commits,
+            checker,
+            identity,
             shown: Shown::new(status, silence_max),
         })
     }
@@ -135,16 +152,20 @@ impl KafkaSource {
             self.hear(news)?;
         }
         self.serve_client()?;
+        self.serve_checker();
         if !self.halted {
             self.ask_for_watermarks(Instant::now())?;
+            self.ask_for_evidence(Instant::now())?;
         }
         Ok(())
     }
 
     fn hear(&mut self, news: News) -> Result<(), SourceError> {
         match news {
+            News::Cluster { id } => self.on_cluster(&id),
             News::Partitions { topic, numbers } => {
                 self.shown.on_topic_well(&topic);
+                let count = numbers.len();
                 for number in numbers {
                     let is_known = |known: &Partition| known.topic == topic && known.number == number;
                     let waits = self.found.iter().any(|(name, found)| *name == topic && *found == number);
@@ -152,10 +173,14 @@ impl KafkaSource {
                         self.found.push((Arc::clone(&topic), number));
                     }
                 }
-                self.answered.insert(topic);
+                self.answered.insert(Arc::clone(&topic));
                 self.assign_found()?;
+                self.on_partition_count(&topic, count);
             }
             News::TopicTrouble { topic, phase, reason } => {
+                if phase == Phase::Missing {
+                    self.on_topic_missing(&topic);
+                }
                 self.shown.on_topic_trouble(&topic, phase, reason);
                 self.answered.insert(topic);
                 self.assign_found()?;
@@ -180,22 +205,21 @@ impl KafkaSource {
         for (topic, number) in std::mem::take(&mut self.found) {
             let id = self.topics.intern(&topic).ok_or_else(|| SourceError::Setup("too many topics".to_owned()))?;
             let next = self.config.resume.next_offset(&topic, number);
-            let offset = next.map_or(Offset::Beginning, Offset::Offset);
             let mut partition = Partition::new(Arc::clone(&topic), id, number, next, now);
             partition.counts_for_ready = !self.all_known();
-            // Split off first: its queue then gets everything, and it survives being assigned anew.
-            let mut queue = consumer
-                .split_partition_queue(&topic, number)
-                .ok_or_else(|| SourceError::Setup(format!("{topic} [{number}] has no queue")))?;
-            let bell = self.bell.clone();
-            queue.set_nonempty_callback(move || bell.ring());
-            partition.queue = Some(queue);
-            list.add_partition_offset(&topic, number, offset).map_err(setup)?;
-            tracing::info!(topic = &*topic, partition = number, next, "reading a partition");
+            if next.is_some() && self.config.known.topics.contains_key(&topic) {
+                tracing::info!(topic = &*topic, partition = number, next, "comparing a log with the one that was read");
+                partition.wait_for_check(now);
+            } else {
+                split_off(&consumer, &self.bell, &mut partition)?;
+                list.add_partition_offset(&topic, number, next.map_or(Offset::Beginning, Offset::Offset))
+                    .map_err(setup)?;
+                tracing::info!(topic = &*topic, partition = number, next, "reading a partition");
+            }
             new.push(partition);
         }
         if let Err(error) = consumer.incremental_assign(&list) {
-            for partition in &mut new {
+            for partition in new.iter_mut().filter(|partition| partition.queue.is_some()) {
                 partition.on_not_assigned(format!("could not be assigned: {error}"), now);
             }
         }
@@ -243,6 +267,9 @@ impl KafkaSource {
                 None => {}
             }
         }
+        if self.listener.with(|told| std::mem::take(&mut told.another_cluster)) {
+            self.want_checks(|_| true);
+        }
         if let Some(statistics) = self.listener.with(|told| told.statistics.take()) {
             self.shown.on_statistics(&statistics, &mut self.partitions, self.halted);
         }
@@ -270,13 +297,24 @@ impl KafkaSource {
             return;
         }
         self.shown.touch();
+        let can_be_compared = self.has_fingerprints(index);
         let partition = &mut self.partitions[index];
         match answer {
             Err((code, reason)) => partition.on_watermarks_unknown(code, &reason, now),
             Ok((low, high)) => match partition.on_watermarks(low, high, ask.next, now) {
                 Verdict::Fine => {}
-                Verdict::ReadFrom(offset) => self.assign_anew(index, offset),
-                Verdict::Lost { next, low, high } => self.on_lost_position(index, next, low, high),
+                // The check goes on from there when it has passed.
+                Verdict::ReadFrom(_) if partition.check.is_open() => {}
+                Verdict::ReadFrom(offset) if partition.is_damaged() || !can_be_compared => {
+                    self.assign_anew(index, offset);
+                }
+                Verdict::ReadFrom(_) => drop(partition.check.want(now)),
+                Verdict::Lost { next, low, high } if (low..=high).contains(&next) => {
+                    let detail =
+                        format!("offset {next} is next, and the log, which has {low} to {high}, was cut before it");
+                    partition.check.suspect(Finding { fault: IdentityFault::Truncated, detail }, now);
+                }
+                Verdict::Lost { .. } => drop(partition.check.want(now)),
                 Verdict::Corrupt => {
                     let reason = partition.state().last_error.unwrap_or_default();
                     self.halt(index, Phase::Corrupt, reason);
@@ -289,10 +327,15 @@ impl KafkaSource {
     fn assign_anew(&mut self, index: usize, offset: i64) {
         let (Some(consumer), now) = (&self.consumer, Instant::now()) else { return };
         let partition = &mut self.partitions[index];
-        tracing::info!(topic = &*partition.topic, partition = partition.number, offset, "reading a partition again");
-        let unassigned =
-            one_partition(partition, Offset::Invalid).and_then(|list| consumer.incremental_unassign(&list));
-        if let Err(error) = unassigned {
+        tracing::info!(topic = &*partition.topic, partition = partition.number, offset, "reading a partition on");
+        if partition.queue.is_none() {
+            // The first time.
+            if let Err(error) = split_off(consumer, &self.bell, partition) {
+                return partition.on_not_assigned(error.to_string(), now);
+            }
+        } else if let Err(error) =
+            one_partition(partition, Offset::Invalid).and_then(|list| consumer.incremental_unassign(&list))
+        {
             // It may never have been; if it is still, it cannot be assigned either, and that is tried again.
             tracing::debug!(%error, "a partition could not be given back");
         }
@@ -302,55 +345,6 @@ impl KafkaSource {
             Ok(()) => partition.on_assigned(now),
             Err(error) => partition.on_not_assigned(format!("could not be assigned: {error}"), now),
         }
-    }
-
-    fn on_lost_position(&mut self, index: usize, next: i64, low: i64, high: i64) {
-        let partition = &mut self.partitions[index];
-        let why = partition.state().last_error.unwrap_or_default();
-        let detail = format!("offset {next} is next, and the log has {low} to {high} ({why})");
-        tracing::error!(
-            topic = &*partition.topic,
-            partition = partition.number,
-            next,
-            low,
-            high,
-            policy = ?self.config.lost_position,
-            "the log no longer has the position that was to be read next"
-        );
-        match self.config.lost_position {
-            LostPositionPolicy::Halt => self.halt(index, Phase::PositionLost, detail),
-            LostPositionPolicy::Continue => {
-                partition.go_on_from(low, high);
-                if low < next {
-                    let topic = Arc::clone(&partition.topic);
-                    self.rewinds.push(Rewound { topic, partition: partition.number, to: low });
-                }
-                self.shown.on_loss(now_ms());
-                self.assign_anew(index, low);
-            }
-        }
-    }
-
-    /// Stops reading everything, and says why.
-    fn halt(&mut self, index: usize, phase: Phase, reason: String) {
-        self.halted = true;
-        tracing::error!(reason, phase = phase.as_str(), "reading has stopped");
-        if let Some(consumer) = &self.consumer {
-            let mut list = TopicPartitionList::new();
-            for partition in &self.partitions {
-                list.add_partition(&partition.topic, partition.number);
-            }
-            if let Err(error) = consumer.incremental_unassign(&list) {
-                tracing::warn!(%error, "partitions that are no longer read are still fetched");
-            }
-        }
-        for (at, partition) in self.partitions.iter_mut().enumerate() {
-            match at == index {
-                true => partition.end(phase, Some(reason.clone())),
-                false => partition.end(Phase::Stopped, None),
-            }
-        }
-        self.shown.touch();
     }
 
     /// Takes what the partitions' queues hold, each from where the last poll left off.
@@ -363,14 +357,31 @@ impl KafkaSource {
             let index = (self.turn + step) % count;
             let partition = &mut self.partitions[index];
             // Taken out while its records, which borrow from it, are made known to the partition.
-            let Some(queue) = partition.queue.take() else { continue };
+            let Some(queue) = partition.queue.take_if(|_| !partition.check.is_open()) else { continue };
             let result = intake::take(partition, &queue, &self.listener, &mut self.shown, batch, limit);
             partition.queue = Some(queue);
-            result?;
+            if let Some(last) = result? {
+                self.identity.on_read(&partition.topic, partition.number, partition.start(), last);
+            }
         }
         self.turn = (self.turn + 1) % count.max(1);
         Ok(())
     }
+}
+
+/// Gives a partition its own queue: it then gets everything, and survives being assigned anew.
+fn split_off(
+    consumer: &Arc<BaseConsumer<Listener>>,
+    bell: &Bell,
+    partition: &mut Partition,
+) -> Result<(), SourceError> {
+    let (topic, number) = (&*partition.topic, partition.number);
+    let no_queue = || SourceError::Setup(format!("{topic} [{number}] has no queue"));
+    let mut queue = consumer.split_partition_queue(topic, number).ok_or_else(no_queue)?;
+    let bell = bell.clone();
+    queue.set_nonempty_callback(move || bell.ring());
+    partition.queue = Some(queue);
+    Ok(())
 }
 
 fn one_partition(partition: &Partition, offset: Offset) -> KafkaResult<TopicPartitionList> {
@@ -413,6 +424,10 @@ impl Source for KafkaSource {
         std::mem::take(&mut self.rewinds)
     }
 
+    fn identity(&self) -> IdentityHandle {
+        self.identity.clone()
+    }
+
     fn commit(&mut self, position: &Position) {
         // Without a cluster it would only keep a newer one waiting.
         if self.shown.is_reading() {
@@ -427,6 +442,7 @@ impl Drop for KafkaSource {
         // nothing on its way that its end would wait for.
         self.scout.begin_stop();
         self.commits.begin_stop();
+        self.checker.begin_stop();
         self.partitions.clear();
         self.consumer = None;
     }

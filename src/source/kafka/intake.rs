@@ -2,7 +2,8 @@
 //!
 //! In: what librdkafka queued for one partition, in order. Out: records in the batch; ends and errors to the
 //! partition, each at its place among the records. Promises: nothing behind an error that stops reading is taken, and
-//! the end of a partition is noted only when everything before it was taken. Not here: which partition is next.
+//! the end of a partition is noted only when everything before it was taken; one record a call is
+//! hashed, the last. Not here: which partition is next.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use super::listener::{Listener, end_offset};
 use super::partition::Partition;
 use super::shown::Shown;
 use crate::model::Coordinates;
+use crate::source::identity::{self, Fingerprint};
 use crate::source::{Limit, RecordBatch, SourceError};
 
-/// Takes what a partition's queue holds, up to the limit.
+/// Takes what a partition's queue holds, up to the limit; the fingerprint of the last record that was taken.
 pub(super) fn take(
     partition: &mut Partition,
     queue: &PartitionQueue<Listener>,
@@ -24,13 +26,15 @@ pub(super) fn take(
     shown: &mut Shown,
     batch: &mut RecordBatch,
     limit: Limit,
-) -> Result<(), SourceError> {
-    while !limit.reached(batch) {
+) -> Result<Option<Fingerprint>, SourceError> {
+    let mut last = None;
+    while !limit.reached(batch) && !partition.check.is_open() {
         match queue.poll(Duration::ZERO) {
             None => break,
             Some(Ok(message)) => {
                 if partition.on_record(message.offset()) {
                     push(batch, partition, &message);
+                    last = Some(message);
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {
@@ -47,7 +51,14 @@ pub(super) fn take(
             }
         }
     }
-    Ok(())
+    Ok(last.as_ref().map(fingerprint))
+}
+
+/// What a record is known by later.
+pub(super) fn fingerprint(message: &BorrowedMessage<'_>) -> Fingerprint {
+    let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
+    let checksum = identity::checksum(message.key(), message.payload());
+    Fingerprint { offset: message.offset(), timestamp_ms, checksum }
 }
 
 fn push(batch: &mut RecordBatch, partition: &Partition, message: &BorrowedMessage<'_>) {

@@ -21,6 +21,8 @@ pub(super) struct Told {
     pub(super) statistics: Option<Statistics>,
     /// The words of the last error; its code is what the poll returns.
     pub(super) reason: Option<String>,
+    /// The client has heard of another cluster than before, of which it may fetch from now on.
+    pub(super) another_cluster: bool,
     /// How many calls there were; a poll that returned nothing was not idle when this changed.
     pub(super) calls: u64,
 }
@@ -65,7 +67,11 @@ impl Listener {
 
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.with(|told| told.calls += 1);
+        self.with(|told| {
+            told.calls += 1;
+            // The only way in which it tells; in its queue this stands before what it fetches there.
+            told.another_cluster |= facility == "CLUSTERID";
+        });
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, line, "librdkafka");

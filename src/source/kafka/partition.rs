@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::check::Check;
 use super::listener::Listener;
 use crate::model::TopicId;
+use crate::source::identity::verdict::IdentityFault;
 use crate::source::{PartitionState, Phase};
 
 /// The first wait before another attempt; it doubles up to the last.
@@ -96,6 +98,10 @@ pub(super) struct Partition {
     pub(super) counts_for_ready: bool,
     /// The end as first seen.
     pub(super) end_at_start: Option<i64>,
+    /// Whether its log is the one that is known; nothing is taken while that is open.
+    pub(super) check: Check,
+    /// What was wrong with its log when it was last found to be another one, or without the next offset.
+    pub(super) fault: Option<IdentityFault>,
     reading: Reading,
     /// How often reading was begun anew since something was read.
     attempts: u32,
@@ -124,6 +130,8 @@ impl Partition {
             end_to_note: None,
             counts_for_ready: false,
             end_at_start: None,
+            check: Check::default(),
+            fault: None,
             reading: Reading::On,
             attempts: 0,
             ask_at: Some(now),
@@ -141,9 +149,10 @@ impl Partition {
     /// How it is doing.
     pub(super) fn phase(&self) -> Phase {
         let refused = self.refused.map_or(Phase::Reading, |(phase, _)| phase);
+        let checking = if self.check.is_open() { Phase::Checking } else { Phase::Reading };
         match self.reading {
-            Reading::On => self.connection.max(refused),
-            Reading::Off { .. } => self.connection.max(refused).max(Phase::Recovering),
+            Reading::On => self.connection.max(refused).max(checking),
+            Reading::Off { .. } => self.connection.max(refused).max(checking).max(Phase::Recovering),
             Reading::Ended(phase) => phase,
         }
     }
@@ -158,8 +167,14 @@ impl Partition {
             start_offset: self.start,
             end_offset: self.end,
             held_by_transaction: self.held_by_transaction,
-            last_error: self.last_error.clone().or_else(|| self.complaint().map(str::to_owned)),
+            last_error: self.error(),
+            identity_fault: self.fault,
         }
+    }
+
+    fn error(&self) -> Option<String> {
+        let undecided = self.check.undecided().map(|reason| format!("not known to be the log that was read: {reason}"));
+        undecided.or_else(|| self.last_error.clone()).or_else(|| self.complaint().map(str::to_owned))
     }
 
     /// What the statistics amount to in words.
@@ -175,7 +190,22 @@ impl Partition {
 
     /// Whether its position is known to be in the log, or there is none to be in it.
     pub(super) fn is_sound(&self) -> bool {
-        self.reading == Reading::On && self.end_at_start.is_some()
+        self.reading == Reading::On && self.end_at_start.is_some() && !self.check.is_open()
+    }
+
+    /// Where its log begins, as last heard.
+    pub(super) fn start(&self) -> Option<i64> {
+        self.start
+    }
+
+    /// Whether there may be an answer: its broker is there, or is not needed yet.
+    pub(super) fn can_be_asked_about(&self) -> bool {
+        self.queue.is_none() || self.connection != Phase::Disconnected
+    }
+
+    /// Whether a record cannot be read, as opposed to its place not being there.
+    pub(super) fn is_damaged(&self) -> bool {
+        matches!(self.reading, Reading::Off { damaged: true, .. })
     }
 
     /// A record came; false when it is to be let go.
@@ -221,6 +251,8 @@ impl Partition {
             Code::TopicAuthorizationFailed => self.refused = Some((Phase::Forbidden, now)),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => {
                 self.refused = Some((Phase::Missing, now));
+                // What comes behind it may be of another topic of that name.
+                self.check.want(now);
             }
             _ => {}
         }
@@ -250,6 +282,7 @@ impl Partition {
     /// Reading has ended for good.
     pub(super) fn end(&mut self, phase: Phase, reason: Option<String>) {
         self.reading = Reading::Ended(phase);
+        self.check.close();
         self.ask_at = None;
         self.queue = None;
         self.last_error = reason.or(self.last_error.take());
@@ -275,7 +308,16 @@ impl Partition {
             Figures { connected: false, .. } => Phase::Disconnected,
             _ => Phase::Reading,
         };
-        if figures.given_up && now.duration_since(self.assigned_at) >= SETTLED_AFTER && self.reading == Reading::On {
+        if self.connection == Phase::Disconnected && self.queue.is_some() {
+            // Whoever answers in its broker's place may be another one.
+            self.check.want(now);
+        }
+        let (is_settled, is_on) = (now.duration_since(self.assigned_at) >= SETTLED_AFTER, self.reading == Reading::On);
+        let is_shorter = known(figures.end).zip(self.next).is_some_and(|(end, next)| end < next);
+        if is_shorter && is_settled && is_on {
+            self.check.want(now);
+        }
+        if figures.given_up && is_settled && is_on {
             self.stop(false, false, "librdkafka has given the partition up", now);
         }
         if self.refused.is_some_and(|(_, since)| now.duration_since(since) >= REFUSED_RETRY)
@@ -340,12 +382,27 @@ impl Partition {
         }
     }
 
+    /// Its log is the one that is known, and has these ends; where to read it from.
+    pub(super) fn on_same(&mut self, start: i64, end: i64) -> i64 {
+        self.start = Some(start);
+        self.end = Some(end);
+        self.end_at_start.get_or_insert(end);
+        self.ask_at = None;
+        self.next.unwrap_or(start)
+    }
+
     /// It was assigned anew.
     pub(super) fn on_assigned(&mut self, now: Instant) {
         self.reading = Reading::On;
         self.assigned_at = now;
         // Told once a refusal; if it is one still, this is when it is looked at again.
         self.refused = self.refused.map(|(phase, _)| (phase, now));
+    }
+
+    /// It is not read before its log is known to be the one that was read.
+    pub(super) fn wait_for_check(&mut self, now: Instant) {
+        self.ask_at = None;
+        self.check.want(now);
     }
 
     /// It could not be assigned.
@@ -358,6 +415,9 @@ impl Partition {
     /// What was next is lost; reading goes on from the start of a log that has these ends.
     pub(super) fn go_on_from(&mut self, low: i64, high: i64) {
         self.next = Some(low);
+        self.start = Some(low);
+        self.end = Some(high);
+        self.ask_at = None;
         self.end_to_note = None;
         self.end_at_start = Some(high);
         self.attempts = 0;

@@ -1,6 +1,6 @@
 //! Which properties librdkafka gets: ours, then the user's, but for those that the source's promises rest on.
 //!
-//! In: the configuration. Out: the settings of the two clients, or which property is refused and why. Promises: no
+//! In: the configuration. Out: the settings of the clients, or which property is refused and why. Promises: no
 //! property of the user can make reading skip records, read back what was committed, or hide a dead partition.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +126,14 @@ pub(super) fn scout(config: &KafkaConfig) -> ClientConfig {
 pub(super) fn committer(config: &KafkaConfig) -> ClientConfig {
     let mut client = scout(config);
     client.set("group.id", &config.group);
+    client
+}
+
+/// The settings of a client that reads single records again: next to nothing is fetched beside them.
+pub(super) fn checker(config: &KafkaConfig) -> ClientConfig {
+    let mut client = committer(config);
+    client.set("queued.min.messages", "1").set("queued.max.messages.kbytes", QUEUED_KBYTES_MIN.to_string());
+    client.set("fetch.message.max.bytes", "65536");
     client
 }
 

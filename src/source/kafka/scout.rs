@@ -1,4 +1,4 @@
-//! A thread that asks the cluster: which partitions there are, and where they begin and end.
+//! A thread that asks the cluster: which one it is, which partitions there are, and where they begin and end.
 //!
 //! In: partitions to look at. Out: [`News`], by a channel and a bell. Promises: whoever polls the source never waits
 //! for an answer of the cluster; every question is answered, be it with an error; it ends within a second. Not here:
@@ -22,6 +22,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How often topics are looked for that have not been found.
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often the cluster's id is asked for while all is well. The binding leaks its text, so not with every look.
+const NAME_INTERVAL: Duration = Duration::from_secs(600);
+
 /// A partition whose watermarks are wanted.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -37,6 +40,8 @@ pub(super) type Watermarks = Result<(i64, i64), (Option<RDKafkaErrorCode>, Strin
 /// What the scout found.
 #[derive(Debug)]
 pub(super) enum News {
+    /// The cluster's id.
+    Cluster { id: String },
     /// The partitions of a topic.
     Partitions { topic: Arc<str>, numbers: Vec<i32> },
     /// The cluster answered that the topic cannot be read.
@@ -130,14 +135,23 @@ struct Errand {
 
 impl Errand {
     fn run(&self, questions: &Receiver<Ask>) {
-        let mut next_look = Instant::now();
+        let (mut next_look, mut next_name) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Acquire) {
             if Instant::now() >= next_look {
                 let complete = self.look();
+                if complete && Instant::now() >= next_name {
+                    self.name_cluster();
+                    next_name = Instant::now() + NAME_INTERVAL;
+                }
                 let interval = if complete { self.interval } else { self.interval.min(MISSING_INTERVAL) };
                 next_look = Instant::now() + interval;
             }
-            self.listener.serve(&self.client, |reason| self.send(News::Trouble { reason }));
+            self.listener.serve(&self.client, |reason| {
+                // Whoever answers next may be another one: it is not left unasked for a whole interval.
+                next_name = Instant::now();
+                next_look = next_look.min(next_name + MISSING_INTERVAL);
+                self.send(News::Trouble { reason });
+            });
             // Log lines wait no longer than a second.
             let until = next_look.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
             match questions.recv_timeout(until) {
@@ -182,6 +196,14 @@ impl Errand {
             self.send(news);
         }
         complete
+    }
+
+    /// Tells which cluster has answered.
+    fn name_cluster(&self) {
+        // Told with the partitions, so it is at hand.
+        if let Some(id) = self.client.client().fetch_cluster_id(Duration::ZERO) {
+            self.send(News::Cluster { id });
+        }
     }
 
     fn answer(&self, ask: Ask) {

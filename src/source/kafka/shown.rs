@@ -15,6 +15,7 @@ use rdkafka::statistics::Broker;
 use super::partition::{Figures, Partition};
 use crate::clock::now_ms;
 use crate::model::Position;
+use crate::source::identity::verdict::IdentityFault;
 use crate::source::{Phase, SourceStatus, TopicTrouble};
 
 /// The source's state, and what it is put together from.
@@ -87,6 +88,11 @@ impl Shown {
     pub(super) fn on_commits_failed(&mut self, count: u64) {
         self.changed |= self.commits_failed != count;
         self.commits_failed = count;
+    }
+
+    /// A log is not the one that was read, or lacks the next offset.
+    pub(super) fn on_fault(&mut self, fault: IdentityFault) {
+        self.status.update(|state| *state.identity_faults.entry(fault).or_default() += 1);
     }
 
     /// Events were lost, and answers lack them.

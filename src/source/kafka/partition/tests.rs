@@ -147,3 +147,25 @@ fn a_refusal_is_shown_until_something_is_read_and_tried_again() {
     one.on_end(5);
     assert_eq!((one.phase(), one.state().last_error), (Phase::Reading, None));
 }
+
+#[test]
+fn what_may_come_from_another_log_is_held_until_it_is_compared() {
+    let now = Instant::now();
+    let mut one = partition(Some(5), now);
+    assert_eq!(one.on_watermarks(0, 10, Some(5), now), Verdict::Fine);
+    assert!(one.on_record(5) && one.is_sound());
+    one.on_error(RDKafkaErrorCode::UnknownTopicOrPartition, "unknown topic", now);
+    assert!(one.check.is_open() && !one.is_sound(), "the topic may be made anew");
+    assert_eq!(one.on_same(0, 10), 6);
+    one.check.close();
+    one.on_end(6);
+    assert_eq!(one.phase(), Phase::Reading);
+    one.on_statistics(&Figures { end: 5, stable_end: 5, ..FINE }, later(now, 1_000));
+    assert!(!one.check.is_open(), "statistics may be older than the assignment");
+    one.on_statistics(&Figures { end: 6, stable_end: 6, ..FINE }, later(now, 2_000));
+    assert!(!one.check.is_open());
+    one.on_statistics(&Figures { end: 5, stable_end: 5, ..FINE }, later(now, 2_000));
+    assert!(one.check.is_open() && one.phase() == Phase::Checking, "the log ends before what was read of it");
+    one.check.on_undecided("no answer".to_owned(), now);
+    assert!(one.state().last_error.is_some_and(|error| error.ends_with("that was read: no answer")));
+}
