@@ -152,6 +152,14 @@ fn snapshot_stores_conform() {
 }
 
 #[test]
+fn snapshots_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Generations>();
+    moves::<snapshot::Journal>();
+    moves::<snapshot::RunWriter<'_>>();
+}
+
+#[test]
 fn a_snapshot_refuses_rows_that_may_not_stand_there() {
     let folder = TempDir::new().unwrap();
     let mut generations = open(&folder.path().join("data"), StoreKind::Files);
