@@ -189,7 +189,8 @@ fn start_recovered(
         interval: Duration::from_millis(config.snapshot.interval_ms),
         tombstone_retention_ms: config.fold.tombstone_retention_ms,
     };
-    let watched = Watched { publisher: Arc::clone(&publisher), topics: topics.clone(), status: status.clone(), identity };
+    let watched =
+        Watched { publisher: Arc::clone(&publisher), topics: topics.clone(), status: status.clone(), identity };
     let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
     let service = Service {

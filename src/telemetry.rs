@@ -127,6 +127,15 @@ pub fn export(service: &Service) {
     let checking = state.partitions.iter().filter(|one| one.phase == Phase::Checking).count();
     metrics::gauge!("tarn_partitions_checking").set(checking as f64);
     metrics::counter!("tarn_commits_failed_total").absolute(state.commits_failed);
+    if let Some(health) = service.snapshots.as_ref().map(|health| health.get()) {
+        metrics::counter!("tarn_snapshots_total").absolute(health.taken);
+        metrics::counter!("tarn_snapshots_failed_total").absolute(health.failed);
+        let since_ms = health.finished_ms.unwrap_or(service.started_ms);
+        let age_ms = crate::clock::now_ms().saturating_sub(since_ms);
+        metrics::gauge!("tarn_snapshot_age_seconds").set(age_ms as f64 / 1e3);
+        metrics::gauge!("tarn_snapshot_duration_seconds").set(health.took_ms as f64 / 1e3);
+        metrics::gauge!("tarn_bindings_failing").set(f64::from(u8::from(health.bindings_error.is_some())));
+    }
     for (name, updates, batches) in view.holdings() {
         metrics::gauge!("tarn_arrangement_updates", "arrangement" => name).set(updates as f64);
         metrics::gauge!("tarn_arrangement_batches", "arrangement" => name).set(batches as f64);

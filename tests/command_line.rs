@@ -15,34 +15,34 @@ use serde_json::{Value, json};
 
 use crate::served::{eventually, exchange, get};
 
-fn tarn(arguments: &[&str]) -> Command {
+pub fn tarn(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tarn"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     tarn(arguments).output().expect("it runs")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A process that does not outlive its test.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().expect("it runs"))
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).expect("it is there");
     }
 
     /// The exit code, which comes in time.
-    fn end(&mut self) -> Option<i32> {
+    pub fn end(&mut self) -> Option<i32> {
         let mut status = None;
         eventually("the process ends", || {
             status = self.0.try_wait().expect("it is ours");
@@ -59,7 +59,8 @@ impl Drop for Process {
     }
 }
 
-const ANY_PORTS: [(&str, &str); 2] = [("TARN_HTTP__LISTEN", "127.0.0.1:0"), ("TARN_HTTP__ADMIN_LISTEN", "127.0.0.1:0")];
+pub const ANY_PORTS: [(&str, &str); 2] =
+    [("TARN_HTTP__LISTEN", "127.0.0.1:0"), ("TARN_HTTP__ADMIN_LISTEN", "127.0.0.1:0")];
 
 /// The demo on free ports.
 fn demo(more: &[&str]) -> Command {
@@ -69,7 +70,7 @@ fn demo(more: &[&str]) -> Command {
 }
 
 /// Where a process says in its log that it serves; and the rest of its log, which must be read on.
-fn addresses(process: &mut Process) -> (SocketAddr, SocketAddr, BufReader<std::process::ChildStderr>) {
+pub fn addresses(process: &mut Process) -> (SocketAddr, SocketAddr, BufReader<std::process::ChildStderr>) {
     let mut log = BufReader::new(process.0.stderr.take().expect("a pipe"));
     loop {
         let mut line = String::new();

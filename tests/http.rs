@@ -388,6 +388,7 @@ fn what_is_not_known_of_a_partition_is_described_as_null() {
             end_offset: None,
             held_by_transaction: 0,
             last_error: None,
+            identity_fault: None,
         }];
     });
     let (_, status) = json(served.readers, "/api/tarn/v1/status");

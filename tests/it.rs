@@ -9,6 +9,7 @@ mod support;
 mod command_line;
 mod corners;
 mod decode;
+mod durable;
 mod fuzz_corpus;
 mod hostile;
 mod http;

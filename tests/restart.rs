@@ -53,7 +53,6 @@ fn check_case(seed: u64) {
         topics: Vec::new(),
         restored: view.contents(),
         bindings: sealed.iter().map(|view| (view.epoch(), Arc::clone(view.position()))).collect(),
-        ..Setup::default()
     };
     let restarted = run(log, &after);
     let views: BTreeMap<Epoch, &Arc<ReadView>> = restarted.views.iter().map(|view| (view.epoch(), view)).collect();

@@ -209,11 +209,7 @@ impl Durable {
     }
 
     /// Starts to take snapshots of what is published.
-    pub fn take_snapshots(
-        self,
-        config: TakerConfig,
-        watched: Watched,
-    ) -> Result<Taker, DurableError> {
+    pub fn take_snapshots(self, config: TakerConfig, watched: Watched) -> Result<Taker, DurableError> {
         Ok(Taker::start(config, self, watched)?)
     }
 }

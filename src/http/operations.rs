@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
+use crate::durable::HealthState;
 use crate::source::Lag;
 use crate::source::identity::verdict::IdentityFault;
 use crate::telemetry;
@@ -97,8 +98,25 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
             "byReason": families,
         },
         "arrangements": arrangements,
+        "snapshots": service.snapshots.as_ref().map(|health| snapshots(&health.get())),
     });
     answer::answer(&app, &view, &content)
+}
+
+/// How snapshots go.
+fn snapshots(health: &HealthState) -> serde_json::Value {
+    json!({
+        "epoch": health.epoch,
+        "finishedAt": health.finished_ms.map(answer::moment),
+        "generation": health.generation,
+        "tookMs": health.took_ms,
+        "rows": health.rows,
+        "bytes": health.bytes,
+        "taken": health.taken,
+        "failed": health.failed,
+        "lastError": health.last_error,
+        "bindingsError": health.bindings_error,
+    })
 }
 
 /// About what one ignored event takes as JSON.

@@ -150,6 +150,21 @@ fn quarantine_entry() -> Value {
     ])
 }
 
+fn snapshots() -> Value {
+    object(&[
+        ("epoch", nullable_integer()),
+        ("finishedAt", nullable_text()),
+        ("generation", integer()),
+        ("tookMs", integer()),
+        ("rows", integer()),
+        ("bytes", integer()),
+        ("taken", integer()),
+        ("failed", integer()),
+        ("lastError", nullable_text()),
+        ("bindingsError", nullable_text()),
+    ])
+}
+
 fn status() -> Value {
     let partition = object(&[
         ("topic", text()),
@@ -161,6 +176,7 @@ fn status() -> Value {
         ("lag", nullable_integer()),
         ("heldByTransaction", integer()),
         ("lastError", nullable_text()),
+        ("identityFault", nullable_text()),
     ]);
     let source = object(&[
         ("phase", text()),
@@ -177,5 +193,6 @@ fn status() -> Value {
         ("sourceState", source),
         ("counters", json!({"type": "object"})),
         ("arrangements", json!({"type": "array", "items": arrangement})),
+        ("snapshots", json!({"oneOf": [snapshots(), {"type": "null"}]})),
     ])
 }
