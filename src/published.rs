@@ -6,8 +6,8 @@
 //! Invariants: epochs of read views strictly increase; a view's batches are complete at its epoch and never change.
 //! Not here: how batches come about (`dataflow`), JSON (`http`).
 
-pub mod contents;
-mod pages;
+mod contents;
+pub mod pages;
 mod publisher;
 mod seek;
 pub mod token;

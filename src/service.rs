@@ -145,7 +145,8 @@ fn start_recovered(
     recovered: Recovered,
 ) -> Result<(Service, Running), ServiceError> {
     let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret, identity: _ } = recovered;
-    let restored_epoch = restored.epoch;
+    let (restored_epoch, restored_states) = (restored.epoch, restored.states.len());
+    let began_ms = crate::clock::now_ms();
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
     let ignored = Arc::new(IgnoredLog::default());
@@ -178,6 +179,15 @@ fn start_recovered(
     // What was there before is there again before anybody can ask.
     while publisher.published() < restored_epoch {
         publisher.wait_published(restored_epoch, Duration::from_millis(100));
+    }
+    if restored_epoch > 0 {
+        let took_ms = crate::clock::now_ms().saturating_sub(began_ms);
+        tracing::info!(
+            epoch = restored_epoch,
+            states = restored_states,
+            took_ms,
+            "the state of the last snapshot is back"
+        );
     }
     let token_key = match (config.http.token_secret.as_str(), token_secret.as_str()) {
         ("", "") => TokenKey::random(),
