@@ -182,3 +182,48 @@ fn a_rewind_takes_the_position_back_and_what_follows_is_read() {
     let records = read(&service.counters.records);
     assert_eq!((records, service.publisher.view().position()), (6, &end.position));
 }
+
+/// A restart on a data directory reads nothing twice and has its quarantine; another log in the same place is told from
+/// the one that was read, and nothing of it is taken.
+#[test]
+fn a_restart_goes_on_where_it_was_and_knows_its_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let started = |cluster: &Cluster| {
+        let mut config = config();
+        config.source.kafka.brokers.clone_from(&cluster.brokers);
+        config.source.kafka.topics = vec!["t".to_owned()];
+        config.snapshot.directory = folder.path().join("data").display().to_string();
+        start(config, tarn::service::Time::Wall, tarn::snapshot::Verification::OnThread).expect("it starts")
+    };
+    let end = |running: Running| {
+        running.stop();
+        running.join().expect("it stops")
+    };
+    let held = |service: &Service| service.publisher.view().quarantine().len();
+    let cluster = Cluster::new(&[("t", 2)]);
+    cluster.fill("t", 0, 3);
+    cluster.fill("t", 1, 2);
+    let (service, running) = started(&cluster);
+    until("the end", &service, || service.is_ready());
+    let incarnation = service.incarnation;
+    assert_eq!((held(&service), *end(running).position == position(&[("t", 0, 3), ("t", 1, 2)])), (5, true));
+
+    cluster.fill("t", 0, 2);
+    let (service, running) = started(&cluster);
+    assert_eq!((held(&service), service.incarnation), (5, incarnation), "it is there before anything is read");
+    until("two more", &service, || held(&service) == 7);
+    assert_eq!(read(&service.counters.records), 2, "what was read is not asked for again");
+    assert_eq!(*end(running).position, position(&[("t", 0, 5), ("t", 1, 2)]));
+
+    let other = Cluster::new(&[("t", 2)]);
+    let others: Vec<Vec<u8>> = (0..9).map(|n| format!("another log's {n}").into_bytes()).collect();
+    other.produce("t", 0, &others, &[]);
+    other.produce("t", 1, &others, &[]);
+    let (service, running) = started(&other);
+    until("the other log is recognised", &service, || {
+        let (_, status) = get(&service, "/api/tarn/v1/status");
+        status["sourceState"]["partitions"][0]["identityFault"] == "another_cluster"
+    });
+    assert_eq!((held(&service), read(&service.counters.records)), (7, 0));
+    end(running);
+}
