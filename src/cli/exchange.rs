@@ -5,7 +5,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use tarn::durable::exchange::{self, ExchangeError, Exchanged, TableRules};
 use tarn::snapshot::StoreKind;
@@ -60,16 +60,15 @@ pub(super) fn export(arguments: &ExportArguments, store: StoreKind) -> Result<()
     // A former export stays until the new one is whole. What is no file (a pipe) is written to as it is.
     let is_file = path.metadata().map_or(true, |metadata| metadata.is_file());
     let written = if is_file { with_suffix(path, ".part") } else { path.clone() };
-    let exported = export_to(&written, packing(path), from, &scratch, store);
-    if is_file {
-        let renamed = exported.as_ref().map_err(drop).and_then(|_| std::fs::rename(&written, path).map_err(drop));
-        if renamed.is_err() {
-            // It may not have been made.
-            drop(std::fs::remove_file(&written));
+    let exported = export_to(&written, packing(path), from, &scratch, store).and_then(|exported| {
+        if is_file {
+            std::fs::rename(&written, path).with_context(|| format!("could not write {}", path.display()))?;
         }
-        if exported.is_ok() && renamed.is_err() {
-            bail!("could not rename {} to {}", written.display(), path.display());
-        }
+        Ok(exported)
+    });
+    if is_file && exported.is_err() {
+        // It may not have been made.
+        drop(std::fs::remove_file(&written));
     }
     let exported = exported?;
     say(&format!("generation {} is exported: {}\n", exported.generation, contents(&exported)))

@@ -16,8 +16,8 @@ use super::{Imported, parser_words};
 use crate::clock::now_ms;
 use crate::decode::{lower, normal_data, normal_type};
 use crate::model::{
-    Coordinates, Epoch, EventId, Field, LastEvent, Lifecycle, ResourceId, SeenIds, State, Texts, Timestamp, Topics,
-    Uncommon, plausible_ms,
+    Coordinates, Epoch, EventId, LastEvent, Lifecycle, ResourceId, SeenIds, State, Texts, Timestamp, Topics, Uncommon,
+    plausible_ms,
 };
 use crate::source::identity::LogIdentity;
 
