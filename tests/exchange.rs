@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::command_line::{Process, run, tarn, text};
 use crate::durable::{everything, log, quarantine, replayed, serve, started};
+use crate::property::number;
 use crate::served::{eventually, get};
 
 const EVENTS: usize = 6_000;
@@ -88,11 +89,24 @@ fn without_position(export: &Path, to: &Path) {
     fs::write(to, format!("{header}\n{rest}")).expect("room");
 }
 
+/// A log with every fault, over a time in which the tolerance of ten seconds is little.
+fn faulty_log(folder: &Path) -> String {
+    let seed = number("TARN_SEED").unwrap_or_else(rand::random).to_string();
+    println!("TARN_SEED={seed} cargo test --test it exchange");
+    let path = shown(&folder.join("log.ndjson")).to_owned();
+    let events = EVENTS.to_string();
+    let sizes = ["generate", "--seed", &seed, "--events", &events, "--resources", "500", "--gap-us", "20000"];
+    let faults = ["--replays", "0.002", "--batch-duplicates", "0.005", "--moves", "0.05", "--deletes", "0.05"];
+    let more = ["--revivals", "0.5", "--ghosts", "0.02", "--legacy", "0.05", "--poison", "0.01", "-o", &path];
+    done(&run(&[&sizes[..], &faults, &more, &["--clock-skew-ms", "3000"]].concat()));
+    path
+}
+
 #[test]
 fn an_import_is_the_instance_that_it_came_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    let whole = log(folder.path(), &EVENTS.to_string());
+    let whole = faulty_log(folder.path());
     let (expected, in_quarantine) = replayed(&whole, folder.path());
     let part = first_part(&whole, folder.path(), EVENTS / 2);
     for (name, read_before) in [("part", &part), ("whole", &whole)] {
@@ -231,11 +245,7 @@ fn table(log: &str, folder: &Path) -> (Vec<Value>, String) {
 #[test]
 fn a_table_counts_up_to_its_export_and_the_log_from_there() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Long enough for the tolerance of ten seconds to be little.
-    let whole = shown(&folder.path().join("log.ndjson")).to_owned();
-    let sizes = ["generate", "--events", "6000", "--resources", "500", "--gap-us", "20000", "-o", &whole];
-    let faults = ["--replays", "0.002", "--deletes", "0.05", "--revivals", "0.5", "--ghosts", "0.02"];
-    done(&run(&[&sizes[..], &faults].concat()));
+    let whole = faulty_log(folder.path());
     let part = first_part(&whole, folder.path(), EVENTS / 2);
     let after_part = replayed(&part, folder.path()).0;
     let after_whole = replayed(&whole, folder.path()).0;

@@ -309,3 +309,6 @@ fn parser_words(error: &serde_json::Error) -> String {
     let words = words.rsplit_once(" at line 1 column ").map_or(words.as_str(), |(words, _)| words);
     format!("{words} (column {})", error.column())
 }
+
+#[cfg(test)]
+mod tests;
