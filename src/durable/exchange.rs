@@ -193,7 +193,13 @@ pub fn import(
     refuse_full(&*vfs, to)?;
     let imported = read_all(input, table)?;
     let directory = Directory::open(Arc::clone(&vfs), to)?;
-    let written = write_base(Generations::new(directory, environment(store)), imported);
+    let mut generations = Generations::new(directory, environment(store));
+    if !generations.candidates()?.is_empty() {
+        // Another process was faster.
+        refuse_full(&*vfs, to)?;
+    }
+    let written = write_base(&mut generations, imported);
+    // Its lock is still held.
     if written.is_err() {
         remove_rests(&*vfs, to, was_there);
     }
@@ -224,7 +230,7 @@ fn remove_rests(vfs: &dyn Vfs, to: &Path, was_there: bool) {
     }
 }
 
-fn write_base(mut generations: Generations, imported: Imported) -> Result<Exchanged, SnapshotError> {
+fn write_base(generations: &mut Generations, imported: Imported) -> Result<Exchanged, SnapshotError> {
     let mut exchanged = Exchanged { epoch: imported.meta.epoch, ..Exchanged::default() };
     let mut writer = generations.begin()?;
     for (key, row) in &imported.rows {

@@ -4,6 +4,9 @@
 //! row does not say which events made it, so every event up to the table's export, less what clocks may differ, counts
 //! as known (the floor of the duplicate rule). There is no position: the log is read from its beginning, and what it has
 //! from then on is folded again. Promises: only `resource_id` is required; a column that is not known is refused by name.
+//! Not promised: where writers' clocks differ, a resource that was reported within twice the tolerance before the export
+//! may show the report before its last one until the next comes; records without any id are folded again, and records
+//! that are no events come into the quarantine again.
 
 use std::borrow::Cow;
 
