@@ -1,5 +1,6 @@
 //! Subcommands: serve, demo, replay, generate, check, snapshot; and what the process says when it ends.
 
+mod exchange;
 mod generate;
 mod open_files;
 mod replay;
@@ -39,7 +40,7 @@ enum Command {
     Generate(generate::Arguments),
     /// Checks a configuration without a server.
     Check(ServeArguments),
-    /// Looks after a data directory: list, verify, backup.
+    /// Looks after a data directory: list, verify, backup, export, import.
     Snapshot(snapshot::Arguments),
 }
 

@@ -16,6 +16,8 @@ mod payload;
 mod schema_cache;
 mod value;
 
+use std::borrow::Cow;
+
 use crate::model::{Anomaly, Event, Reject, RejectReason, SkipReason};
 use crate::source::{Content, Record, Wire};
 
@@ -27,6 +29,16 @@ use key::Key;
 use line::LineParts;
 use schema_cache::{Prefix, SchemaCache};
 use value::Shape;
+
+/// A resource's data as it is kept: an object of strict JSON, without white space between tokens; else what is wrong.
+pub(crate) fn normal_data(text: &str) -> Result<Cow<'_, str>, String> {
+    if !text.starts_with('{') {
+        let found = text.chars().next().unwrap_or(' ');
+        return Err(format!("`data` must be an object, found something that begins with {found:?}"));
+    }
+    json::check_inside(text, payload::DATA_DEPTH).map_err(|fault| format!("`data`: {}", fault.detail))?;
+    Ok(json::minified(text))
+}
 
 /// The limits of a record.
 #[derive(Debug, Clone, Copy)]

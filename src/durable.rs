@@ -3,9 +3,11 @@
 //! In: read views, and bindings before their epochs are shown. Out, after any end: everything that one instant held, the
 //! epochs that were shown after it with the positions they sealed, and an epoch that is beyond all that were. With those
 //! the log is read on from the instant's position and the same epochs are made again ([`crate::dataflow`]). Failure: a
-//! disk that does not work stops nothing; it is told ([`Health`]) and tried again. Not here: files (`snapshot`).
+//! disk that does not work stops nothing; it is told ([`Health`]) and tried again. The same as text that people can read,
+//! and back: [`exchange`]. Not here: files (`snapshot`).
 
 mod bindings;
+pub mod exchange;
 mod recovery;
 pub mod rows;
 mod taker;

@@ -20,7 +20,7 @@ use crate::property::number;
 use crate::served::{eventually, get};
 
 /// A log with replays, deletes, orphans and poison.
-fn log(folder: &Path, events: &str) -> String {
+pub fn log(folder: &Path, events: &str) -> String {
     let path = folder.join("log.ndjson").display().to_string();
     let sizes = ["generate", "--events", events, "--resources", "500", "-o", &path];
     let faults =
@@ -31,7 +31,7 @@ fn log(folder: &Path, events: &str) -> String {
 }
 
 /// A service over a log and a data directory, in small epochs so that there is a middle to be killed in.
-fn serve(log: &str, data: &Path) -> Command {
+pub fn serve(log: &str, data: &Path) -> Command {
     let mut command = tarn(&["serve"]);
     command.envs(ANY_PORTS).env("TARN_SOURCE__KIND", "log").env("TARN_SOURCE__LOG__PATH", log);
     command.env("TARN_SNAPSHOT__DIRECTORY", data).env("TARN_SNAPSHOT__INTERVAL_MS", "30");
@@ -45,7 +45,7 @@ fn drain(mut log: impl Read + Send + 'static) {
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
 }
 
-fn started(command: &mut Command) -> (Process, SocketAddr) {
+pub fn started(command: &mut Command) -> (Process, SocketAddr) {
     let mut process = Process::start(command);
     let (readers, _, log) = addresses(&mut process);
     drain(log);
@@ -60,7 +60,7 @@ fn next_offset(readers: SocketAddr) -> i64 {
 }
 
 /// Every resource, by id; orphans too.
-fn everything(readers: SocketAddr) -> BTreeMap<String, Value> {
+pub fn everything(readers: SocketAddr) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for orphaned in ["false", "true"] {
         let mut token = String::new();
@@ -77,7 +77,7 @@ fn everything(readers: SocketAddr) -> BTreeMap<String, Value> {
 }
 
 /// The same from a replay that nothing interrupts and that keeps nothing; and its quarantine, as coordinates and status.
-fn replayed(log: &str, folder: &Path) -> (BTreeMap<String, Value>, Vec<String>) {
+pub fn replayed(log: &str, folder: &Path) -> (BTreeMap<String, Value>, Vec<String>) {
     let dump = folder.join("dump");
     let output = run(&["replay", log, "--dump", &dump.display().to_string()]);
     assert!(output.status.success(), "{output:?}");
@@ -90,7 +90,7 @@ fn replayed(log: &str, folder: &Path) -> (BTreeMap<String, Value>, Vec<String>) 
     (by_id, lines("quarantine.ndjson").iter().map(|entry| format!("{} {}", entry["id"], entry["status"])).collect())
 }
 
-fn quarantine(readers: SocketAddr) -> Vec<String> {
+pub fn quarantine(readers: SocketAddr) -> Vec<String> {
     let list = get(readers, "/api/tarn/v1/quarantine?limit=1000").json();
     let entries = list["items"].as_array().expect("a list");
     entries.iter().map(|entry| format!("{} {}", entry["id"], entry["status"])).collect()

@@ -1,8 +1,8 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
-//! hostile clients do to it; the command line through the real binary; a restart at any instant; snapshots and journals
-//! on sled, under simulated crashes and with flipped bits; style.
+//! hostile clients do to it; the command line through the real binary; a restart at any instant; exports and
+//! imports; snapshots and journals on sled, under simulated crashes and with flipped bits; style.
 
 mod support;
 
@@ -10,6 +10,7 @@ mod command_line;
 mod corners;
 mod decode;
 mod durable;
+mod exchange;
 mod fuzz_corpus;
 mod hostile;
 mod http;

@@ -50,7 +50,7 @@ pub struct Arguments {
     config: Option<PathBuf>,
 }
 
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     let time = Timestamp::parse(text).ok().flatten().and_then(|time| plausible_ms(time.millis()));
     time.ok_or_else(|| "it must be a time after 2015, such as 2026-11-23T06:47:23Z".to_owned())
 }

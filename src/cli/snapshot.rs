@@ -1,6 +1,7 @@
-//! `tarn snapshot`: what lies in a data directory, whether it is good, and a copy of it.
+//! `tarn snapshot`: what lies in a data directory, whether it is good, a copy of it, and its contents as lines of JSON.
 //!
-//! `list` and `backup` take no lock: they work beside a tarn that runs. `verify` opens stores, so it takes the lock.
+//! `list`, `backup` and `export` take no lock: they work beside a tarn that runs. `verify` opens stores, so it takes the
+//! lock.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tarn::snapshot::{
     Verification, Vfs,
 };
 
+use super::exchange::{self, ExportArguments, ImportArguments};
 use super::{Refused, say};
 
 /// As long as a billion rows take.
@@ -52,6 +54,11 @@ enum Command {
         /// Where the copy goes, as a data directory of its own: empty, or not there yet.
         target: PathBuf,
     },
+    /// Writes what the newest good generation holds as lines of JSON; a tarn may run on the directory. A copy of the
+    /// generation is made in TMPDIR meanwhile.
+    Export(ExportArguments),
+    /// Makes a data directory of an export, or of a table of resources that another system knows.
+    Import(ImportArguments),
     /// Verifies one generation in this process, which may die of it: the service asks so.
     #[command(hide = true)]
     VerifyStore {
@@ -77,6 +84,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 backup.on_disk_bytes
             ))
         }
+        Command::Export(arguments) => exchange::export(&arguments, in_child()?),
+        Command::Import(arguments) => exchange::import(&arguments, in_child()?),
         Command::VerifyStore { generation } => {
             Ok(snapshot::verify_store(&disk, &StoreKind::Sled(Verification::OnThread), &generation)?)
         }

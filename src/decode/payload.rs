@@ -81,6 +81,9 @@ pub(super) struct Payload<'a> {
     unknown: Vec<(&'a str, u8)>,
 }
 
+/// How deep a resource's data stands in the event object.
+pub(super) const DATA_DEPTH: u8 = Place::Data.depth();
+
 /// Parses an event object.
 pub(super) fn parse(text: &str) -> Result<Payload<'_>, Fault> {
     let found = Found::default();
@@ -91,7 +94,7 @@ pub(super) fn parse(text: &str) -> Result<Payload<'_>, Fault> {
         json::check_inside(text, depth)?;
     }
     if let Some(data) = payload.resource_data {
-        json::check_inside(data, Place::Data.depth())?;
+        json::check_inside(data, DATA_DEPTH)?;
     }
     Ok(payload)
 }
@@ -107,7 +110,7 @@ enum Place {
 
 impl Place {
     /// How deep its fields stand in the event object.
-    fn depth(self) -> u8 {
+    const fn depth(self) -> u8 {
         match self {
             Self::Top => 1,
             Self::Data => 2,

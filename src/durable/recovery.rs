@@ -17,8 +17,8 @@ use crate::clock::now_ms;
 use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
 use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
 use crate::snapshot::{
-    Directory, DiskVfs, Environment, Generations, Journal, JournalError, SnapshotError, StoreKind, Vfs, create_with,
-    read,
+    Directory, DiskVfs, Environment, Generations, Journal, JournalError, Manifest, SnapshotError, StoreKind, Vfs,
+    create_with, read,
 };
 use crate::source::identity::LogIdentity;
 
@@ -93,7 +93,7 @@ pub struct Durable {
 
 /// The runs of a generation, laid over one another.
 #[derive(Default)]
-struct Runs {
+pub(super) struct Runs {
     base: Vec<Arc<State>>,
     changed: HashMap<ResourceId, Arc<State>>,
     run: usize,
@@ -105,7 +105,8 @@ struct Runs {
 }
 
 impl Runs {
-    fn take(&mut self, run: usize, key: &[u8], value: &[u8]) {
+    /// Takes a row, of the base first.
+    pub(super) fn take(&mut self, run: usize, key: &[u8], value: &[u8]) {
         if run > self.run {
             // What every run lists anew.
             self.run = run;
@@ -123,7 +124,18 @@ impl Runs {
         }
     }
 
-    /// Everything at the instant of the last run.
+    /// Everything at the instant of the last run, and what stands beside it; topics get the numbers that they had.
+    pub(super) fn finish(self, manifest: &Manifest, topics: &Topics) -> Result<(Restored, RunMeta), DurableError> {
+        let generation = manifest.generation;
+        let run = manifest.runs.last().expect("a generation that was loaded has a base");
+        let meta = read_meta(generation, &run.meta)?;
+        for name in &meta.topics {
+            topics.intern(name);
+        }
+        let contents = self.into_contents(manifest.runs.len() - 1, &meta);
+        Ok((contents.map_err(|error| DurableError::Row { generation, error })?, meta))
+    }
+
     fn into_contents(mut self, last_run: usize, meta: &RunMeta) -> Result<Restored, RowError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -171,15 +183,8 @@ impl Durable {
         let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, ..Recovered::default() };
         let mut last = None;
         if let Some((runs, manifest)) = loaded.contents {
-            let generation = manifest.generation;
-            let run = manifest.runs.last().expect("a generation that was loaded has a base");
-            let meta = read_meta(generation, &run.meta)?;
-            for name in &meta.topics {
-                topics.intern(name);
-            }
-            recovered.restored = runs
-                .into_contents(manifest.runs.len() - 1, &meta)
-                .map_err(|error| DurableError::Row { generation, error })?;
+            let (restored, meta) = runs.finish(&manifest, topics)?;
+            recovered.restored = restored;
             recovered.position = position(&meta.position);
             recovered.identity = meta.identity.clone();
             recovered.last_epoch = said.ceiling.max(meta.epoch);
