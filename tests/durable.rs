@@ -41,11 +41,11 @@ fn serve(log: &str, data: &Path) -> Command {
 }
 
 /// The rest of a process's log goes nowhere.
-fn drain(mut log: impl Read + Send + 'static) {
+pub fn drain(mut log: impl Read + Send + 'static) {
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
 }
 
-fn started(command: &mut Command) -> (Process, SocketAddr) {
+pub fn started(command: &mut Command) -> (Process, SocketAddr) {
     let mut process = Process::start(command);
     let (readers, _, log) = addresses(&mut process);
     drain(log);
@@ -60,7 +60,7 @@ fn next_offset(readers: SocketAddr) -> i64 {
 }
 
 /// Every resource, by id; orphans too.
-fn everything(readers: SocketAddr) -> BTreeMap<String, Value> {
+pub fn everything(readers: SocketAddr) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for orphaned in ["false", "true"] {
         let mut token = String::new();

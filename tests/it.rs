@@ -2,7 +2,7 @@
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; snapshots and journals
-//! on sled, under simulated crashes and with flipped bits; style.
+//! on sled, under simulated crashes and with flipped bits; data directories that earlier versions wrote; style.
 
 mod support;
 
@@ -10,6 +10,7 @@ mod command_line;
 mod corners;
 mod decode;
 mod durable;
+mod fixture;
 mod fuzz_corpus;
 mod hostile;
 mod http;

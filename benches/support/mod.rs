@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "every bench uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
+pub mod data;
 pub mod reference;
 pub mod server;
 
