@@ -77,7 +77,8 @@ impl Feed {
             record.write_line(&mut line);
             out.write_all(&line).unwrap();
         }
-        out.flush().unwrap();
+        drop(out);
+        to.end_of_burst();
     }
 
     /// The lines of so many changes.
@@ -113,6 +114,12 @@ impl Fed {
         Self { server, input }
     }
 
+    /// Whoever reads a pipe waits for more while much of it comes at once; an empty line a little later ends that.
+    fn end_of_burst(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
+        self.input.write_all(b"\n").unwrap();
+    }
+
     fn taken(&self) -> Taken {
         let status = self.server.json("/api/tarn/v1/status");
         let number = |name: &str| status["snapshots"][name].as_u64().unwrap();
@@ -130,6 +137,7 @@ impl Fed {
     fn after(&mut self, lines: &[u8]) -> Taken {
         let before = self.taken().taken;
         self.input.write_all(lines).unwrap();
+        self.end_of_burst();
         let deadline = Instant::now() + Duration::from_secs(300);
         loop {
             let now = self.taken();
@@ -154,9 +162,11 @@ fn costs(feed: &mut Feed, fed: &mut Fed, resources: u64) {
     let base_ms = base.took_ms as f64;
     let mut rows = vec![row("a base".to_owned(), base.rows, base_ms, base_ms, base.bytes)];
     let changes = setting("TARN_BENCH_CHANGES", 10_000);
-    for changes in [changes / 10, changes, changes * 5] {
-        let lines: Vec<Vec<u8>> = (0..ROUNDS).map(|_| feed.changes(changes)).collect();
-        let taken: Vec<Taken> = lines.iter().filter_map(|lines| increment(feed, fed, lines, changes)).collect();
+    // More than half a base in increments would be followed by another base.
+    for changes in [changes / 10, changes, changes * 5].into_iter().filter(|changes| changes * 12 <= resources) {
+        // Made in the order in which they are sent: what stands below the position is not read.
+        let lines: Vec<[Vec<u8>; 2]> = (0..ROUNDS).map(|_| [feed.changes(1), feed.changes(changes)]).collect();
+        let taken: Vec<Taken> = lines.iter().filter_map(|lines| increment(fed, lines, changes)).collect();
         assert!(!taken.is_empty(), "no increment has all {changes} changes");
         let times: Vec<f64> = taken.iter().map(|taken| taken.took_ms as f64).collect();
         let most = times.iter().copied().fold(0.0, f64::max);
@@ -169,9 +179,9 @@ fn costs(feed: &mut Feed, fed: &mut Fed, resources: u64) {
 }
 
 /// An increment with all of these changes; none if they were not read between two snapshots.
-fn increment(feed: &mut Feed, fed: &mut Fed, lines: &[u8], changes: u64) -> Option<Taken> {
+fn increment(fed: &mut Fed, [first, lines]: &[Vec<u8>; 2], changes: u64) -> Option<Taken> {
     // One has just been finished, so there is a second until the next.
-    let before = fed.after(&feed.changes(1));
+    let before = fed.after(first);
     let taken = fed.after(lines);
     (taken.rows >= changes && taken.generation == before.generation).then_some(taken)
 }
@@ -219,15 +229,16 @@ struct Turns {
 
 impl Turns {
     fn measure(&mut self, fed: &mut Fed, chunks: &[Vec<u8>], time: Duration, lookups: &[String], pages: &[String]) {
-        let (readers, input) = (fed.server.readers, &mut fed.input);
+        let readers = fed.server.readers;
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let began = Instant::now();
                 for (chunk, place) in chunks.iter().zip(0..) {
                     let due = Duration::from_secs(1) / u32::try_from(CHUNKS_A_SECOND).unwrap() * place;
                     std::thread::sleep(due.saturating_sub(began.elapsed()));
-                    input.write_all(chunk).unwrap();
+                    fed.input.write_all(chunk).unwrap();
                 }
+                fed.end_of_burst();
             });
             let page_client = scope.spawn(move || paced(readers, time, PAGE_EVERY, pages, 0));
             let clients: Vec<_> = (0..LOOKUP_CONNECTIONS)

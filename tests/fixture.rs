@@ -166,6 +166,11 @@ fn is_loaded(fixture: &Path) {
     let instant = get(readers, "/api/tarn/v1/position").json();
     assert_eq!(instant["position"], told["position"]);
     assert!(instant["epoch"].as_u64() >= told["epoch"].as_u64(), "{instant}");
+    eventually("time goes on", || {
+        let now = get(readers, "/api/tarn/v1/position").json();
+        assert_eq!(now["position"], told["position"]);
+        now["epoch"].as_u64() > instant["epoch"].as_u64()
+    });
     assert_eq!(states(readers), told["states"], "tombstones are there");
     stop(process);
 
