@@ -274,7 +274,9 @@ fn compared(what: &str, without: &[Vec<f64>], with: &[Vec<f64>]) -> Vec<String> 
     };
     let mut row = vec![what.to_owned()];
     for share in [0.5, 0.99] {
-        let each = |turns: &[Vec<f64>]| -> Vec<f64> { turns.iter().map(|turn| of(&[turn.clone()], share)).collect() };
+        let each = |turns: &[Vec<f64>]| -> Vec<f64> {
+            turns.iter().map(|turn| of(std::slice::from_ref(turn), share)).collect()
+        };
         let ratios = each(with).iter().zip(each(without)).map(|(with, without)| with / without).collect();
         row.extend([format!("{:.2}", of(without, share)), format!("{:.2}", of(with, share))]);
         row.push(format!("{:.2}", median(ratios)));
