@@ -43,24 +43,12 @@ fn main() {
     let server = Server::start(&settings, Stdio::null());
     server.wait_ready();
     // Types without a workspace cannot be asked for by one.
-    let found: Vec<Value> = sample(&server).into_iter().filter(|one| !text(one, "/workspaceId").is_empty()).collect();
+    let found = server.resources(20_000).into_iter();
+    let found: Vec<Value> = found.filter(|one| !text(one, "/workspaceId").is_empty()).collect();
     lookups(&server, &found, seconds);
     pages(&server, &found);
     drop(server);
     freshness();
-}
-
-/// Resources from all over the state.
-fn sample(server: &Server) -> Vec<Value> {
-    let mut found = Vec::new();
-    let mut token = String::new();
-    while found.len() < 20_000 {
-        let page = server.json(&format!("/api/tarn/v1/resources?limit=1000{token}"));
-        found.extend(page["items"].as_array().unwrap().iter().cloned());
-        let Some(next) = page["nextPageToken"].as_str() else { break };
-        token = format!("&pageToken={next}");
-    }
-    found
 }
 
 fn text<'a>(resource: &'a Value, pointer: &str) -> &'a str {

@@ -41,7 +41,7 @@ pub fn serve(log: &str, data: &Path) -> Command {
 }
 
 /// The rest of a process's log goes nowhere.
-fn drain(mut log: impl Read + Send + 'static) {
+pub fn drain(mut log: impl Read + Send + 'static) {
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
 }
 

@@ -2,7 +2,8 @@
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; exports and
-//! imports; snapshots and journals on sled, under simulated crashes and with flipped bits; style.
+//! imports; snapshots and journals on sled, under simulated crashes and with flipped bits; data directories that earlier
+//! versions wrote; style.
 
 mod support;
 
@@ -11,6 +12,7 @@ mod corners;
 mod decode;
 mod durable;
 mod exchange;
+mod fixture;
 mod fuzz_corpus;
 mod hostile;
 mod http;

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "every bench uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
+pub mod data;
 pub mod reference;
 pub mod server;
 
@@ -28,7 +29,8 @@ pub fn log(name: &str, arguments: &[&str]) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !path.exists() {
         eprintln!("generating {}: tarn generate {}", path.display(), arguments.join(" "));
-        let unfinished = path.with_extension("unfinished");
+        // By the end of its name it is packed or not.
+        let unfinished = path.with_file_name(format!("unfinished-{name}"));
         let status = Command::new(TARN).arg("generate").args(arguments).arg("-o").arg(&unfinished).status().unwrap();
         assert!(status.success(), "tarn generate failed");
         std::fs::rename(unfinished, &path).unwrap();

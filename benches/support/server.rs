@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::TARN;
@@ -52,6 +53,45 @@ impl Server {
             assert!(Instant::now() < deadline, "not ready in time");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until this many records were read and what they brought is visible.
+    pub fn wait_read(&self, records: u64) {
+        let deadline = Instant::now() + Duration::from_secs(1_200);
+        while self.metric("tarn_records_total") < records as f64 {
+            assert!(Instant::now() < deadline, "the log is not read in time");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.wait_ready();
+    }
+
+    /// Ends it as an operator does; how long that took, the last snapshot included.
+    pub fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "it ended with {status}");
+        began.elapsed()
+    }
+
+    /// CPU time so far, that of its children that have ended included, in steps of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields = after_name.split_whitespace().skip(11).take(4);
+        Duration::from_millis(fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10)
+    }
+
+    /// At least this many resources, if there are so many, in order of id.
+    pub fn resources(&self, count: usize) -> Vec<Value> {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        while found.len() < count {
+            let page = self.json(&format!("/api/tarn/v1/resources?limit=1000{token}"));
+            found.extend(page["items"].as_array().unwrap().iter().cloned());
+            let Some(next) = page["nextPageToken"].as_str() else { break };
+            token = format!("&pageToken={next}");
+        }
+        found
     }
 
     /// A field of `/proc/PID/status` in bytes.
