@@ -2,9 +2,10 @@
 //! the ingest with them.
 //!
 //! `cargo bench --bench snapshot`; `TARN_BENCH_RESOURCES`, `TARN_BENCH_CHANGES` (between two snapshots),
-//! `TARN_BENCH_SECONDS` (a turn of the reads) and `TARN_BENCH_EVENTS` (of the log of the ingest) change its size. Records
-//! come by a pipe from a generator in this process, made before anything is measured. Changes are of every fourth
-//! resource, so that neighbours are not packed together. Sizes and times are those of `/api/tarn/v1/status`.
+//! `TARN_BENCH_SECONDS` (a turn of the reads) and `TARN_BENCH_EVENTS` (of the log of the ingest) change its size;
+//! `TARN_BENCH_INGEST_ALONE=1` measures the ingest and nothing else. Its log is a file; all other records come by a pipe
+//! from a generator in this process, and changes are made before anything is measured: of every fourth resource, so that
+//! neighbours are not packed together. Sizes and times are those of `/api/tarn/v1/status`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
@@ -38,6 +39,9 @@ const LOOKUP_EVERY: Duration = Duration::from_millis(4);
 const PAGE_EVERY: Duration = Duration::from_millis(10);
 
 fn main() {
+    if std::env::var_os("TARN_BENCH_INGEST_ALONE").is_some() {
+        return ingest();
+    }
     let resources = setting("TARN_BENCH_RESOURCES", 1_000_000);
     let folder = data::folder();
     let (on, off) = (folder.path().join("on"), folder.path().join("off"));
@@ -343,6 +347,6 @@ fn ingest() {
         ]
     };
     let rows = [row("in memory alone", 0, 1.0, 0.0), row("snapshots every 10 s", 1, ratio, median(taken))];
-    let title = format!("snapshot: ingest of {events} packed records, median of {rounds}");
+    let title = format!("snapshot: ingest of {events} records, median of {rounds}");
     print_table(&title, &["what", "records/s", "CPU µs a record", "snapshots", "ratio"], &rows);
 }

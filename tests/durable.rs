@@ -139,6 +139,12 @@ fn killed_at_any_moment_it_ends_as_if_nothing_had_been() {
     assert_eq!(quarantine(readers), in_quarantine);
     process.signal(Signal::TERM);
     assert_eq!(process.end(), Some(0));
+    // Stopped before there is a new epoch.
+    let (mut process, _) = started(&mut serve(&log, &data));
+    process.signal(Signal::TERM);
+    let stopped_at = Instant::now();
+    assert_eq!(process.end(), Some(0));
+    assert!(stopped_at.elapsed() < Duration::from_secs(8), "{:?}", stopped_at.elapsed());
     // What was read is read no more.
     let (_process, readers) = started(&mut serve(&log, &data));
     eventually("the log is looked through", || {

@@ -58,7 +58,10 @@ pub struct Ingest {
     wanted: Vec<Option<bool>>,
     position: Position,
     last_binding: Arc<Position>,
+    /// New epochs are greater.
     last_epoch: Epoch,
+    /// The last one that was sealed here.
+    sealed: Epoch,
     arrivals: u64,
     in_flight: VecDeque<(Epoch, usize)>,
 }
@@ -116,6 +119,7 @@ impl Ingest {
             last_binding: Arc::new(position.clone()),
             position,
             last_epoch,
+            sealed: 0,
             arrivals: 0,
             in_flight: VecDeque::new(),
         }
@@ -136,8 +140,8 @@ impl Ingest {
             let newest_timestamp_ms = i64::try_from(end).ok();
             self.seal(&mut Open { newest_timestamp_ms, ..Open::default() });
         }
-        while !self.sink.wait_published(self.last_epoch, Duration::from_millis(100)) {}
-        let end = IngestEnd { last_epoch: self.last_epoch, position: Arc::clone(&self.last_binding) };
+        while !self.sink.wait_published(self.sealed, Duration::from_millis(100)) {}
+        let end = IngestEnd { last_epoch: self.sealed, position: Arc::clone(&self.last_binding) };
         self.source.commit(&self.position);
         self.engine.stop();
         result.map(|()| end)
@@ -371,7 +375,7 @@ impl Ingest {
     fn close(&mut self, epoch: Epoch, polled_at: Option<Instant>, bytes: usize) {
         self.sink.bind(Binding { epoch, position: Arc::clone(&self.last_binding), polled_at });
         self.engine.seal(epoch);
-        self.last_epoch = epoch;
+        (self.last_epoch, self.sealed) = (epoch, epoch);
         self.in_flight.push_back((epoch, bytes));
         counters::add(&self.counters.epochs_sealed, 1);
     }

@@ -272,9 +272,9 @@ fn read_some(reader: &mut dyn Read, block: &mut Vec<u8>, filled: &mut usize) -> 
             Ok(0) => return Ok(true),
             Ok(count) => {
                 *filled += count;
-                // A pipe gives what there is; a file goes on to fill the block.
+                // A pipe gives what there is, and may give nothing more for long: a line that is there is not kept.
                 let line_is_there = || memchr::memchr(b'\n', &block[start..*filled]).is_some();
-                if *filled == start + BLOCK_BYTES || count < 4096 || count < BLOCK_BYTES / 8 && line_is_there() {
+                if *filled == start + BLOCK_BYTES || count < 4096 || line_is_there() {
                     return Ok(false);
                 }
             }
