@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use tarn::config::{Config, ConfigError, SourceKind};
 use tarn::durable::DurableError;
 use tarn::service::ServiceError;
-use tarn::snapshot::{DAMAGED_EXIT_CODE, SnapshotError};
+use tarn::snapshot::{DAMAGED_EXIT_CODE, SnapshotError, Verification};
 use tarn::source::SourceError;
 
 /// Tarn keeps the current state of every Kessel resource, milliseconds behind the log.
@@ -143,6 +143,12 @@ fn demo(arguments: &DemoArguments) -> Result<Config, ConfigError> {
     config.http.admin_listen = arguments.admin_listen.unwrap_or(config.http.admin_listen);
     config.check()?;
     Ok(config)
+}
+
+/// Stores are verified by another process of this binary: sled may panic or hang.
+fn in_child(time_limit: Duration) -> Result<Verification> {
+    let program = std::env::current_exe().context("could not find this program's own file")?;
+    Ok(Verification::InChild { program, time_limit })
 }
 
 /// Writes to standard output; whoever has closed it has seen enough.

@@ -113,7 +113,7 @@ pub fn start(config: Config, time: Time, verification: Verification) -> Result<(
     let directory = Some(config.snapshot.directory.clone()).filter(|path| !path.is_empty() && time == Time::Wall);
     let durable = directory.map(|path| Durable::open(Path::new(&path), StoreKind::Sled(verification), &topics));
     let (durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
-    let recovered = recovered.unwrap_or_else(|| Recovered { incarnation: rand::random(), ..Recovered::default() });
+    let recovered = recovered.unwrap_or_else(Recovered::nothing);
     let source = open_source(&config, &recovered.position, &recovered.identity, &topics, &status)?;
     let epochs: Box<dyn EpochSource> = match time {
         Time::Wall => Box::<WallClock>::default(),
@@ -131,8 +131,7 @@ pub fn start_with(
     topics: Topics,
     status: SourceStatus,
 ) -> Result<(Service, Running), ServiceError> {
-    let recovered = Recovered { incarnation: rand::random(), ..Recovered::default() };
-    start_recovered(config, source, epochs, topics, status, None, recovered)
+    start_recovered(config, source, epochs, topics, status, None, Recovered::nothing())
 }
 
 fn start_recovered(

@@ -15,14 +15,13 @@ use tarn::dataflow::IngestEnd;
 use tarn::http::server::serve;
 use tarn::http::{App, Scope, router};
 use tarn::service::{Running, Service, Time};
-use tarn::snapshot::Verification;
 use tarn::source::SourceError;
 use tarn::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{SECOND_SIGNAL, open_files};
+use super::{SECOND_SIGNAL, in_child, open_files};
 
 /// A store that takes longer to verify hangs.
 const VERIFY_TIME_MAX: Duration = Duration::from_secs(600);
@@ -45,7 +44,7 @@ pub(super) fn until_stopped(config: Config, at_most: Option<Duration>, demo: boo
         let signals = Signals::listen()?;
         let listener = bind(config.http.listen).await?;
         let admin = bind(config.http.admin_listen).await?;
-        let (service, running) = tarn::service::start(config, Time::Wall, verification()?)?;
+        let (service, running) = tarn::service::start(config, Time::Wall, in_child(VERIFY_TIME_MAX)?)?;
         let mut ingest = IngestThread { running: Some(running), end: None };
         let end = Box::pin(wait_for_the_end(signals, &mut ingest, at_most));
         let served = serve_both(&service, (listener, admin), metrics, demo, end).await;
@@ -57,12 +56,6 @@ pub(super) fn until_stopped(config: Config, at_most: Option<Duration>, demo: boo
     let end = result?;
     tracing::info!(epoch = end.last_epoch, "stopped");
     Ok(())
-}
-
-/// Generations are verified by another process, as long as that takes.
-fn verification() -> Result<Verification> {
-    let program = std::env::current_exe().context("could not find this program's own file")?;
-    Ok(Verification::InChild { program, time_limit: VERIFY_TIME_MAX })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tarn::snapshot::{
@@ -17,10 +17,10 @@ use tarn::snapshot::{
 };
 
 use super::exchange::{self, ExportArguments, ImportArguments};
-use super::{Refused, say};
+use super::{Refused, in_child, say};
 
 /// As long as a billion rows take.
-const VERIFY_S_MAX: Duration = Duration::from_secs(3600);
+const VERIFY_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// Arguments of `tarn snapshot`.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::List { directory, json } => list(&*disk, &directory, json),
         Command::Verify { directory, generation } => verify(disk, &directory, generation),
         Command::Backup { directory, target } => {
-            let backup = snapshot::back_up(&disk, &in_child()?, &directory, &target)?;
+            let backup = snapshot::back_up(&disk, &store()?, &directory, &target)?;
             let manifest = &backup.manifest;
             say(&format!(
                 "generation {} is copied: {} runs, {} rows, {} bytes\n",
@@ -84,8 +84,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 backup.on_disk_bytes
             ))
         }
-        Command::Export(arguments) => exchange::export(&arguments, in_child()?),
-        Command::Import(arguments) => exchange::import(&arguments, in_child()?),
+        Command::Export(arguments) => exchange::export(&arguments, store()?),
+        Command::Import(arguments) => exchange::import(&arguments, store()?),
         Command::VerifyStore { generation } => {
             Ok(snapshot::verify_store(&disk, &StoreKind::Sled(Verification::OnThread), &generation)?)
         }
@@ -93,9 +93,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// sled in another process of this binary.
-fn in_child() -> Result<StoreKind> {
-    let program = std::env::current_exe().context("could not find this program's own file")?;
-    Ok(StoreKind::Sled(Verification::InChild { program, time_limit: VERIFY_S_MAX }))
+fn store() -> Result<StoreKind> {
+    Ok(StoreKind::Sled(in_child(VERIFY_TIME_MAX)?))
 }
 
 fn rows(runs: &[RunInfo]) -> u64 {
@@ -161,7 +160,7 @@ fn time(ms: u64) -> String {
 
 fn verify(disk: Arc<dyn Vfs>, directory: &Path, generation: Option<u64>) -> Result<()> {
     let environment = Environment {
-        store: in_child()?,
+        store: store()?,
         now_ms: Box::new(tarn::clock::now_ms),
         // Nothing is written.
         random: Box::new(|| 0),

@@ -19,12 +19,11 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::recovery::{DurableError, Runs};
+use super::recovery::{DurableError, Runs, environment};
 use super::rows::Row;
 use super::{RunMeta, topic_names};
-use crate::clock::now_ms;
-use crate::model::{Epoch, Topics};
-use crate::snapshot::{Directory, DiskVfs, Environment, Generations, SnapshotError, StoreKind, Vfs, back_up};
+use crate::model::{Epoch, ResourceId, TopicId, Topics};
+use crate::snapshot::{Directory, DiskVfs, Generations, SnapshotError, StoreKind, Vfs, back_up};
 
 pub use table::TableRules;
 
@@ -105,10 +104,6 @@ impl Imported {
             Some(_) => Err(format!("{what} stands on a line before; every one is allowed once")),
         }
     }
-}
-
-fn environment(store: StoreKind) -> Environment {
-    Environment { store, now_ms: Box::new(now_ms), random: Box::new(rand::random::<u64>) }
 }
 
 /// Writes what the newest good generation of `from` holds. It is read from a verified copy in `scratch`, which must not
@@ -303,6 +298,14 @@ fn read_all(input: &mut dyn BufRead, table: Option<&TableRules>) -> Result<Impor
     }
     imported.meta.topics = topic_names(&topics);
     Ok(imported)
+}
+
+fn intern(topics: &Topics, name: &str) -> Result<TopicId, String> {
+    topics.intern(name).ok_or_else(|| "more than 65,536 topics, the most that are allowed".to_owned())
+}
+
+fn resource_id(text: &str, field: &str) -> Result<ResourceId, String> {
+    ResourceId::parse(text).map_err(|error| format!("`{field}` is {text:?}: {error}"))
 }
 
 fn text(line: &[u8]) -> Result<&str, String> {

@@ -80,6 +80,13 @@ pub struct Recovered {
     pub token_secret: String,
 }
 
+impl Recovered {
+    /// Nothing: a new life of the state.
+    pub fn nothing() -> Self {
+        Self { incarnation: rand::random(), ..Self::default() }
+    }
+}
+
 /// An open data directory, between its recovery and its being written.
 #[derive(Debug)]
 pub struct Durable {
@@ -159,8 +166,8 @@ impl Runs {
         states.retain(remains);
         let mut quarantine = Vec::with_capacity(self.in_quarantine.len());
         for (key, status) in self.in_quarantine {
-            let entry = self.rejected.get(&key).ok_or(RowError("a quarantine entry without its record"))?;
-            quarantine.push(Arc::new(QuarantineEntry { status, ..(**entry).clone() }));
+            let entry = self.rejected.remove(&key).ok_or(RowError("a quarantine entry without its record"))?;
+            quarantine.push(Arc::new(QuarantineEntry { status, ..Arc::unwrap_or_clone(entry) }));
         }
         Ok(Restored { epoch: meta.epoch, states, kept: self.kept, quarantine, seen_rejects: self.seen_rejects })
     }
@@ -172,15 +179,14 @@ impl Durable {
         let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs);
         let directory = Directory::open(Arc::clone(&vfs), path)?;
         let token_secret = token_secret(&*vfs, path)?;
-        let environment = Environment { store, now_ms: Box::new(now_ms), random: Box::new(rand::random::<u64>) };
-        let mut generations = Generations::new(directory, environment);
+        let mut generations = Generations::new(directory, environment(store));
         let loaded = generations.load(Runs::default, Runs::take)?;
         let (journal, found) = Journal::open(vfs, path, JOURNAL)?;
         let said = bindings::read(found.records.iter().map(|(_, record)| record));
         if let Some(lost) = &found.lost {
             tracing::error!(%lost, "bindings of epochs are lost");
         }
-        let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, ..Recovered::default() };
+        let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, ..Recovered::nothing() };
         let mut last = None;
         if let Some((runs, manifest)) = loaded.contents {
             let (restored, meta) = runs.finish(&manifest, topics)?;
@@ -190,11 +196,8 @@ impl Durable {
             recovered.last_epoch = said.ceiling.max(meta.epoch);
             (recovered.bindings, recovered.incarnation) = continued(said, &meta, found.lost.is_none());
             last = Some(meta);
-        } else {
-            if !loaded.fallbacks.is_empty() {
-                tracing::error!("no generation is good: the state is made anew from the log");
-            }
-            recovered.incarnation = rand::random();
+        } else if !loaded.fallbacks.is_empty() {
+            tracing::error!("no generation is good: the state is made anew from the log");
         }
         let health = Arc::new(Health::default());
         let bindings = Bindings::new(journal, Arc::clone(&health));
@@ -217,6 +220,11 @@ impl Durable {
     pub fn take_snapshots(self, config: TakerConfig, watched: Watched) -> Result<Taker, DurableError> {
         Ok(Taker::start(config, self, watched)?)
     }
+}
+
+/// This machine's clock and randomness.
+pub(super) fn environment(store: StoreKind) -> Environment {
+    Environment { store, now_ms: Box::new(now_ms), random: Box::new(rand::random::<u64>) }
 }
 
 fn read_meta(generation: u64, bytes: &[u8]) -> Result<RunMeta, DurableError> {

@@ -51,13 +51,13 @@ mod kind {
 type StoredId = [u8; 16];
 type StoredTexts<'a> = Vec<Option<&'a str>>;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct StoredTime {
     seconds: i64,
     nanoseconds: u32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum StoredLifecycle {
     Live { created_at: Option<StoredTime>, updated_at: Option<StoredTime> },
     Deleted { deleted_at: Option<StoredTime> },
@@ -267,27 +267,14 @@ fn stored_state(state: &State) -> StoredState<'_> {
 
 fn state(id: ResourceId, stored: &StoredState<'_>) -> Result<State, RowError> {
     let ids = |ids: &[StoredId]| ids.iter().copied().map(event_id).collect::<Result<Vec<_>, _>>();
-    let future = ids(&stored.future)?;
-    let mut seen = SeenIds::default();
-    seen.recent = ids(&stored.recent)?.into_boxed_slice();
-    seen.future = Some(future).filter(|future| !future.is_empty()).map(Box::new);
-    if let Some(floor_ms) = stored.floor_ms {
-        seen.raise_floor(floor_ms);
-    }
     let former_keys = stored.former_keys.iter().map(texts).collect::<Result<Vec<_>, _>>()?;
-    let uncommon = Uncommon { first_met_ms: stored.first_met_ms, former_keys };
-    let stored_time = |time: &Option<StoredTime>| {
-        time.as_ref().map(|StoredTime { seconds, nanoseconds }| {
-            self::time(StoredTime { seconds: *seconds, nanoseconds: *nanoseconds })
-        })
-    };
     Ok(State {
         id,
-        lifecycle: match &stored.lifecycle {
+        lifecycle: match stored.lifecycle {
             StoredLifecycle::Live { created_at, updated_at } => {
-                Lifecycle::Live { created_at: stored_time(created_at), updated_at: stored_time(updated_at) }
+                Lifecycle::Live { created_at: created_at.map(time), updated_at: updated_at.map(time) }
             }
-            StoredLifecycle::Deleted { deleted_at } => Lifecycle::Deleted { deleted_at: stored_time(deleted_at) },
+            StoredLifecycle::Deleted { deleted_at } => Lifecycle::Deleted { deleted_at: deleted_at.map(time) },
         },
         texts: texts(&stored.texts)?,
         last: LastEvent {
@@ -296,8 +283,8 @@ fn state(id: ResourceId, stored: &StoredState<'_>) -> Result<State, RowError> {
             observed_ms: stored.observed_ms,
             epoch: stored.epoch,
         },
-        seen,
-        uncommon: Some(uncommon).filter(|uncommon| *uncommon != Uncommon::default()).map(Box::new),
+        seen: SeenIds::kept(ids(&stored.recent)?, ids(&stored.future)?, stored.floor_ms),
+        uncommon: Uncommon::of(stored.first_met_ms, former_keys),
     })
 }
 
@@ -324,7 +311,6 @@ fn stored_reject(entry: &QuarantineEntry) -> StoredReject<'_> {
 
 /// The entry as it was first met; its status stands elsewhere.
 fn quarantine_entry(stored: &StoredReject<'_>) -> Result<QuarantineEntry, RowError> {
-    let reason = RejectReason::ALL.iter().copied().find(|reason| reason.as_str() == stored.reason);
     let headers = stored.headers.iter().map(|(name, value)| ((*name).into(), value.map(Into::into)));
     let reject = Reject {
         id: stored.id.map(resource_id),
@@ -332,7 +318,7 @@ fn quarantine_entry(stored: &StoredReject<'_>) -> Result<QuarantineEntry, RowErr
         event_id_text: stored.event_id_text.map(Into::into),
         order: EventOrder { coordinates: coordinates(&stored.place), arrival: stored.arrival },
         observed_ms: stored.observed_ms,
-        reason: reason.ok_or(RowError("an unknown reason of a reject"))?,
+        reason: RejectReason::parse(stored.reason).ok_or(RowError("an unknown reason of a reject"))?,
         detail: stored.detail.into(),
         key: stored.key.map(Into::into),
         value: stored.value.map(Into::into),

@@ -47,6 +47,11 @@ macro_rules! reasons {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
             }
+
+            /// The reason with this label.
+            pub fn parse(label: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == label)
+            }
         }
     };
 }

@@ -61,6 +61,16 @@ pub struct SeenIds {
 }
 
 impl SeenIds {
+    /// What was kept of them, taken back.
+    pub(crate) fn kept(recent: Vec<EventId>, future: Vec<EventId>, floor_ms: Option<u64>) -> Self {
+        let mut seen = Self { recent: recent.into_boxed_slice(), ..Self::default() };
+        seen.future = Some(future).filter(|future| !future.is_empty()).map(Box::new);
+        if let Some(floor_ms) = floor_ms {
+            seen.raise_floor(floor_ms);
+        }
+        seen
+    }
+
     /// The floor, ms since 1970; none while the list is the whole history.
     pub fn floor_ms(&self) -> Option<u64> {
         self.floor_ms_1.map(|floor| floor.get() - 1)
@@ -105,6 +115,14 @@ pub(crate) struct Uncommon {
     pub(crate) first_met_ms: Option<u64>,
     /// Reporter keys that the resource held before the present one: it stays a holder of them (F14, M12).
     pub(crate) former_keys: Vec<Texts>,
+}
+
+impl Uncommon {
+    /// None where there is nothing uncommon.
+    pub(crate) fn of(first_met_ms: Option<u64>, former_keys: Vec<Texts>) -> Option<Box<Self>> {
+        let uncommon = Self { first_met_ms, former_keys };
+        (uncommon != Self::default()).then(|| Box::new(uncommon))
+    }
 }
 
 /// At most this many former reporter keys are kept, the last ones. Kessel never changes a key.

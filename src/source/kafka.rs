@@ -13,6 +13,7 @@
 mod check;
 mod checker;
 mod commits;
+mod ending;
 mod identity;
 mod intake;
 mod listener;

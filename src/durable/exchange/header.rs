@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::rows::ROWS_VERSION;
 use super::super::{RunMeta, position};
-use super::{Imported, parser_words, text};
+use super::{Imported, intern, parser_words, text};
 use crate::model::{Timestamp, Topics};
 use crate::source::identity::LogIdentity;
 
@@ -95,7 +95,7 @@ pub(super) fn read(line: &[u8], topics: &Topics) -> Result<Imported, String> {
         return Err("`epoch` is 0; it is milliseconds since 1970, 1 or more".to_owned());
     }
     for name in &header.topics {
-        topics.intern(name).ok_or("more than 65,536 topics, the most that are allowed")?;
+        intern(topics, name)?;
     }
     if let Some(place) = header.position.iter().find(|place| place.partition < 0 || place.offset < 0) {
         return Err(format!("`position` of {}: partition and offset are 0 or more", place.topic));

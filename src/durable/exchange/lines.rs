@@ -11,12 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{ExchangeError, Imported, parser_words};
+use super::{ExchangeError, Imported, intern, parser_words, resource_id};
 use crate::dataflow::WHILE_PINNED;
 use crate::durable::rows::Row;
-use crate::model::{
-    Coordinates, EventId, EventOrder, QuarantineEntry, QuarantineStatus, Reject, RejectReason, ResourceId, Topics,
-};
+use crate::model::{Coordinates, EventId, EventOrder, QuarantineEntry, QuarantineStatus, Reject, RejectReason, Topics};
 
 mod state;
 
@@ -208,8 +206,7 @@ impl Reading<'_> {
         if partition < 0 || offset < 0 {
             return Err("`partition` and `offset` are 0 or more".to_owned());
         }
-        let topic = self.topics.intern(topic).ok_or("more than 65,536 topics, the most that are allowed")?;
-        Ok(Coordinates { topic, partition, offset })
+        Ok(Coordinates { topic: intern(self.topics, topic)?, partition, offset })
     }
 
     fn epoch(&self, epoch: u64) -> Result<u64, String> {
@@ -218,10 +215,6 @@ impl Reading<'_> {
         }
         Ok(epoch)
     }
-}
-
-fn resource_id(text: &str, field: &str) -> Result<ResourceId, String> {
-    ResourceId::parse(text).map_err(|error| format!("`{field}` is {text:?}: {error}"))
 }
 
 /// The id that stands in lists of ids: a UUID in any case.
@@ -238,7 +231,6 @@ fn kept(line: &KeptLine<'_>, imported: &mut Imported) -> Result<(), String> {
 
 fn quarantine(line: &QuarantineLine<'_>, topics: &Topics, imported: &mut Imported) -> Result<(), String> {
     let reading = Reading { epoch: imported.meta.epoch, topics };
-    let reason = RejectReason::ALL.iter().copied().find(|reason| reason.as_str() == line.reason);
     let statuses = [QuarantineStatus::Open, QuarantineStatus::PartlySuperseded];
     let status = statuses.into_iter().find(|status| status.as_str() == line.status);
     let (event_id, is_text) = line.event_id.as_deref().map(EventId::of_text).unzip();
@@ -252,7 +244,7 @@ fn quarantine(line: &QuarantineLine<'_>, topics: &Topics, imported: &mut Importe
             arrival: line.arrival,
         },
         observed_ms: line.record_timestamp_ms,
-        reason: reason.ok_or_else(|| {
+        reason: RejectReason::parse(&line.reason).ok_or_else(|| {
             let known: Vec<_> = RejectReason::ALL.iter().map(|reason| reason.as_str()).collect();
             format!("`reason` is {:?}; allowed are {}", line.reason, known.join(", "))
         })?,

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::super::RunMeta;
 use super::super::rows::ROWS_VERSION;
-use super::{Imported, parser_words};
+use super::{Imported, intern, parser_words, resource_id};
 use crate::clock::now_ms;
 use crate::decode::{lower, normal_data, normal_type};
 use crate::model::{
@@ -85,10 +85,6 @@ fn time(text: &Text<'_>, column: &str) -> Result<Option<Timestamp>, String> {
     let Some(text) = said(text) else { return Ok(None) };
     Timestamp::parse(text)
         .map_err(|error| format!("`{column}` is {text:?}: {error}; such as 2026-11-23T06:47:23.785Z is allowed"))
-}
-
-fn resource_id(text: &str, column: &str) -> Result<ResourceId, String> {
-    ResourceId::parse(text).map_err(|error| format!("`{column}` is {text:?}: {error}"))
 }
 
 impl TableRules {
@@ -164,18 +160,15 @@ impl TableRules {
     /// from before it, where events stand that it followed, and it has to follow them again.
     fn seen(&self, event_id: Option<EventId>) -> SeenIds {
         let floor_ms = self.exported_at_ms.saturating_sub(self.clock_skew_tolerance_ms);
-        let mut seen = SeenIds::default();
-        seen.raise_floor(floor_ms);
         let listed = event_id.filter(|id| id.time_ms().is_some_and(|ms| ms <= floor_ms));
-        seen.recent = listed.into_iter().collect();
-        seen
+        SeenIds::kept(listed.into_iter().collect(), Vec::new(), Some(floor_ms))
     }
 
     /// An id without a time of its own is as old as its resource.
     fn uncommon(&self, id: ResourceId, times: &Times) -> Option<Box<Uncommon>> {
         let created_ms = times.created_at.and_then(|time| plausible_ms(time.millis()));
         let first_met_ms = Some(created_ms.unwrap_or(self.exported_at_ms));
-        (!id.is_v7()).then(|| Box::new(Uncommon { first_met_ms, former_keys: Vec::new() }))
+        Uncommon::of(first_met_ms.filter(|_| !id.is_v7()), Vec::new())
     }
 }
 
@@ -215,8 +208,7 @@ fn coordinates(row: &Row<'_>, topics: &Topics) -> Result<Coordinates, String> {
             return Err(why.to_owned());
         }
     };
-    let topic = topics.intern(name).ok_or("more than 65,536 topics, the most that are allowed")?;
-    Ok(Coordinates { topic, partition, offset })
+    Ok(Coordinates { topic: intern(topics, name)?, partition, offset })
 }
 
 /// The texts as the decoder keeps them.

@@ -70,14 +70,11 @@ fn state(random: &mut StdRng, topics: &Topics) -> State {
         let fields = Field::ALL.map(|field| text(random).filter(|_| crate::model::REPORTER_KEY.contains(&field)));
         Texts::build(fields).expect("short")
     };
-    let mut seen = SeenIds::default();
-    seen.recent = event_ids(random, 20).into();
-    seen.future = Some(event_ids(random, 2)).filter(|ids| !ids.is_empty()).map(Box::new);
-    if random.random_bool(0.5) {
-        seen.raise_floor(*[0, random.random(), u64::MAX - 1].choose(random).expect("some"));
-    }
+    let (recent, future) = (event_ids(random, 20), event_ids(random, 2));
+    let floor_ms = *[0, random.random(), u64::MAX - 1].choose(random).expect("some");
+    let seen = SeenIds::kept(recent, future, random.random_bool(0.5).then_some(floor_ms));
     let former_keys = (0..random.random_range(0..3)).map(|_| key(random)).collect();
-    let uncommon = Uncommon { first_met_ms: random.random_bool(0.3).then(|| random.random()), former_keys };
+    let first_met_ms = random.random_bool(0.3).then(|| random.random());
     let live = random.random_bool(0.5);
     let (one, other) = (time(random), time(random));
     State {
@@ -94,7 +91,7 @@ fn state(random: &mut StdRng, topics: &Topics) -> State {
             epoch: random.random_range(1..=EPOCH),
         },
         seen,
-        uncommon: Some(uncommon).filter(|uncommon| *uncommon != Uncommon::default()).map(Box::new),
+        uncommon: Uncommon::of(first_met_ms, former_keys),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryIter, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::ending::Ending;
 use super::intake;
 use super::listener::{Bell, Listener};
 use crate::source::identity::Fingerprint;
@@ -56,10 +57,7 @@ pub(super) struct Checker {
     inquiries: Option<Sender<Vec<Inquiry>>>,
     evidence: Receiver<Evidence>,
     stop: Arc<AtomicBool>,
-    /// Nothing is ever sent; disconnected when the thread has ended.
-    ended: Receiver<()>,
-    /// Until when its end is waited for, once it was told to.
-    end_by: Option<Instant>,
+    ending: Ending,
 }
 
 impl Checker {
@@ -67,15 +65,15 @@ impl Checker {
     pub(super) fn start(config: ClientConfig, bell: Bell) -> std::io::Result<Self> {
         let (inquiries, questions) = unbounded();
         let (tell, evidence) = unbounded();
-        let (ending, ended) = bounded(0);
+        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
         let stop = Arc::new(AtomicBool::new(false));
         let errand = Errand { config, stop: Arc::clone(&stop), tell, bell };
         std::thread::Builder::new().name("tarn-kafka-checker".to_owned()).spawn(move || {
             errand.run(&questions);
             drop(errand);
-            drop(ending);
+            drop(at_end);
         })?;
-        Ok(Self { inquiries: Some(inquiries), evidence, stop, ended, end_by: None })
+        Ok(Self { inquiries: Some(inquiries), evidence, stop, ending })
     }
 
     /// Has partitions looked at; false when the thread is no more.
@@ -89,18 +87,18 @@ impl Checker {
     }
 
     /// Asks the thread to end, without waiting for it.
-    pub(super) fn begin_stop(&mut self) -> Instant {
+    pub(super) fn begin_stop(&mut self) {
         self.stop.store(true, Ordering::Release);
         self.inquiries = None;
-        *self.end_by.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN)
+        self.ending.begin();
     }
 }
 
 impl Drop for Checker {
     fn drop(&mut self) {
-        let end_by = self.begin_stop();
+        self.begin_stop();
         // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if self.ended.recv_deadline(end_by).is_err_and(|error| error.is_timeout()) {
+        if !self.ending.came() {
             tracing::debug!("the Kafka checker ends later");
         }
     }

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::ending::Ending;
 use super::listener::{Bell, Listener};
 use crate::model::Position;
 
@@ -43,10 +43,7 @@ struct Shared {
 pub(super) struct Commits {
     shared: Arc<Shared>,
     last: Position,
-    /// Nothing is ever sent; disconnected when the thread has ended.
-    ended: Receiver<()>,
-    /// Until when its end is waited for, once it was told to.
-    end_by: Option<Instant>,
+    ending: Ending,
 }
 
 impl Commits {
@@ -58,13 +55,13 @@ impl Commits {
             stop: AtomicBool::new(false),
             failed: AtomicU64::new(0),
         });
-        let (ending, ended) = bounded(0);
+        let (at_end, ending) = Ending::new(END_WITHIN);
         let inside = Arc::clone(&shared);
         std::thread::Builder::new().name("tarn-kafka-commits".to_owned()).spawn(move || {
             run(&inside, &client);
-            drop(ending);
+            drop(at_end);
         })?;
-        Ok(Self { shared, last: Position::default(), ended, end_by: None })
+        Ok(Self { shared, last: Position::default(), ending })
     }
 
     /// Has `position` committed, instead of one that waits still.
@@ -82,18 +79,18 @@ impl Commits {
     }
 
     /// Has the thread end once the last position is committed, without waiting for it.
-    pub(super) fn begin_stop(&mut self) -> Instant {
+    pub(super) fn begin_stop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.ring();
-        *self.end_by.get_or_insert_with(|| Instant::now() + END_WITHIN)
+        self.ending.begin();
     }
 }
 
 impl Drop for Commits {
     fn drop(&mut self) {
-        let end_by = self.begin_stop();
+        self.begin_stop();
         // A commit that is on its way to a broker that is gone comes back when it likes; nothing depends on it.
-        if self.ended.recv_deadline(end_by).is_err_and(|error| error.is_timeout()) {
+        if !self.ending.came() {
             tracing::warn!("the last position was not committed in time; lag tools will lag");
         }
     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, unbounded};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::ending::Ending;
 use super::listener::{Bell, Listener};
 use super::{KafkaConfig, properties};
 use crate::source::{Phase, SourceError};
@@ -57,10 +58,7 @@ pub(super) struct Scout {
     asks: Option<Sender<Ask>>,
     news: Receiver<News>,
     stop: Arc<AtomicBool>,
-    /// Nothing is ever sent; disconnected when the thread has ended.
-    ended: Receiver<()>,
-    /// Until when its end is waited for, once it was told to.
-    end_by: Option<Instant>,
+    ending: Ending,
 }
 
 impl Scout {
@@ -72,7 +70,7 @@ impl Scout {
             .map_err(|error| SourceError::Setup(error.to_string()))?;
         let (asks, questions) = unbounded();
         let (tell, news) = unbounded();
-        let (ending, ended) = bounded(0);
+        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
         let stop = Arc::new(AtomicBool::new(false));
         let errand = Errand {
             client,
@@ -88,10 +86,10 @@ impl Scout {
             .spawn(move || {
                 errand.run(&questions);
                 drop(errand);
-                drop(ending);
+                drop(at_end);
             })
             .map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
-        Ok(Self { asks: Some(asks), news, stop, ended, end_by: None })
+        Ok(Self { asks: Some(asks), news, stop, ending })
     }
 
     /// Asks for watermarks; false when the thread is no more.
@@ -105,18 +103,18 @@ impl Scout {
     }
 
     /// Asks the thread to end, without waiting for it.
-    pub(super) fn begin_stop(&mut self) -> Instant {
+    pub(super) fn begin_stop(&mut self) {
         self.stop.store(true, Ordering::Release);
         self.asks = None;
-        *self.end_by.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN)
+        self.ending.begin();
     }
 }
 
 impl Drop for Scout {
     fn drop(&mut self) {
-        let end_by = self.begin_stop();
+        self.begin_stop();
         // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if self.ended.recv_deadline(end_by) == Err(RecvTimeoutError::Timeout) {
+        if !self.ending.came() {
             tracing::debug!("the Kafka scout ends later");
         }
     }

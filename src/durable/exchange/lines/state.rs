@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Reading, event_uuid, resource_id, shown_event_id};
+use super::super::resource_id;
+use super::{Reading, event_uuid, shown_event_id};
 use crate::decode::normal_data;
 use crate::model::{EventId, Field, LastEvent, Lifecycle, SeenIds, State, Texts, Timestamp, Uncommon};
 
@@ -168,14 +169,13 @@ impl<'a> StateLine<'a> {
             return Err(format!("`lastEvent.time` is {found:?}; its id and record's timestamp make it {expected:?}"));
         }
         let former_keys = self.former_keys.iter().map(former_texts).collect::<Result<Vec<_>, _>>()?;
-        let uncommon = Uncommon { first_met_ms: self.first_met_ms, former_keys };
         Ok(State {
             id: resource_id(&self.resource_id, "resourceId")?,
             lifecycle: self.lifecycle()?,
             texts: self.texts(is_text == Some(true))?,
             last,
             seen: self.seen()?,
-            uncommon: Some(uncommon).filter(|uncommon| *uncommon != Uncommon::default()).map(Box::new),
+            uncommon: Uncommon::of(self.first_met_ms, former_keys),
         })
     }
 
@@ -213,14 +213,8 @@ impl<'a> StateLine<'a> {
         let ids = |ids: &[Cow<'_, str>], field: &str| -> Result<Vec<EventId>, String> {
             ids.iter().map(|id| event_uuid(id, field)).collect()
         };
-        let mut seen = SeenIds::default();
-        seen.recent = ids(&self.seen.recent, "seen.recent")?.into_boxed_slice();
-        let future = ids(&self.seen.future, "seen.future")?;
-        seen.future = Some(future).filter(|future| !future.is_empty()).map(Box::new);
-        if let Some(floor_ms) = self.seen.floor_ms {
-            seen.raise_floor(floor_ms);
-        }
-        Ok(seen)
+        let recent = ids(&self.seen.recent, "seen.recent")?;
+        Ok(SeenIds::kept(recent, ids(&self.seen.future, "seen.future")?, self.seen.floor_ms))
     }
 }
 
