@@ -25,6 +25,7 @@ mod merging;
 mod reporter_keys;
 mod resealing;
 mod restored;
+pub mod resubmission;
 mod shard;
 pub mod shared_batch;
 mod upsert;

@@ -256,9 +256,9 @@ impl Decoder {
             value: wire.value().map(|bytes| self.capped(bytes)),
             headers: wire
                 .headers()
-                .take(64)
+                .take(Reject::HEADERS_MAX)
                 .map(|(name, value)| {
-                    let name = String::from_utf8_lossy(&name[..name.len().min(256)]).into();
+                    let name = String::from_utf8_lossy(&name[..name.len().min(Reject::HEADER_NAME_BYTES_MAX)]).into();
                     (name, value.map(|bytes| self.capped(bytes)))
                 })
                 .collect(),

@@ -9,6 +9,7 @@
 mod bindings;
 pub mod exchange;
 mod recovery;
+pub mod resubmitted;
 pub mod rows;
 mod taker;
 

@@ -18,6 +18,7 @@ mod quarantine;
 mod query;
 mod resource_json;
 mod resources;
+mod resubmission;
 mod routes;
 mod schemas;
 pub mod server;
@@ -42,7 +43,7 @@ pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
 pub use resource_json::write_resource;
-pub use routes::{Route, Scope, routes};
+pub use routes::{Route, Scope, Verb, routes};
 
 /// What the handlers read.
 pub struct App {
@@ -127,7 +128,8 @@ pub fn router(app: Arc<App>, scope: Scope) -> Routes {
     let mut router = Router::new();
     for (route, handler) in here {
         let limit = route.counted.then(|| Arc::clone(&limit));
-        let mut handler = handler(admission::Entry { limit, parameters: route.parameters, limit_max });
+        let mut handler =
+            handler(admission::Entry { verb: route.verb, limit, parameters: route.parameters, limit_max });
         if route.schema == openapi::SCHEMA {
             handler = handler.layer(Extension(document.clone()));
         }
@@ -143,5 +145,5 @@ async fn no_route(uri: Uri) -> ApiError {
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::MethodNotAllowed(format!("{} takes GET, not {method}", uri.path()))
+    ApiError::MethodNotAllowed(format!("{} does not take {method}; /openapi.json says what it takes", uri.path()))
 }

@@ -13,6 +13,7 @@ use crate::dataflow::{
     BindingLog, Counters, CutSink, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd,
     IngestShared, LogTime, StartError, WallClock,
 };
+use crate::durable::resubmitted::Resubmissions;
 use crate::durable::{Durable, DurableError, Health, Recovered, Taker, TakerConfig, Watched};
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
@@ -45,6 +46,8 @@ pub struct Service {
     pub token_key: TokenKey,
     /// Which life of the state this is.
     pub incarnation: u64,
+    /// Where records of the quarantine are submitted again.
+    pub resubmissions: Resubmissions,
     /// How snapshots go; none where the state is in memory alone.
     pub snapshots: Option<Arc<Health>>,
     /// When the process began, ms since 1970.
@@ -154,11 +157,13 @@ fn start_recovered(
     let engine =
         Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
     let stop = Arc::new(AtomicBool::new(false));
+    let resubmissions = durable.as_ref().map_or_else(|| Resubmissions::in_memory(&topics), Durable::resubmissions);
     let shared = IngestShared {
         sink: Arc::clone(&publisher) as Arc<dyn CutSink>,
         topics: topics.clone(),
         counters: Arc::clone(&counters),
         ignored: Arc::clone(&ignored),
+        resubmitted: resubmissions.queue(),
         stop: Arc::clone(&stop),
     };
     let identity = source.identity();
@@ -212,6 +217,7 @@ fn start_recovered(
         keys,
         token_key,
         incarnation,
+        resubmissions,
         snapshots,
         started_ms: crate::clock::now_ms(),
         was_ready: Arc::new(AtomicBool::new(false)),

@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod line;
 pub mod log_file;
 mod record;
+pub mod resubmitted;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::resubmission::Outcomes;
 use crate::model::{Anomaly, Applied, Ignored, IgnoredReason, RejectReason, SkipReason};
 
 /// How many ignored events are kept for people to look at.
@@ -35,6 +36,8 @@ pub struct Counters {
     pub tombstones_expired: AtomicU64,
     /// Epochs sealed.
     pub epochs_sealed: AtomicU64,
+    /// What became of records that were read again out of the quarantine.
+    pub resubmitted: Outcomes,
 }
 
 impl Default for Counters {
@@ -54,6 +57,7 @@ impl Default for Counters {
             quarantine_cleared: AtomicU64::new(0),
             tombstones_expired: AtomicU64::new(0),
             epochs_sealed: AtomicU64::new(0),
+            resubmitted: Outcomes::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::cut::Cut;
 use super::index::{Holder, ReporterKeyHash};
 use super::reporter_keys::reporter_keys;
 use super::restored::Restored;
+use super::resubmission;
 use super::shard::{Body, Item, Shard};
 use super::shared_batch::{Batch, Row, SharedSpine};
 use super::upsert::{Pin, UpsertTraces, upsert};
@@ -67,7 +68,15 @@ fn decode<'scope>(
                 let mut session = output.session(&time);
                 for batch in batches.drain(..) {
                     for record in batch.iter() {
-                        match decoder.decode(&record) {
+                        let decoded = decoder.decode(&record);
+                        if let Some(origin) = record.origin {
+                            count(&counters, &decoded);
+                            session.give_iterator(
+                                resubmission::items(origin, record.order, decoded, &counters.resubmitted).into_iter(),
+                            );
+                            continue;
+                        }
+                        match decoded {
                             Decoded::Skip(reason) => counters::add(counters.skipped(reason), 1),
                             Decoded::Event(mut event) => {
                                 event.observed_ms = observed_ms(event.observed_ms, epoch);
@@ -92,6 +101,18 @@ fn decode<'scope>(
             });
         }
     })
+}
+
+/// Counts what is no event, where no shard does.
+fn count(counters: &Counters, decoded: &Decoded) {
+    match decoded {
+        Decoded::Skip(reason) => counters::add(counters.skipped(*reason), 1),
+        Decoded::Reject(reject) => {
+            counters::add(counters.rejected(reject.reason), 1);
+            counters::add(&counters.rejected_again, 1);
+        }
+        Decoded::Event(_) => {}
+    }
 }
 
 /// The record's timestamp, or the epoch where it has none.

@@ -20,6 +20,7 @@ use super::epochs::EpochSource;
 use super::resealing::Resealing;
 use super::worker::Engine;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
+use crate::source::resubmitted::ResubmittedQueue;
 use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
 pub use config::{IngestConfig, IngestEnd};
 
@@ -53,6 +54,7 @@ pub struct Ingest {
     topics: Topics,
     counters: Arc<Counters>,
     ignored: Arc<IgnoredLog>,
+    resubmitted: ResubmittedQueue,
     stop: Arc<AtomicBool>,
     resealing: Resealing,
     wanted: Vec<Option<bool>>,
@@ -62,6 +64,8 @@ pub struct Ingest {
     last_epoch: Epoch,
     /// The last one that was sealed here.
     sealed: Epoch,
+    /// Whether the log has become another one, or ended: it need not have the places that were read before.
+    places_may_be_gone: bool,
     arrivals: u64,
     in_flight: VecDeque<(Epoch, usize)>,
 }
@@ -83,6 +87,8 @@ pub struct IngestShared {
     pub counters: Arc<Counters>,
     /// The last ignored events.
     pub ignored: Arc<IgnoredLog>,
+    /// Records that are to be read again.
+    pub resubmitted: ResubmittedQueue,
     /// Set to make the ingest seal what it has and end.
     pub stop: Arc<AtomicBool>,
 }
@@ -97,7 +103,7 @@ impl Ingest {
         binding_log: Box<dyn BindingLog>,
         shared: IngestShared,
     ) -> Self {
-        let IngestShared { sink, topics, counters, ignored, stop } = shared;
+        let IngestShared { sink, topics, counters, ignored, resubmitted, stop } = shared;
         let mut config = config;
         let resealing = Resealing::new(std::mem::take(&mut config.bindings));
         let position = config.resume.clone();
@@ -114,12 +120,14 @@ impl Ingest {
             topics,
             counters,
             ignored,
+            resubmitted,
             stop,
             wanted: Vec::new(),
             last_binding: Arc::new(position.clone()),
             position,
             last_epoch,
             sealed: 0,
+            places_may_be_gone: false,
             arrivals: 0,
             in_flight: VecDeque::new(),
         }
@@ -154,10 +162,12 @@ impl Ingest {
             let stopping = self.stop.load(Ordering::Acquire);
             if !stopping {
                 self.reseal(open);
+                self.take_resubmitted(open);
             }
             let mut polled = if stopping { Polled::End } else { self.poll(open, last_seal, source_ended)? };
             if polled == Polled::End && !stopping && !self.config.ends_with_source {
                 (source_ended, polled) = (true, Polled::Nothing);
+                self.places_may_be_gone = true;
             }
             self.source.note_ends(&mut self.position);
             if polled == Polled::End && !self.resealing.is_done() {
@@ -229,12 +239,29 @@ impl Ingest {
         Ok(polled)
     }
 
+    /// Reads what was submitted again.
+    fn take_resubmitted(&mut self, open: &mut Open) {
+        let (position, topics) = (&self.position, &self.topics);
+        let is_read = |Coordinates { topic, partition, offset }| {
+            self.places_may_be_gone
+                || position.next_offset(&topics.name(topic), partition).is_some_and(|next| next > offset)
+        };
+        let Some(batch) = self.resubmitted.take(topics, is_read) else { return };
+        if self.resealing.is_done() {
+            self.take(batch, open);
+        } else {
+            let batch = self.accept(batch, self.last_epoch);
+            self.resealing.take(batch, &self.topics);
+        }
+    }
+
     /// Goes back in a partition: what comes is read, although it stands below what was read before.
     fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
         // One epoch holds records of one life of a partition alone, so that their offsets order them.
         if open.began.is_some() {
             self.seal(open);
         }
+        self.places_may_be_gone = true;
         self.position = set(&self.position, rewound);
         self.config.resume = set(&self.config.resume, rewound);
     }
@@ -293,7 +320,7 @@ impl Ingest {
         counters::add(&self.counters.record_bytes, batch.bytes() as u64);
         let mut ignored = Vec::new();
         let mut names: Option<(TopicId, Arc<str>)> = None;
-        if self.source.has_reproducible_order() {
+        if self.source.has_reproducible_order() && !batch.is_resubmitted() {
             batch.number(self.arrivals);
             self.arrivals += batch.len() as u64;
         }
@@ -318,7 +345,7 @@ impl Ingest {
                 return false;
             }
             self.position.advance(name, partition, offset.saturating_add(1));
-            if !wanted && **name != *Topics::LINES {
+            if !wanted && !Topics::is_own(name) {
                 let reason = if name.ends_with(".tuples") { SkipReason::Tuple } else { SkipReason::OtherTopic };
                 counters::add(self.counters.skipped(reason), 1);
                 return false;

@@ -133,16 +133,17 @@ impl Ledger {
     }
 
     /// Notes that an event of `id` was applied: one that says everything clears the entries of its resource, another
-    /// marks them.
+    /// marks them. One that was itself rejected at `rejected` does so to those that are older.
     pub(super) fn supersede(
         &mut self,
         id: ResourceId,
         says_everything: bool,
+        rejected: Option<&RejectKey>,
         epoch: Epoch,
         out: &mut QuarantineUpdates,
     ) {
         let Some(keys) = self.by_id.get(&id).cloned() else { return };
-        for key in keys {
+        for key in keys.into_iter().filter(|key| rejected.is_none_or(|rejected| key < rejected)) {
             if says_everything {
                 self.remove(key, epoch, out);
                 self.tally.cleared += 1;
@@ -151,6 +152,16 @@ impl Ledger {
                 self.put(key, Arc::new(marked), epoch, out);
             }
         }
+    }
+
+    /// The entry of a record that was rejected at `key`, perhaps in another epoch: a state that is made anew from the log
+    /// meets it again.
+    pub(super) fn find(&self, key: &RejectKey, event_id: Option<EventId>) -> Option<(RejectKey, QuarantineStatus)> {
+        let is_it =
+            |entry: &QuarantineEntry| entry.coordinates() == key.1.coordinates && entry.reject.event_id == event_id;
+        let exact = self.entries.get_key_value(key).filter(|(_, entry)| is_it(entry));
+        let found = exact.or_else(|| self.entries.iter().rev().find(|(_, entry)| is_it(entry)));
+        found.map(|(key, entry)| (*key, entry.status))
     }
 
     /// Whether any resource has an entry, so that most epochs look no further.
@@ -165,7 +176,8 @@ impl Ledger {
         }
     }
 
-    fn remove(&mut self, key: RejectKey, epoch: Epoch, out: &mut QuarantineUpdates) {
+    /// Takes an entry out, if it is there.
+    pub(super) fn remove(&mut self, key: RejectKey, epoch: Epoch, out: &mut QuarantineUpdates) {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.held_bytes -= entry.reject.held_bytes();
         if let Some(id) = entry.reject.id

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::{self, Counters};
 use super::index::{HashKeys, Holder, IndexKey, ReporterKeyHash};
-use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates, SeenRejectUpdates};
+use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates, RejectKey, SeenRejectUpdates};
 use super::restored::Restored;
+use super::resubmission::{self, Resubmitted};
 use super::shared_batch::{Diff, Update};
 use crate::fold::{self, Outcome, Rules};
 use crate::model::{
-    Applied, Epoch, Event, EventOrder, Field, Ignored, IgnoredReason, Lifecycle, Operation, REPORTER_KEY, Reject,
-    ResourceId, State,
+    Applied, Epoch, Event, EventOrder, Field, Ignored, IgnoredReason, Lifecycle, Operation, QuarantineStatus,
+    REPORTER_KEY, Reject, ResourceId, State,
 };
 
 /// An event or a reject on its way to the shard that owns its resource.
@@ -38,6 +39,7 @@ pub(super) struct Item {
 pub(super) enum Body {
     Event(Box<Event>),
     Reject(Box<Reject>),
+    Resubmitted(Box<Resubmitted>),
 }
 
 /// What a shard is set up with.
@@ -159,37 +161,87 @@ impl Shard {
     }
 
     fn fold_item(&mut self, body: Body, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
-        let event = match body {
-            Body::Reject(reject) => return self.reject(*reject, epoch, now.as_deref(), out),
-            Body::Event(event) => *event,
-        };
-        let mut ignore = |tally: &mut Tally, reason: IgnoredReason| {
-            tally.ignored[reason as usize] += 1;
-            out.ignored.push(Ignored {
-                reason,
-                id: Some(event.id),
-                event_id: event.event_id,
-                event_id_text: event.text(Field::EventIdText).map(Box::from),
-                coordinates: event.order.coordinates,
-                epoch,
-            });
-        };
-        match fold::fold(now.as_deref(), &event, epoch, &self.config.rules) {
-            Outcome::Ignored(reason) => ignore(&mut self.tally, reason),
-            Outcome::Applied { state, applied, let_go_within_tolerance } => {
-                self.tally.applied[applied as usize] += 1;
-                self.tally.let_go += u64::from(let_go_within_tolerance);
-                if applied == Applied::DeletedAgain {
-                    ignore(&mut self.tally, IgnoredReason::AlreadyDeleted);
-                }
-                *now = Some(Arc::new(state));
-                if !self.ledger.is_empty() {
-                    let says_everything = event.operation == Operation::Deleted
-                        || (event.text(Field::WorkspaceId).is_some() && event.text(Field::Data).is_some());
-                    self.ledger.supersede(event.id, says_everything, epoch, &mut out.quarantine);
-                }
-            }
+        match body {
+            Body::Reject(reject) => self.reject(*reject, epoch, now.as_deref(), out),
+            Body::Event(event) => drop(self.fold_event(&event, None, epoch, now, out)),
+            Body::Resubmitted(resubmitted) => self.fold_again(*resubmitted, epoch, now, out),
         }
+    }
+
+    /// Folds an event; those entries of the quarantine that are older than `rejected`, or all, have had a newer one then.
+    fn fold_event(
+        &mut self,
+        event: &Event,
+        rejected: Option<&RejectKey>,
+        epoch: Epoch,
+        now: &mut Option<Arc<State>>,
+        out: &mut Deltas,
+    ) -> resubmission::Outcome {
+        let outcome = fold::fold(now.as_deref(), event, epoch, &self.config.rules);
+        let applied = match outcome {
+            Outcome::Ignored(reason) => {
+                self.ignore(event, reason, epoch, out);
+                return resubmission::Outcome::Ignored(reason);
+            }
+            Outcome::Applied { state, applied, let_go_within_tolerance } => {
+                self.tally.let_go += u64::from(let_go_within_tolerance);
+                *now = Some(Arc::new(state));
+                applied
+            }
+        };
+        self.tally.applied[applied as usize] += 1;
+        if applied == Applied::DeletedAgain {
+            self.ignore(event, IgnoredReason::AlreadyDeleted, epoch, out);
+        }
+        if !self.ledger.is_empty() {
+            let says_everything = event.operation == Operation::Deleted
+                || (event.text(Field::WorkspaceId).is_some() && event.text(Field::Data).is_some());
+            self.ledger.supersede(event.id, says_everything, rejected, epoch, &mut out.quarantine);
+        }
+        resubmission::Outcome::Applied(applied)
+    }
+
+    /// Notes that an event changes nothing.
+    fn ignore(&mut self, event: &Event, reason: IgnoredReason, epoch: Epoch, out: &mut Deltas) {
+        self.tally.ignored[reason as usize] += 1;
+        out.ignored.push(Ignored {
+            reason,
+            id: Some(event.id),
+            event_id: event.event_id,
+            event_id_text: event.text(Field::EventIdText).map(Box::from),
+            coordinates: event.order.coordinates,
+            epoch,
+        });
+    }
+
+    /// Folds what was read again out of the quarantine, unless its resource has moved on since it was rejected.
+    fn fold_again(&mut self, again: Resubmitted, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
+        let Resubmitted { number, entry, entry_event_id, is_entry_here, event } = again;
+        let found = self.ledger.find(&entry, entry_event_id).filter(|_| is_entry_here);
+        let Some(event) = event else {
+            return found.into_iter().for_each(|(key, _)| self.ledger.remove(key, epoch, &mut out.quarantine));
+        };
+        let at = event.order.coordinates;
+        let is_superseded = match is_entry_here {
+            true => found.is_none_or(|(_, status)| status != QuarantineStatus::Open),
+            false => now.as_deref().is_some_and(|state| {
+                let last = state.last.coordinates;
+                (last.topic, last.partition) == (at.topic, at.partition) && last.offset > at.offset
+            }),
+        };
+        let outcome = match is_superseded {
+            true => {
+                self.ignore(&event, IgnoredReason::Superseded, epoch, out);
+                resubmission::Outcome::Ignored(IgnoredReason::Superseded)
+            }
+            false => {
+                let rejected = found.map_or(entry, |(key, _)| key);
+                let outcome = self.fold_event(&event, Some(&rejected), epoch, now, out);
+                self.ledger.remove(rejected, epoch, &mut out.quarantine);
+                outcome
+            }
+        };
+        self.counters.resubmitted.note(number, outcome);
     }
 
     /// A record that could not be read is one for the quarantine, unless the same event was folded before.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bindings::{self, Bindings, JOURNAL, Said, Syncing};
+use super::resubmitted::{self, Resubmissions};
 use super::rows::{ROWS_VERSION, Row, RowError};
 use super::taker::{Taker, TakerConfig, Watched};
 use super::{Health, RunMeta, position};
@@ -93,6 +94,7 @@ pub struct Durable {
     pub(super) generations: Generations,
     pub(super) bindings: Bindings,
     pub(super) syncing: Syncing,
+    pub(super) resubmissions: Resubmissions,
     pub(super) health: Arc<Health>,
     pub(super) last: Option<RunMeta>,
     pub(super) incarnation: u64,
@@ -181,6 +183,11 @@ impl Durable {
         let token_secret = token_secret(&*vfs, path)?;
         let mut generations = Generations::new(directory, environment(store));
         let loaded = generations.load(Runs::default, Runs::take)?;
+        let (resubmitted, found) = Journal::open(Arc::clone(&vfs), path, resubmitted::JOURNAL)?;
+        if let Some(lost) = &found.lost {
+            tracing::error!(%lost, "records that were submitted again are lost");
+        }
+        let again = resubmitted::Said::read(found.records.iter().map(|(at, record)| (at.segment, record)));
         let (journal, found) = Journal::open(vfs, path, JOURNAL)?;
         let said = bindings::read(found.records.iter().map(|(_, record)| record));
         if let Some(lost) = &found.lost {
@@ -194,7 +201,9 @@ impl Durable {
             recovered.position = position(&meta.position);
             recovered.identity = meta.identity.clone();
             recovered.last_epoch = said.ceiling.max(meta.epoch);
-            (recovered.bindings, recovered.incarnation) = continued(said, &meta, found.lost.is_none());
+            let can_be_read_again = said.bindings.last().is_none_or(|(_, end)| again.covers(&recovered.position, end));
+            let nothing_lost = found.lost.is_none() && can_be_read_again;
+            (recovered.bindings, recovered.incarnation) = continued(said, &meta, nothing_lost);
             last = Some(meta);
         } else if !loaded.fallbacks.is_empty() {
             tracing::error!("no generation is good: the state is made anew from the log");
@@ -203,7 +212,13 @@ impl Durable {
         let bindings = Bindings::new(journal, Arc::clone(&health));
         let syncing = bindings.start()?;
         let incarnation = recovered.incarnation;
-        Ok((Self { generations, bindings, syncing, health, last, incarnation }, recovered))
+        let resubmissions = Resubmissions::new(Some(resubmitted), again, &recovered.position, topics);
+        Ok((Self { generations, bindings, syncing, resubmissions, health, last, incarnation }, recovered))
+    }
+
+    /// Where records are submitted again.
+    pub fn resubmissions(&self) -> Resubmissions {
+        self.resubmissions.clone()
     }
 
     /// Where bindings go.

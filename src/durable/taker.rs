@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::bindings::Bindings;
 use super::recovery::Durable;
+use super::resubmitted::Resubmissions;
 use super::rows::{ROWS_VERSION, Row};
-use super::{Health, RunMeta, stored_position, topic_names};
+use super::{Health, RunMeta, position, stored_position, topic_names};
 use crate::clock::now_ms;
-use crate::model::{Epoch, Topics};
+use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, ReadView};
 use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError};
 use crate::source::SourceStatus;
@@ -64,12 +65,14 @@ struct State {
     config: TakerConfig,
     generations: Generations,
     bindings: Bindings,
+    resubmissions: Resubmissions,
     health: Arc<Health>,
     watched: Watched,
     last: Option<RunMeta>,
     incarnation: u64,
-    /// The segments of the journal that began with the generations that are kept, the newest last.
-    segments: Vec<u64>,
+    /// Of the generations that are kept, the newest last: the segment of the journal of bindings that began with it, and
+    /// the position of its base.
+    kept: Vec<(u64, Position)>,
     /// How often the log had turned out to be another one, and when that was seen.
     faults: u64,
     settles_at: Option<Instant>,
@@ -77,17 +80,18 @@ struct State {
 
 impl Taker {
     pub(super) fn start(config: TakerConfig, durable: Durable, watched: Watched) -> std::io::Result<Self> {
-        let Durable { generations, bindings, syncing, health, last, incarnation } = durable;
-        let segments = last.iter().map(|meta| meta.bindings_segment).collect();
+        let Durable { generations, bindings, syncing, resubmissions, health, last, incarnation } = durable;
+        let kept = last.iter().map(|meta| (meta.bindings_segment, position(&meta.position))).collect();
         let mut state = State {
             config,
             generations,
             bindings,
+            resubmissions,
             health,
             watched,
             last,
             incarnation,
-            segments,
+            kept,
             faults: 0,
             settles_at: None,
         };
@@ -176,7 +180,7 @@ impl State {
         let run = writer.finish(stored)?;
         self.last = Some(meta);
         if before.is_none() {
-            self.forget_bindings(segment);
+            self.forget_before(segment, view.position());
         }
         Ok((run, self.generations.sizes()?.map_or(0, |sizes| sizes.generation)))
     }
@@ -204,15 +208,21 @@ impl State {
         }
     }
 
-    /// The bindings before the older of the two generations that are kept are of no use any more.
-    fn forget_bindings(&mut self, segment: u64) {
-        self.segments.push(segment);
-        if self.segments.len() > 2 {
-            self.segments.remove(0);
+    /// What the journals say from before the older of the two generations that are kept is of no use any more.
+    fn forget_before(&mut self, segment: u64, base: &Position) {
+        self.kept.push((segment, base.clone()));
+        if self.kept.len() > 2 {
+            self.kept.remove(0);
         }
-        let oldest = self.segments.first().copied().unwrap_or(0);
-        if let Err(error) = self.bindings.remove_before(oldest) {
+        let Some((oldest, position)) = self.kept.first() else { return };
+        if let Err(error) = self.bindings.remove_before(*oldest) {
             tracing::warn!(%error, "old bindings could not be removed");
+        }
+        // With one generation nobody knows yet what another one needs.
+        if self.kept.len() == 2
+            && let Err(error) = self.resubmissions.forget_read(position)
+        {
+            tracing::warn!(%error, "records that were submitted again could not be removed");
         }
     }
 }

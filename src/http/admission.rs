@@ -12,12 +12,13 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::attach;
 use super::query::{Parameter, Query};
+use super::routes::Verb;
 use super::{ApiError, App};
 use crate::config::HttpSection;
 
@@ -152,6 +153,7 @@ impl Drop for Place {
 /// What a request of a route must pass.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
+    pub(super) verb: Verb,
     /// How many requests may be at work; none where any number may.
     pub(super) limit: Option<Arc<Places>>,
     pub(super) parameters: &'static [Parameter],
@@ -161,7 +163,11 @@ pub(super) struct Entry {
 /// A handler behind its entry: more requests at work than are allowed are sent away at once, and the query is checked
 /// before the handler runs.
 pub(super) fn entered<T: 'static, H: Handler<T, Arc<App>>>(entry: Entry, handler: H) -> MethodRouter<Arc<App>> {
-    get(move |State(app): State<Arc<App>>, mut request: Request| async move {
+    let filter = match entry.verb {
+        Verb::Get => MethodFilter::GET,
+        Verb::Post => MethodFilter::POST,
+    };
+    on(filter, move |State(app): State<Arc<App>>, mut request: Request| async move {
         let place = entry.limit.map(Places::take);
         if matches!(place, Some(None)) {
             metrics::counter!("tarn_http_requests_shed_total").increment(1);

@@ -13,6 +13,10 @@ pub enum ApiError {
     NotFound(String),
     /// The route takes other methods.
     MethodNotAllowed(String),
+    /// The state has moved on.
+    Conflict(String),
+    /// It is understood, and cannot be done with what there is.
+    Unprocessable(String),
     /// Too many requests at once.
     Overloaded,
     /// Not ready yet.
@@ -27,6 +31,8 @@ impl IntoResponse for ApiError {
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, message),
             Self::NotFound(message) => (StatusCode::NOT_FOUND, message),
             Self::MethodNotAllowed(message) => (StatusCode::METHOD_NOT_ALLOWED, message),
+            Self::Conflict(message) => (StatusCode::CONFLICT, message),
+            Self::Unprocessable(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".to_owned()),
             Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned()),

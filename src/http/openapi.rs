@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
-use super::routes::{Route, Scope};
+use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
 
 /// What the route of the document answers with.
@@ -25,8 +25,10 @@ pub(super) async fn document(Extension(document): Extension<Document>) -> Respon
 
 /// What the routes of a listener are, where a page has at most `limit_max` items.
 pub(super) fn describe(routes: &[Route], limit_max: usize) -> Document {
-    let paths: Map<String, Value> =
-        routes.iter().map(|route| (route.path.to_owned(), json!({"get": operation(route, limit_max)}))).collect();
+    let paths: Map<String, Value> = routes
+        .iter()
+        .map(|route| (route.path.to_owned(), json!({method(route): operation(route, limit_max)})))
+        .collect();
     let document = json!({
         "openapi": "3.1.0",
         "info": {"title": "Tarn", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
@@ -34,6 +36,14 @@ pub(super) fn describe(routes: &[Route], limit_max: usize) -> Document {
         "components": {"schemas": schemas::all(), "headers": headers()},
     });
     Document(document.to_string().into())
+}
+
+/// Every path is called in one way.
+fn method(route: &Route) -> &'static str {
+    match route.verb {
+        Verb::Get => "get",
+        Verb::Post => "post",
+    }
 }
 
 fn operation(route: &Route, limit_max: usize) -> Value {
@@ -60,6 +70,12 @@ fn operation(route: &Route, limit_max: usize) -> Value {
     responses.insert("400".to_owned(), answer("The request says what it cannot.", "application/json", "Error"));
     if route.path.contains('{') {
         responses.insert("404".to_owned(), answer("There is no such thing.", "application/json", "Error"));
+    }
+    if route.verb == Verb::Post {
+        responses.insert("202".to_owned(), answer("Submitted, and not visible yet.", "application/json", route.schema));
+        responses.insert("409".to_owned(), answer("The state has moved on.", "application/json", "Error"));
+        responses
+            .insert("422".to_owned(), answer("It cannot be done with what there is.", "application/json", "Error"));
     }
     if route.counted || route.path == "/readyz" {
         responses.insert("503".to_owned(), answer("Not now; try again.", "application/json", "Error"));

@@ -15,6 +15,7 @@ use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::{ApiError, App, answer};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
 use crate::published::QuarantineToken;
+use crate::service::Service;
 
 /// The parameters of the list.
 pub(super) const PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
@@ -66,7 +67,7 @@ struct WholeEntryJson<'a> {
 }
 
 /// An entry's id: where its record stands.
-fn id_of(at: Coordinates, topics: &Topics) -> String {
+pub(super) fn id_of(at: Coordinates, topics: &Topics) -> String {
     format!("{}:{}:{}", topics.name(at.topic), at.partition, at.offset)
 }
 
@@ -116,14 +117,7 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
     let topics = &service.topics;
     let view = service.publisher.view();
     let entries = view.quarantine();
-    let start = match after {
-        None => 0,
-        Some(after) => {
-            let topic = topics.intern(&after.topic).ok_or(ApiError::Internal)?;
-            let last = Coordinates { topic, partition: after.partition, offset: after.offset };
-            entries.partition_point(|entry| (entry.coordinates(), entry.reject.order.arrival) <= (last, after.arrival))
-        }
-    };
+    let start = page_start(&entries, after, topics)?;
     let mut items = answer::begin_list(0);
     let mut shown = 0;
     for entry in entries[start..].iter().take(limit) {
@@ -137,13 +131,28 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
         shown += 1;
     }
     let last = entries[start..start + shown].last().filter(|_| start + shown < entries.len());
-    let next_page_token = last.map(|entry| {
-        let Coordinates { topic, partition, offset } = entry.coordinates();
-        let arrival = entry.reject.order.arrival;
-        let token = QuarantineToken { topic: topics.name(topic).to_string(), partition, offset, arrival };
-        token.encode(&service.token_key)
-    });
+    let next_page_token = last.map(|entry| after_page(entry, service));
     Ok(answer::list(app, &view, items, &ListJson { next_page_token, total: entries.len() }))
+}
+
+/// Where the page begins that stands after a place.
+pub(super) fn page_start(
+    entries: &[Arc<QuarantineEntry>],
+    after: Option<&QuarantineToken>,
+    topics: &Topics,
+) -> Result<usize, ApiError> {
+    let Some(after) = after else { return Ok(0) };
+    let topic = topics.intern(&after.topic).ok_or(ApiError::Internal)?;
+    let last = Coordinates { topic, partition: after.partition, offset: after.offset };
+    Ok(entries.partition_point(|entry| (entry.coordinates(), entry.reject.order.arrival) <= (last, after.arrival)))
+}
+
+/// The token of the page after the one that ends with an entry.
+pub(super) fn after_page(entry: &QuarantineEntry, service: &Service) -> String {
+    let Coordinates { topic, partition, offset } = entry.coordinates();
+    let arrival = entry.reject.order.arrival;
+    let topic = service.topics.name(topic).to_string();
+    QuarantineToken { topic, partition, offset, arrival }.encode(&service.token_key)
 }
 
 /// `GET /api/tarn/v1/quarantine/{id}`

@@ -9,7 +9,7 @@ use axum::routing::MethodRouter;
 
 use super::admission::{Entry, entered};
 use super::query::Parameter;
-use super::{App, openapi, operations, quarantine, resources};
+use super::{App, openapi, operations, quarantine, resources, resubmission};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +20,22 @@ pub enum Scope {
     Admin,
 }
 
+/// How a route is called. One that changes something takes no body: what it does stands in its path and query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Looks.
+    Get,
+    /// Does something.
+    Post,
+}
+
 /// One route.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// The path, as axum matches it.
     pub path: &'static str,
+    /// How it is called.
+    pub verb: Verb,
     /// Who may call it.
     pub scope: Scope,
     /// What it answers, for the API's description.
@@ -46,7 +57,11 @@ fn behind<T: 'static, H: handler::Handler<T, Arc<App>>>(handler: H) -> Handler {
 
 impl Route {
     const fn read(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
-        Self { path, scope: Scope::Read, summary, parameters: &[], schema, counted: true }
+        Self { path, verb: Verb::Get, scope: Scope::Read, summary, parameters: &[], schema, counted: true }
+    }
+
+    const fn act(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
+        Self { verb: Verb::Post, scope: Scope::Admin, ..Self::read(path, schema, summary) }
     }
 
     const fn taking(self, parameters: &'static [Parameter]) -> Self {
@@ -91,6 +106,23 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             read("/api/tarn/v1/quarantine/{id}", "QuarantineAnswer", "One rejected record with its bytes.")
                 .for_operators(),
             behind(quarantine::one),
+        ),
+        (
+            Route::act(
+                "/api/tarn/v1/quarantine/{id}/replay",
+                "Resubmission",
+                "One rejected record, read again; what became of it.",
+            ),
+            behind(resubmission::one),
+        ),
+        (
+            Route::act(
+                "/api/tarn/v1/quarantine/replay",
+                "ResubmissionList",
+                "A page of rejected records, read again; what became of each.",
+            )
+            .taking(resubmission::PARAMETERS),
+            behind(resubmission::many),
         ),
         (
             read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),

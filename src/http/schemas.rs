@@ -95,6 +95,11 @@ pub(super) fn all() -> Value {
             ("headers", json!({"type": "array",
                 "items": object(&[("name", text()), ("value", reference("Bytes"))])})),
         ])])),
+        "ResubmittedRecord": resubmitted(),
+        "Resubmission": at_an_instant(reference("ResubmittedRecord")),
+        "ResubmissionList": at_an_instant(object(&[
+            ("items", list_of("ResubmittedRecord")), ("nextPageToken", nullable_text()),
+        ])),
         "Ignored": object(&[
             ("reason", text()), ("resourceId", nullable_uuid()), ("eventId", nullable_event_id()), ("topic", text()),
             ("partition", integer()), ("offset", integer()), ("metAt", time()),
@@ -147,6 +152,15 @@ fn quarantine_entry() -> Value {
         ("status", json!({"type": "string", "enum": ["open", "partly superseded"]})),
         ("firstSeen", time()),
         ("bytes", integer()),
+    ])
+}
+
+fn resubmitted() -> Value {
+    let outcomes = ["applied", "skipped", "superseded", "rejectedAgain", "notWhole", "pending"];
+    object(&[
+        ("id", json!({"type": "string", "description": "topic:partition:offset"})),
+        ("outcome", json!({"type": "string", "enum": outcomes})),
+        ("detail", text()),
     ])
 }
 

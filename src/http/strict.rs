@@ -25,9 +25,9 @@ fn fault(request: &Request) -> Option<&'static str> {
     if chunked && length.is_some() {
         return Some("both Content-Length and Transfer-Encoding are given; at most one is allowed");
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let known = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
     let has_body = chunked || length.is_some_and(|length| length.as_bytes() != b"0");
-    (reads && has_body).then_some("a GET takes no body")
+    (known && has_body).then_some("no route takes a body")
 }
 
 /// The answer to a request that is refused; none for one that is clear.

@@ -45,6 +45,13 @@ pub struct Topics(Arc<RwLock<Vec<Arc<str>>>>);
 impl Topics {
     /// The topic under which lines of a log stand that name none; no record can come from it.
     pub const LINES: &'static str = "(lines)";
+    /// The topic of records that are read again out of the quarantine.
+    pub const RESUBMITTED: &'static str = "(resubmitted)";
+
+    /// Whether a name is one of ours, which no cluster has: Kafka's have no parentheses.
+    pub fn is_own(name: &str) -> bool {
+        name == Self::LINES || name == Self::RESUBMITTED
+    }
 
     /// The id of `name`, made on first use; none when 65,536 names are taken.
     pub fn intern(&self, name: &str) -> Option<TopicId> {

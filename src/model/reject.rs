@@ -129,6 +129,11 @@ pub struct Reject {
 }
 
 impl Reject {
+    /// So many headers are kept.
+    pub const HEADERS_MAX: usize = 64;
+    /// So much of a header's name is kept.
+    pub const HEADER_NAME_BYTES_MAX: usize = 256;
+
     /// Bytes that keeping it costs, nearly.
     pub fn held_bytes(&self) -> usize {
         let blob = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());

@@ -245,17 +245,20 @@ pub enum IgnoredReason {
     OffsetNotNewer,
     /// It deletes what is deleted (F12).
     AlreadyDeleted,
+    /// It was read again out of the quarantine, and its resource has moved on since it was rejected.
+    Superseded,
 }
 
 impl IgnoredReason {
     /// All reasons, for the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AlreadyRead,
         Self::Duplicate,
         Self::BelowFloor,
         Self::StaleBacklog,
         Self::OffsetNotNewer,
         Self::AlreadyDeleted,
+        Self::Superseded,
     ];
 
     /// The label of its counter and its name over HTTP.
@@ -267,6 +270,7 @@ impl IgnoredReason {
             Self::StaleBacklog => "stale_backlog",
             Self::OffsetNotNewer => "offset_not_newer",
             Self::AlreadyDeleted => "already_deleted",
+            Self::Superseded => "superseded",
         }
     }
 }

@@ -26,7 +26,7 @@ use super::sealed::{FORMAT_VERSION, Fields};
 use super::vfs::{self, TEMPORARY, Vfs, VfsFile};
 
 /// A record's bytes at most.
-const RECORD_BYTES_MAX: usize = 1 << 20;
+const RECORD_BYTES_MAX: usize = 1 << 26;
 const MAGIC: &[u8; 8] = b"TARNJRNL";
 const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 8;
 const FRAME_HEAD_BYTES: usize = 4 + 8;
@@ -63,7 +63,7 @@ pub enum JournalError {
         /// What the system said.
         source: io::Error,
     },
-    /// A fault of the caller: records have at most 1 MiB.
+    /// A fault of the caller: records have at most 64 MiB.
     #[error("a record of {0} bytes")]
     TooLong(usize),
 }

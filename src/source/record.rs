@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::resubmitted::Origin;
 use crate::model::{Coordinates, EventOrder};
 
 /// A range of a batch's buffer.
@@ -82,6 +83,8 @@ pub struct RecordBatch {
     buffer: Vec<u8>,
     heads: Vec<Head>,
     headers: Vec<HeaderSpan>,
+    /// Where the records stood when they were rejected, one a record; empty where none came out of the quarantine.
+    origins: Vec<Origin>,
     home: Option<BufferPool>,
 }
 
@@ -149,6 +152,8 @@ pub struct Record<'a> {
     pub timestamp_ms: i64,
     /// What it is made of.
     pub content: Content<'a>,
+    /// Where it stood when it was rejected; none unless it came out of the quarantine.
+    pub origin: Option<&'a Origin>,
 }
 
 impl RecordBatch {
@@ -197,12 +202,12 @@ impl RecordBatch {
     pub fn pooled(pool: &BufferPool) -> Self {
         let mut buffer = pool.take();
         buffer.clear();
-        Self { buffer, heads: Vec::new(), headers: Vec::new(), home: Some(pool.clone()) }
+        Self { buffer, heads: Vec::new(), headers: Vec::new(), origins: Vec::new(), home: Some(pool.clone()) }
     }
 
     /// An empty batch that owns a block of lines, to be named by [`Self::push_line_at`]; the block then goes to `pool`.
     pub fn from_block(block: Vec<u8>, pool: &BufferPool) -> Self {
-        Self { buffer: block, heads: Vec::new(), headers: Vec::new(), home: Some(pool.clone()) }
+        Self { buffer: block, heads: Vec::new(), headers: Vec::new(), origins: Vec::new(), home: Some(pool.clone()) }
     }
 
     /// An empty batch that owns a copy of some lines, in a buffer from `pool`.
@@ -232,7 +237,8 @@ impl RecordBatch {
         self.push(coordinates, 0, Place::Broken { line });
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Span {
+    /// Adds bytes, to be named by a record.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Span {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
         Span::since(start, &self.buffer)
@@ -241,6 +247,21 @@ impl RecordBatch {
     fn push(&mut self, coordinates: Coordinates, timestamp_ms: i64, place: Place) {
         let order = EventOrder { coordinates, arrival: 0 };
         self.heads.push(Head { order, timestamp_ms, place });
+    }
+
+    /// Says where the last record stood when it was rejected; all records of a batch come out of the quarantine, or none.
+    /// Whatever else its epoch holds is folded before it.
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.origins.push(origin);
+        assert_eq!(self.origins.len(), self.heads.len(), "every record of the batch comes out of the quarantine");
+        if let Some(head) = self.heads.last_mut() {
+            head.order.arrival = u64::MAX;
+        }
+    }
+
+    /// Whether its records come out of the quarantine.
+    pub fn is_resubmitted(&self) -> bool {
+        !self.origins.is_empty()
     }
 
     /// Numbers the records from `first` in order of arrival.
@@ -252,14 +273,21 @@ impl RecordBatch {
 
     /// Shows each record's coordinates and timestamp; those for which `keep` says no are taken out.
     pub fn retain(&mut self, mut keep: impl FnMut(Coordinates, i64) -> bool) {
-        self.heads.retain(|head| keep(head.order.coordinates, head.timestamp_ms));
+        if self.origins.is_empty() {
+            return self.heads.retain(|head| keep(head.order.coordinates, head.timestamp_ms));
+        }
+        let stays: Vec<bool> = self.heads.iter().map(|head| keep(head.order.coordinates, head.timestamp_ms)).collect();
+        let (mut of_heads, mut of_origins) = (stays.iter().copied(), stays.iter().copied());
+        self.heads.retain(|_| of_heads.next().unwrap_or(true));
+        self.origins.retain(|_| of_origins.next().unwrap_or(true));
     }
 
     /// The records in order.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        self.heads.iter().map(|head| Record {
+        self.heads.iter().enumerate().map(|(index, head)| Record {
             order: head.order,
             timestamp_ms: head.timestamp_ms,
+            origin: self.origins.get(index),
             content: match head.place {
                 Place::Wire { key, value, headers_start, headers_end } => Content::Wire(Wire {
                     buffer: &self.buffer,

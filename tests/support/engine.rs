@@ -15,6 +15,7 @@ use tarn::generate::Generated;
 use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
+use tarn::source::resubmitted::ResubmittedQueue;
 use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError};
 
 /// A record for the engine.
@@ -171,6 +172,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         topics: topics.clone(),
         counters: Arc::clone(&counters),
         ignored: Arc::clone(&ignored),
+        resubmitted: ResubmittedQueue::default(),
         stop: Arc::new(AtomicBool::new(false)),
     };
     let config = IngestConfig {
