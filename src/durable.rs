@@ -8,6 +8,7 @@
 
 mod bindings;
 pub mod exchange;
+mod machine;
 mod recovery;
 pub mod resubmitted;
 pub mod rows;
@@ -21,8 +22,9 @@ use crate::model::{Epoch, Position, Topics};
 use crate::source::identity::LogIdentity;
 
 pub use bindings::Bindings;
+pub use machine::Machine;
 pub use recovery::{Durable, DurableError, Recovered};
-pub use taker::{Taker, TakerConfig, Watched};
+pub use taker::{Snapshots, Taker, TakerConfig, Watched};
 
 /// What stands beside the rows of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::clock::SystemClock;
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
     BindingLog, Counters, CutSink, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd,
     IngestShared, LogTime, StartError, WallClock,
 };
 use crate::durable::resubmitted::Resubmissions;
-use crate::durable::{Durable, DurableError, Health, Recovered, Taker, TakerConfig, Watched};
+use crate::durable::{Durable, DurableError, Health, Machine, Recovered, Taker, TakerConfig, Watched};
 use crate::generate::live::LiveGenerator;
 use crate::generate::{FaultRates, GeneratorConfig};
 use crate::model::{Epoch, Position, Topics};
@@ -114,8 +115,10 @@ pub fn start(config: Config, time: Time, verification: Verification) -> Result<(
     let topics = Topics::default();
     let status = SourceStatus::default();
     let directory = Some(config.snapshot.directory.clone()).filter(|path| !path.is_empty() && time == Time::Wall);
-    let durable = directory.map(|path| Durable::open(Path::new(&path), StoreKind::Sled(verification), &topics));
-    let (durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
+    let machine = Machine::here(StoreKind::Sled(verification));
+    let durable = directory.map(|path| Durable::open(Path::new(&path), machine, &topics));
+    let (mut durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
+    durable.iter_mut().try_for_each(Durable::sync_bindings).map_err(ServiceError::Durable)?;
     let recovered = recovered.unwrap_or_else(Recovered::nothing);
     let source = open_source(&config, &recovered.position, &recovered.identity, &topics, &status)?;
     let epochs: Box<dyn EpochSource> = match time {
@@ -165,6 +168,7 @@ fn start_recovered(
         ignored: Arc::clone(&ignored),
         resubmitted: resubmissions.queue(),
         stop: Arc::clone(&stop),
+        clock: Arc::new(SystemClock),
     };
     let identity = source.identity();
     let ingest = IngestConfig {

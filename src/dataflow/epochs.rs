@@ -1,8 +1,9 @@
 //! Where epochs come from: the wall clock when serving, the log's own timestamps when replaying.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::now_ms;
+use crate::clock::{Clock, SystemClock, now_ms};
 use crate::model::{Epoch, plausible_ms};
 
 /// A source of epochs.
@@ -28,6 +29,7 @@ const JUMP_MS_MAX: u64 = 3_600_000;
 /// only runs at double speed, because everything that expires by time would otherwise expire at once (T9).
 #[derive(Debug)]
 pub struct WallClock {
+    clock: Arc<dyn Clock>,
     noted: Instant,
     noted_ms: u64,
     leaping: bool,
@@ -35,11 +37,16 @@ pub struct WallClock {
 
 impl Default for WallClock {
     fn default() -> Self {
-        Self { noted: Instant::now(), noted_ms: now_ms(), leaping: false }
+        Self::new(Arc::new(SystemClock))
     }
 }
 
 impl WallClock {
+    /// That wall clock.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { noted: clock.instant(), noted_ms: clock.now_ms(), leaping: false, clock }
+    }
+
     /// The time to go by, when the wall shows `wall_ms` and `elapsed_ms` have passed since the last call.
     fn follow(&mut self, wall_ms: u64, elapsed_ms: u64) -> u64 {
         let expected_ms = self.noted_ms + elapsed_ms;
@@ -56,11 +63,10 @@ impl WallClock {
 
 impl EpochSource for WallClock {
     fn next(&mut self, last: Epoch, _newest_timestamp_ms: Option<i64>) -> Epoch {
-        let now = Instant::now();
-        let elapsed_ms = u64::try_from((now - self.noted).as_millis()).unwrap_or(0);
+        let elapsed_ms = u64::try_from((self.clock.instant() - self.noted).as_millis()).unwrap_or(0);
         // Whole milliseconds only, so that many short steps lose nothing.
         self.noted += Duration::from_millis(elapsed_ms);
-        self.follow(now_ms(), elapsed_ms).max(last + 1)
+        self.follow(self.clock.now_ms(), elapsed_ms).max(last + 1)
     }
 
     fn believes(&self, _timestamp_ms: i64) -> bool {
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_wall_clock_is_followed_but_not_in_leaps() {
-        let mut clock = WallClock { noted: Instant::now(), noted_ms: 1_000_000, leaping: false };
+        let mut clock = WallClock { noted_ms: 1_000_000, ..WallClock::default() };
         assert_eq!(clock.follow(1_000_010, 10), 1_000_010);
         assert_eq!(clock.follow(990_000, 10), 1_000_010, "back: it stands still");
         assert_eq!(clock.follow(1_900_000, 10), 1_900_000, "a quarter of an hour: it follows");

@@ -19,6 +19,7 @@ use super::cut::{Binding, BindingLog, CutSink};
 use super::epochs::EpochSource;
 use super::resealing::Resealing;
 use super::worker::Engine;
+use crate::clock::Clock;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::resubmitted::ResubmittedQueue;
 use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
@@ -38,6 +39,20 @@ struct Open {
     oldest_ms: Option<u64>,
 }
 
+/// How far reading has come: what one step leaves to the next.
+pub struct Reading {
+    open: Open,
+    last_seal: Instant,
+    last_commit: Instant,
+    source_ended: bool,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("epoch", &self.open.epoch).finish_non_exhaustive()
+    }
+}
+
 /// Where the log tells the time, an epoch spans no more of it than this: what is due in between (a tombstone that
 /// expires) must not depend on how many records an epoch may have.
 const LOG_TIME_SPAN_MS: u64 = 60_000;
@@ -47,6 +62,7 @@ pub struct Ingest {
     config: IngestConfig,
     source: Box<dyn Source>,
     pool: BufferPool,
+    clock: Arc<dyn Clock>,
     epochs: Box<dyn EpochSource>,
     engine: Engine,
     sink: Arc<dyn CutSink>,
@@ -91,6 +107,8 @@ pub struct IngestShared {
     pub resubmitted: ResubmittedQueue,
     /// Set to make the ingest seal what it has and end.
     pub stop: Arc<AtomicBool>,
+    /// By which it is told when to seal.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Ingest {
@@ -103,7 +121,7 @@ impl Ingest {
         binding_log: Box<dyn BindingLog>,
         shared: IngestShared,
     ) -> Self {
-        let IngestShared { sink, topics, counters, ignored, resubmitted, stop } = shared;
+        let IngestShared { sink, topics, counters, ignored, resubmitted, stop, clock } = shared;
         let mut config = config;
         let resealing = Resealing::new(std::mem::take(&mut config.bindings));
         let position = config.resume.clone();
@@ -114,6 +132,7 @@ impl Ingest {
             resealing,
             source,
             pool: BufferPool::default(),
+            clock,
             epochs,
             engine,
             sink,
@@ -136,11 +155,28 @@ impl Ingest {
     /// Runs until the source ends or a stop is asked for; then everything read is sealed and published, and the
     /// workers have ended.
     pub fn run(mut self) -> Result<IngestEnd, SourceError> {
-        let mut open = Open::default();
-        let result = self.read_to_end(&mut open);
+        let mut reading = self.reading();
+        let result = loop {
+            match self.step(&mut reading) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.finish(reading, result)
+    }
+
+    /// Reading that begins.
+    pub fn reading(&self) -> Reading {
+        let now = self.clock.instant();
+        Reading { open: Open::default(), last_seal: now, last_commit: now, source_ended: false }
+    }
+
+    /// Seals what was read, waits until it is shown, and ends the workers.
+    pub fn finish(mut self, mut reading: Reading, result: Result<(), SourceError>) -> Result<IngestEnd, SourceError> {
         // Whatever ended it, what was read is folded and shown.
-        if open.began.is_some() {
-            self.seal(&mut open);
+        if reading.open.began.is_some() {
+            self.seal(&mut reading.open);
         }
         if result.is_ok()
             && let Some(end) = self.epochs.end().filter(|end| *end > self.last_epoch)
@@ -155,49 +191,48 @@ impl Ingest {
         result.map(|()| end)
     }
 
-    fn read_to_end(&mut self, open: &mut Open) -> Result<(), SourceError> {
-        let (mut last_seal, mut last_commit) = (Instant::now(), Instant::now());
-        let mut source_ended = false;
-        loop {
-            let stopping = self.stop.load(Ordering::Acquire);
-            if !stopping {
-                self.reseal(open);
-                self.take_resubmitted(open);
-            }
-            let mut polled = if stopping { Polled::End } else { self.poll(open, last_seal, source_ended)? };
-            if polled == Polled::End && !stopping && !self.config.ends_with_source {
-                (source_ended, polled) = (true, Polled::Nothing);
-                self.places_may_be_gone = true;
-            }
-            self.source.note_ends(&mut self.position);
-            if polled == Polled::End && !self.resealing.is_done() {
-                self.reseal(open);
-                self.forsake(open, stopping);
-            }
-            if source_ended && !self.resealing.is_done() {
-                self.forsake(open, stopping);
-            }
-            let began_ago = open.began.map(|began| began.elapsed());
-            let old_enough =
-                began_ago.is_some_and(|ago| ago >= self.config.seal_interval && !self.waits_for_more(open, polled));
-            let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
-            let idle = open.began.is_none()
-                && !self.epochs.waits_for_records()
-                && self.resealing.is_done()
-                && last_seal.elapsed() >= self.config.idle_seal_interval;
-            if old_enough || full || idle {
-                self.seal(open);
-                last_seal = Instant::now();
-                if last_commit.elapsed() >= self.config.commit_interval {
-                    self.source.commit(&self.position);
-                    last_commit = Instant::now();
-                }
-            }
-            if polled == Polled::End {
-                return Ok(());
-            }
-            self.wait_for_room();
+    /// Polls once and seals what is due; whether there may be more.
+    pub fn step(&mut self, reading: &mut Reading) -> Result<bool, SourceError> {
+        let stopping = self.stop.load(Ordering::Acquire);
+        if !stopping {
+            self.reseal(&mut reading.open);
+            self.take_resubmitted(&mut reading.open);
         }
+        let mut polled = if stopping { Polled::End } else { self.poll(reading)? };
+        if polled == Polled::End && !stopping && !self.config.ends_with_source {
+            (reading.source_ended, polled) = (true, Polled::Nothing);
+            self.places_may_be_gone = true;
+        }
+        self.source.note_ends(&mut self.position);
+        let open = &mut reading.open;
+        if polled == Polled::End && !self.resealing.is_done() {
+            self.reseal(open);
+            self.forsake(open, stopping);
+        }
+        if reading.source_ended && !self.resealing.is_done() {
+            self.forsake(open, stopping);
+        }
+        let now = self.clock.instant();
+        let old_enough = open.began.is_some_and(|began| now.duration_since(began) >= self.config.seal_interval)
+            && !self.waits_for_more(open, polled);
+        let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
+        let idle = open.began.is_none()
+            && !self.epochs.waits_for_records()
+            && self.resealing.is_done()
+            && now.duration_since(reading.last_seal) >= self.config.idle_seal_interval;
+        if old_enough || full || idle {
+            self.seal(open);
+            reading.last_seal = self.clock.instant();
+            if reading.last_seal.duration_since(reading.last_commit) >= self.config.commit_interval {
+                self.source.commit(&self.position);
+                reading.last_commit = self.clock.instant();
+            }
+        }
+        if polled == Polled::End {
+            return Ok(false);
+        }
+        self.wait_for_room();
+        Ok(true)
     }
 
     /// A replay fills its epochs: how old they are says nothing while there is more to read.
@@ -205,13 +240,14 @@ impl Ingest {
         self.epochs.waits_for_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
     }
 
-    fn poll(&mut self, open: &mut Open, last_seal: Instant, source_ended: bool) -> Result<Polled, SourceError> {
+    fn poll(&mut self, reading: &mut Reading) -> Result<Polled, SourceError> {
+        let Reading { open, last_seal, last_commit: _, source_ended } = reading;
         let until = match open.began {
             Some(began) => began + self.config.seal_interval,
-            None => last_seal + self.config.idle_seal_interval,
+            None => *last_seal + self.config.idle_seal_interval,
         };
-        let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
-        if source_ended {
+        let wait = until.saturating_duration_since(self.clock.instant()).min(Duration::from_millis(50));
+        if *source_ended {
             std::thread::sleep(wait);
             return Ok(Polled::Nothing);
         }
@@ -358,7 +394,7 @@ impl Ingest {
 
     /// Adds records to the open epoch.
     fn add(&mut self, batch: RecordBatch, open: &mut Open) {
-        open.began.get_or_insert_with(Instant::now);
+        open.began.get_or_insert_with(|| self.clock.instant());
         open.bytes += batch.bytes();
         open.records += batch.len();
         let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max();

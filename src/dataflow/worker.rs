@@ -1,13 +1,15 @@
 //! The timely workers: each applies the ingest's commands, steps its dataflow, and hands over a cut when an epoch is
-//! complete. Commands are the only way in.
+//! complete. Commands are the only way in. Each has a thread, but for the one of a simulation ([`SteppedWorker`]): what it
+//! does in a turn is the same.
 
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use timely::WorkerConfig;
-use timely::communication::WorkerGuards;
+use timely::communication::allocator::thread::Thread as OwnThread;
+use timely::communication::{Allocator, WorkerGuards};
 use timely::worker::Worker;
 
 use super::counters::{Counters, IgnoredLog};
@@ -50,11 +52,14 @@ pub(super) enum Command {
 pub struct Engine {
     commands: Vec<Sender<Command>>,
     threads: Vec<Thread>,
-    guards: WorkerGuards<()>,
+    /// None where the worker has no thread.
+    guards: Option<WorkerGuards<()>>,
     next: usize,
     unwoken_bytes: usize,
 }
 
+/// A worker with nothing to do looks at its commands as often as this, though nobody wakes it.
+const REST: Duration = Duration::from_millis(100);
 /// So much work is worth waking the workers for before the epoch is sealed.
 const WAKE_BYTES: usize = 128 * 1024;
 
@@ -84,31 +89,42 @@ impl Engine {
         let shares = restored.shares(config.workers);
         let parts = Mutex::new(receivers.into_iter().zip(shares).map(Some).collect::<Vec<_>>());
         let (thread_sender, thread_receiver) = unbounded();
-        let mut worker_config = WorkerConfig::default();
-        if let Some(effort) = config.idle_merge_effort {
-            merging::configure(&mut worker_config, effort);
-        }
         let communication = timely::CommunicationConfig::Process(config.workers);
-        let setup = config.clone();
+        let worker_config = worker_config(config);
+        let setup = Setup { config: config.clone(), keys, sink, counters, ignored };
         let guards = timely::execute(timely::Config { communication, worker: worker_config }, move |worker| {
             let mut parts = parts.lock().expect("no worker panics while it takes its part");
             let (receiver, restored) = parts[worker.index()].take().expect("every worker takes its part once");
             drop(parts);
             // The starter waits for all; that it is gone can only mean that it panicked.
             let _ = thread_sender.send((worker.index(), std::thread::current()));
-            let decoder = Decoder::new(setup.limits);
-            let shard = Shard::new(setup.shard, setup.workers, keys, Arc::clone(&counters));
-            let mut input = RecordsInput::new();
-            let traces = worker.dataflow(|scope| {
-                graph::build(scope, &mut input, decoder, shard, restored, Arc::clone(&counters), Arc::clone(&ignored))
-            });
-            run(worker, input, traces, &receiver, &*sink);
+            let mut part = setup.part(worker, receiver, restored);
+            while part.turn(worker, REST) {}
+            part.end(worker);
         })
         .map_err(StartError)?;
         let mut threads: Vec<(usize, Thread)> = thread_receiver.iter().take(config.workers).collect();
         threads.sort_unstable_by_key(|(index, _)| *index);
         let threads = threads.into_iter().map(|(_, thread)| thread).collect();
-        Ok(Self { commands, threads, guards, next: 0, unwoken_bytes: 0 })
+        Ok(Self { commands, threads, guards: Some(guards), next: 0, unwoken_bytes: 0 })
+    }
+
+    /// The same with one worker that has no thread: it works when it is given a turn, on the thread that called this.
+    pub fn stepped(
+        config: &EngineConfig,
+        keys: HashKeys,
+        restored: Restored,
+        sink: Arc<dyn CutSink>,
+        counters: Arc<Counters>,
+        ignored: Arc<IgnoredLog>,
+    ) -> (Self, SteppedWorker) {
+        let (commands, receiver) = unbounded();
+        let mut worker =
+            Worker::new(worker_config(config), Allocator::Thread(OwnThread::default()), Some(Instant::now()));
+        let config = EngineConfig { workers: 1, ..config.clone() };
+        let part = Setup { config, keys, sink, counters, ignored }.part(&mut worker, receiver, restored);
+        let engine = Self { commands: vec![commands], threads: Vec::new(), guards: None, next: 0, unwoken_bytes: 0 };
+        (engine, SteppedWorker { worker, part })
     }
 
     /// Begins an epoch on all workers.
@@ -139,46 +155,102 @@ impl Engine {
     pub fn stop(self) {
         drop(self.commands);
         self.threads.iter().for_each(Thread::unpark);
-        for result in self.guards.join() {
+        for result in self.guards.into_iter().flat_map(WorkerGuards::join) {
             result.expect("a worker does not panic");
         }
     }
 }
 
-/// A worker's life.
-fn run(
-    worker: &mut Worker,
-    input: RecordsInput,
-    mut traces: graph::Traces,
-    commands: &Receiver<Command>,
-    sink: &dyn CutSink,
-) {
-    let mut input = Some(input);
-    let mut workload = Workload::new();
-    loop {
-        let more = input.as_mut().map(|open| apply(open, commands));
+fn worker_config(config: &EngineConfig) -> WorkerConfig {
+    let mut worker_config = WorkerConfig::default();
+    if let Some(effort) = config.idle_merge_effort {
+        merging::configure(&mut worker_config, effort);
+    }
+    worker_config
+}
+
+/// What all workers are set up with.
+struct Setup {
+    config: EngineConfig,
+    keys: HashKeys,
+    sink: Arc<dyn CutSink>,
+    counters: Arc<Counters>,
+    ignored: Arc<IgnoredLog>,
+}
+
+impl Setup {
+    /// Draws a worker's dataflow.
+    fn part(&self, worker: &mut Worker, commands: Receiver<Command>, restored: Restored) -> Part {
+        let decoder = Decoder::new(self.config.limits);
+        let shard = Shard::new(self.config.shard, self.config.workers, self.keys, Arc::clone(&self.counters));
+        let (counters, ignored) = (Arc::clone(&self.counters), Arc::clone(&self.ignored));
+        let mut input = RecordsInput::new();
+        let traces =
+            worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, restored, counters, ignored));
+        Part { input: Some(input), traces, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
+    }
+}
+
+/// A worker's part: its dataflow, and what commands it.
+struct Part {
+    /// None once nobody can command it any more.
+    input: Option<RecordsInput>,
+    traces: graph::Traces,
+    commands: Receiver<Command>,
+    sink: Arc<dyn CutSink>,
+    workload: Workload,
+}
+
+impl Part {
+    /// Applies what it is told, steps the dataflow and hands over a cut if there is a new one; with nothing to do it
+    /// sleeps for `rest` at most. Whether there may be more to do.
+    fn turn(&mut self, worker: &mut Worker, rest: Duration) -> bool {
+        let next = self.input.as_mut().map(|open| apply(open, &self.commands));
         // Until everything that was begun is in a cut, there is work somewhere in the dataflow.
-        let at_work = input.as_ref().is_some_and(|open| *open.time() > traces.upper());
-        workload.note(at_work, matches!(more, Some(Next::Now)));
-        match more {
+        let at_work = self.input.as_ref().is_some_and(|open| *open.time() > self.traces.upper());
+        self.workload.note(at_work, matches!(next, Some(Next::Now)));
+        match next {
             Some(Next::Now) => drop(worker.step()),
-            Some(Next::Wait) => drop(worker.step_or_park(Some(Duration::from_millis(100)))),
-            Some(Next::End) => input = None,
-            None => {
-                // The dataflow ends by itself once its input is closed and its traces are let go.
-                if let Some(cut) = traces.cut(sink.published()) {
-                    sink.deliver(worker.index(), cut);
-                }
-                drop(traces);
-                while worker.has_dataflows() {
-                    worker.step_or_park(Some(Duration::from_millis(10)));
-                }
-                return;
-            }
+            Some(Next::Wait) => drop(worker.step_or_park(Some(rest))),
+            Some(Next::End) => self.input = None,
+            None => {}
         }
-        if let Some(cut) = traces.cut(sink.published()) {
-            sink.deliver(worker.index(), cut);
+        if let Some(cut) = self.traces.cut(self.sink.published()) {
+            self.sink.deliver(worker.index(), cut);
         }
+        next.is_some()
+    }
+
+    /// The dataflow ends by itself once its input is closed and its traces are let go.
+    fn end(self, worker: &mut Worker) {
+        drop((self.input, self.traces));
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(Duration::from_millis(10)));
+        }
+    }
+}
+
+/// A worker that has no thread: it works when it is given a turn. For simulations.
+pub struct SteppedWorker {
+    worker: Worker,
+    part: Part,
+}
+
+impl std::fmt::Debug for SteppedWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SteppedWorker")
+    }
+}
+
+impl SteppedWorker {
+    /// What a worker with a thread does between two looks at its commands.
+    pub fn turn(&mut self) {
+        self.part.turn(&mut self.worker, Duration::ZERO);
+    }
+
+    /// Ends it, whatever it was told and has not done yet.
+    pub fn end(mut self) {
+        self.part.end(&mut self.worker);
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Health, position, stored_position};
+use crate::clock::Clock;
 use crate::dataflow::{Binding, BindingLog};
 use crate::model::{Epoch, Position};
 use crate::snapshot::{Journal, JournalError};
@@ -97,6 +98,7 @@ struct Waiting {
 struct Shared {
     journal: Mutex<Written>,
     waiting: Mutex<Waiting>,
+    clock: Arc<dyn Clock>,
     health: Arc<Health>,
     stop: AtomicBool,
 }
@@ -121,15 +123,14 @@ pub(super) struct Syncing {
 
 impl Bindings {
     /// Goes on with a journal; what it holds is below `ceiling`.
-    pub(super) fn new(journal: Journal, health: Arc<Health>) -> Self {
+    pub(super) fn new(journal: Journal, clock: Arc<dyn Clock>, health: Arc<Health>) -> Self {
         let journal = Mutex::new(Written { journal, unsynced: Vec::new() });
         let (waiting, stop) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Shared { journal, waiting, health, stop }))
+        Self(Arc::new(Shared { journal, waiting, clock, health, stop }))
     }
 
-    /// Starts the thread; epochs are reserved before this returns, if the disk works.
+    /// Starts the thread that calls [`Self::sync`] on a timer.
     pub(super) fn start(&self) -> std::io::Result<Syncing> {
-        self.sync();
         let bindings = self.clone();
         let thread = std::thread::Builder::new().name("tarn-journal".to_owned()).spawn({
             let bindings = self.clone();
@@ -179,10 +180,10 @@ impl Bindings {
         });
     }
 
-    /// Makes the journal durable and reserves epochs.
-    fn sync(&self) {
+    /// Makes the journal durable and reserves epochs; what fails is told and tried again the next time.
+    pub fn sync(&self) {
         let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        let ceiling = Record::Ceiling(crate::clock::now_ms() + RESERVED_MS);
+        let ceiling = Record::Ceiling(self.0.clock.now_ms() + RESERVED_MS);
         self.waiting().records.push_back(encoded(&ceiling));
         if self.write(&mut written).is_err() {
             return;

@@ -19,7 +19,8 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::recovery::{DurableError, Runs, environment};
+use super::machine::Machine;
+use super::recovery::{DurableError, Runs};
 use super::rows::Row;
 use super::{RunMeta, topic_names};
 use crate::model::{Epoch, ResourceId, TopicId, Topics};
@@ -131,7 +132,7 @@ fn export_copied(
     let generation = back_up(vfs, &store, from, scratch)?.manifest.generation;
     let directory = Directory::open_existing(Arc::clone(vfs), scratch)?;
     let mut runs = Runs::default();
-    let manifest = Generations::new(directory, environment(store))
+    let manifest = Generations::new(directory, Machine::here(store).environment())
         .read(generation, |run, key, value| runs.take(run, key, value))?;
     let topics = Topics::default();
     let (restored, meta) = runs.finish(&manifest, &topics)?;
@@ -188,7 +189,7 @@ pub fn import(
     refuse_full(&*vfs, to)?;
     let imported = read_all(input, table)?;
     let directory = Directory::open(Arc::clone(&vfs), to)?;
-    let mut generations = Generations::new(directory, environment(store));
+    let mut generations = Generations::new(directory, Machine::here(store).environment());
     if !generations.candidates()?.is_empty() {
         // Another process was faster.
         refuse_full(&*vfs, to)?;

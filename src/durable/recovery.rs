@@ -10,17 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bindings::{self, Bindings, JOURNAL, Said, Syncing};
+use super::machine::Machine;
 use super::resubmitted::{self, Resubmissions};
 use super::rows::{ROWS_VERSION, Row, RowError};
-use super::taker::{Taker, TakerConfig, Watched};
+use super::taker::{Snapshots, Taker, TakerConfig, Watched};
 use super::{Health, RunMeta, position};
-use crate::clock::now_ms;
 use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
 use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
-use crate::snapshot::{
-    Directory, DiskVfs, Environment, Generations, Journal, JournalError, Manifest, SnapshotError, StoreKind, Vfs,
-    create_with, read,
-};
+use crate::snapshot::{Directory, Generations, Journal, JournalError, Manifest, SnapshotError, Vfs, create_with, read};
 use crate::source::identity::LogIdentity;
 
 /// Why a data directory cannot be used.
@@ -93,11 +90,13 @@ impl Recovered {
 pub struct Durable {
     pub(super) generations: Generations,
     pub(super) bindings: Bindings,
-    pub(super) syncing: Syncing,
+    /// None as long as nothing makes the bindings durable by itself.
+    pub(super) syncing: Option<Syncing>,
     pub(super) resubmissions: Resubmissions,
     pub(super) health: Arc<Health>,
     pub(super) last: Option<RunMeta>,
     pub(super) incarnation: u64,
+    pub(super) machine: Machine,
 }
 
 /// The runs of a generation, laid over one another.
@@ -176,24 +175,25 @@ impl Runs {
 }
 
 impl Durable {
-    /// Opens a data directory and loads what it holds; topics get the numbers that they had.
-    pub fn open(path: &Path, store: StoreKind, topics: &Topics) -> Result<(Self, Recovered), DurableError> {
-        let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs);
-        let directory = Directory::open(Arc::clone(&vfs), path)?;
-        let token_secret = token_secret(&*vfs, path)?;
-        let mut generations = Generations::new(directory, environment(store));
+    /// Opens a data directory and loads what it holds; topics get the numbers that they had. Epochs are reserved before
+    /// this returns, if the disk works.
+    pub fn open(path: &Path, machine: Machine, topics: &Topics) -> Result<(Self, Recovered), DurableError> {
+        let directory = Directory::open(Arc::clone(&machine.vfs), path)?;
+        let token_secret = token_secret(&machine, path)?;
+        let mut generations = Generations::new(directory, machine.environment());
         let loaded = generations.load(Runs::default, Runs::take)?;
-        let (resubmitted, found) = Journal::open(Arc::clone(&vfs), path, resubmitted::JOURNAL)?;
+        let (resubmitted, found) = Journal::open(Arc::clone(&machine.vfs), path, resubmitted::JOURNAL)?;
         if let Some(lost) = &found.lost {
             tracing::error!(%lost, "records that were submitted again are lost");
         }
         let again = resubmitted::Said::read(found.records.iter().map(|(at, record)| (at.segment, record)));
-        let (journal, found) = Journal::open(vfs, path, JOURNAL)?;
+        let (journal, found) = Journal::open(Arc::clone(&machine.vfs), path, JOURNAL)?;
         let said = bindings::read(found.records.iter().map(|(_, record)| record));
         if let Some(lost) = &found.lost {
             tracing::error!(%lost, "bindings of epochs are lost");
         }
-        let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, ..Recovered::nothing() };
+        let incarnation = (machine.random)();
+        let mut recovered = Recovered { token_secret, last_epoch: said.ceiling, incarnation, ..Recovered::default() };
         let mut last = None;
         if let Some((runs, manifest)) = loaded.contents {
             let (restored, meta) = runs.finish(&manifest, topics)?;
@@ -201,19 +201,29 @@ impl Durable {
             recovered.position = position(&meta.position);
             recovered.identity = meta.identity.clone();
             recovered.last_epoch = said.ceiling.max(meta.epoch);
+            recovered.bindings = vec![(meta.epoch, Arc::new(recovered.position.clone()))];
             let can_be_read_again = said.bindings.last().is_none_or(|(_, end)| again.covers(&recovered.position, end));
-            let nothing_lost = found.lost.is_none() && can_be_read_again;
-            (recovered.bindings, recovered.incarnation) = continued(said, &meta, nothing_lost);
+            if let Some(after) = continued(said, &meta, found.lost.is_none() && can_be_read_again) {
+                recovered.bindings.extend(after);
+                recovered.incarnation = meta.incarnation;
+            }
             last = Some(meta);
         } else if !loaded.fallbacks.is_empty() {
             tracing::error!("no generation is good: the state is made anew from the log");
         }
         let health = Arc::new(Health::default());
-        let bindings = Bindings::new(journal, Arc::clone(&health));
-        let syncing = bindings.start()?;
+        let bindings = Bindings::new(journal, Arc::clone(&machine.clock), Arc::clone(&health));
+        bindings.sync();
         let incarnation = recovered.incarnation;
         let resubmissions = Resubmissions::new(Some(resubmitted), again, &recovered.position, topics);
-        Ok((Self { generations, bindings, syncing, resubmissions, health, last, incarnation }, recovered))
+        let durable = Self { generations, bindings, syncing: None, resubmissions, health, last, incarnation, machine };
+        Ok((durable, recovered))
+    }
+
+    /// Starts to make the bindings durable every second.
+    pub fn sync_bindings(&mut self) -> Result<(), DurableError> {
+        self.syncing = Some(self.bindings.start()?);
+        Ok(())
     }
 
     /// Where records are submitted again.
@@ -232,14 +242,15 @@ impl Durable {
     }
 
     /// Starts to take snapshots of what is published.
-    pub fn take_snapshots(self, config: TakerConfig, watched: Watched) -> Result<Taker, DurableError> {
-        Ok(Taker::start(config, self, watched)?)
+    pub fn take_snapshots(mut self, config: TakerConfig, watched: Watched) -> Result<Taker, DurableError> {
+        let syncing = self.syncing.take();
+        Ok(Taker::start(config.interval, self.snapshots(config, watched), syncing)?)
     }
-}
 
-/// This machine's clock and randomness.
-pub(super) fn environment(store: StoreKind) -> Environment {
-    Environment { store, now_ms: Box::new(now_ms), random: Box::new(rand::random::<u64>) }
+    /// Snapshots of what is published, taken when they are asked for.
+    pub fn snapshots(self, config: TakerConfig, watched: Watched) -> Snapshots {
+        Snapshots::new(config, self, watched)
+    }
 }
 
 fn read_meta(generation: u64, bytes: &[u8]) -> Result<RunMeta, DurableError> {
@@ -252,30 +263,30 @@ fn read_meta(generation: u64, bytes: &[u8]) -> Result<RunMeta, DurableError> {
     Ok(meta)
 }
 
-/// The epochs to seal again after an instant, and the life of the state that this continues: the same one, unless epochs
-/// that were shown cannot be made again.
-fn continued(said: Said, meta: &RunMeta, nothing_lost: bool) -> (Vec<(Epoch, Arc<Position>)>, u64) {
-    let instant = (meta.epoch, Arc::new(position(&meta.position)));
+/// The epochs to seal again after an instant; none where epochs that were shown cannot be made again, and the state
+/// begins a new life.
+fn continued(said: Said, meta: &RunMeta, nothing_lost: bool) -> Option<impl Iterator<Item = (Epoch, Arc<Position>)>> {
     if !nothing_lost || said.rewound_at.is_some_and(|epoch| epoch > meta.epoch) {
-        return (vec![instant], rand::random());
+        return None;
     }
-    let after = said.bindings.into_iter().filter(|(epoch, _)| *epoch > meta.epoch);
-    (std::iter::once(instant).chain(after).collect(), meta.incarnation)
+    let instant = meta.epoch;
+    Some(said.bindings.into_iter().filter(move |(epoch, _)| *epoch > instant))
 }
 
 /// From which tokens' keys are made: as long as the directory is, tokens are good.
-fn token_secret(vfs: &dyn Vfs, directory: &Path) -> Result<String, DurableError> {
+fn token_secret(machine: &Machine, directory: &Path) -> Result<String, DurableError> {
     let path = directory.join("TOKEN_SECRET");
+    let vfs: &dyn Vfs = &*machine.vfs;
     let told = |source| DurableError::TokenKey { path: path.display().to_string(), source };
     match read(vfs, &path) {
         Ok(bytes) if bytes.len() == 64 => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         // Torn by a crash before any token could be given.
         Ok(_) => {
             vfs.remove_file(&path).map_err(told)?;
-            token_secret(vfs, directory)
+            token_secret(machine, directory)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+            let secret: String = (0..4).map(|_| format!("{:016x}", (machine.random)())).collect();
             create_with(vfs, &path, secret.as_bytes()).map_err(told)?;
             vfs.sync_directory(directory).map_err(told)?;
             Ok(secret)

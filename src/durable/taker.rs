@@ -1,4 +1,4 @@
-//! The thread that takes snapshots: of the newest read view, on a timer and at the end.
+//! Snapshots of the newest read view, and the thread that takes them on a timer and at the end.
 //!
 //! An increment holds what changed since the run before; when the increments have grown past half the base, or the base
 //! is an hour old, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bindings::Bindings;
+use super::bindings::{Bindings, Syncing};
 use super::recovery::Durable;
 use super::resubmitted::Resubmissions;
 use super::rows::{ROWS_VERSION, Row};
 use super::{Health, RunMeta, position, stored_position, topic_names};
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, ReadView};
 use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError};
@@ -61,8 +61,10 @@ pub struct Watched {
 /// snapshot then would hold an old position as one of the new log.
 const SETTLING: Duration = Duration::from_secs(30);
 
-struct State {
+/// What it takes to take a snapshot.
+pub struct Snapshots {
     config: TakerConfig,
+    clock: Arc<dyn Clock>,
     generations: Generations,
     bindings: Bindings,
     resubmissions: Resubmissions,
@@ -79,35 +81,24 @@ struct State {
 }
 
 impl Taker {
-    pub(super) fn start(config: TakerConfig, durable: Durable, watched: Watched) -> std::io::Result<Self> {
-        let Durable { generations, bindings, syncing, resubmissions, health, last, incarnation } = durable;
-        let kept = last.iter().map(|meta| (meta.bindings_segment, position(&meta.position))).collect();
-        let mut state = State {
-            config,
-            generations,
-            bindings,
-            resubmissions,
-            health,
-            watched,
-            last,
-            incarnation,
-            kept,
-            faults: 0,
-            settles_at: None,
-        };
+    pub(super) fn start(
+        interval: Duration,
+        mut snapshots: Snapshots,
+        syncing: Option<Syncing>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("tarn-snapshot".to_owned()).spawn(move || {
-            let mut next = Instant::now() + state.config.interval;
+            let mut next = Instant::now() + interval;
             while !stopping.load(Ordering::Acquire) {
                 std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
                 if Instant::now() >= next {
-                    state.take();
-                    next = Instant::now() + state.config.interval;
+                    snapshots.take();
+                    next = Instant::now() + interval;
                 }
             }
-            state.take();
-            syncing.stop();
+            snapshots.take();
+            syncing.into_iter().for_each(Syncing::stop);
         })?;
         Ok(Self { stop, thread })
     }
@@ -120,9 +111,34 @@ impl Taker {
     }
 }
 
-impl State {
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshots").field("last", &self.last).finish_non_exhaustive()
+    }
+}
+
+impl Snapshots {
+    pub(super) fn new(config: TakerConfig, durable: Durable, watched: Watched) -> Self {
+        let Durable { generations, bindings, syncing: _, resubmissions, health, last, incarnation, machine } = durable;
+        let kept = last.iter().map(|meta| (meta.bindings_segment, position(&meta.position))).collect();
+        Self {
+            config,
+            clock: machine.clock,
+            generations,
+            bindings,
+            resubmissions,
+            health,
+            watched,
+            last,
+            incarnation,
+            kept,
+            faults: 0,
+            settles_at: None,
+        }
+    }
+
     /// Takes a snapshot, if anything is new; what fails is told.
-    fn take(&mut self) {
+    pub fn take(&mut self) {
         if !self.is_settled() {
             return;
         }
@@ -130,9 +146,9 @@ impl State {
         if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
             return;
         }
-        let began = Instant::now();
+        let began = self.clock.instant();
         let taken = self.write(&view);
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = u64::try_from(self.clock.instant().duration_since(began).as_millis()).unwrap_or(u64::MAX);
         match taken {
             Ok((run, generation)) => {
                 tracing::debug!(epoch = view.epoch(), generation, rows = run.rows, took_ms, "snapshot taken");
@@ -141,7 +157,7 @@ impl State {
                         tracing::info!("snapshots are taken again");
                     }
                     health.epoch = Some(view.epoch());
-                    health.finished_ms = Some(now_ms());
+                    health.finished_ms = Some(self.clock.now_ms());
                     (health.took_ms, health.rows, health.bytes) = (took_ms, run.rows, run.stored_bytes);
                     health.generation = generation;
                     health.taken += 1;
@@ -161,9 +177,9 @@ impl State {
     fn is_settled(&mut self) -> bool {
         let faults = self.watched.status.look(|state| state.identity_faults.values().sum());
         if faults != self.faults {
-            (self.faults, self.settles_at) = (faults, Some(Instant::now() + SETTLING));
+            (self.faults, self.settles_at) = (faults, Some(self.clock.instant() + SETTLING));
         }
-        self.settles_at.is_none_or(|settles_at| Instant::now() >= settles_at)
+        self.settles_at.is_none_or(|settles_at| self.clock.instant() >= settles_at)
     }
 
     fn write(&mut self, view: &ReadView) -> Taken {

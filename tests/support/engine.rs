@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use tarn::clock::SystemClock;
 use tarn::dataflow::{
     Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
     LogTime, Restored, ShardConfig,
@@ -174,6 +175,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         ignored: Arc::clone(&ignored),
         resubmitted: ResubmittedQueue::default(),
         stop: Arc::new(AtomicBool::new(false)),
+        clock: Arc::new(SystemClock),
     };
     let config = IngestConfig {
         epoch_records_max: setup.epoch_records_max,
