@@ -33,6 +33,8 @@ pub struct EngineConfig {
     pub shard: ShardConfig,
     /// How much merging an idle worker does at a time, in updates; none turns it off.
     pub idle_merge_effort: Option<usize>,
+    /// How many states a worker takes back at a time; [`super::SLICE_STATES`] but in tests.
+    pub slice_states: usize,
 }
 
 /// What a worker is told. In order, they make up one epoch after another: `Begin`, any `Records`, `Seal`.
@@ -100,7 +102,8 @@ impl Engine {
             let shard = Shard::new(setup.shard, setup.workers, keys, Arc::clone(&counters));
             let mut input = RecordsInput::new();
             let traces = worker.dataflow(|scope| {
-                graph::build(scope, &mut input, decoder, shard, restored, Arc::clone(&counters), Arc::clone(&ignored))
+                let slices = restored.slices(setup.slice_states);
+                graph::build(scope, &mut input, decoder, shard, slices, Arc::clone(&counters), Arc::clone(&ignored))
             });
             run(worker, input, traces, &receiver, &*sink);
         })
