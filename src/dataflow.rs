@@ -37,7 +37,7 @@ pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};
 pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
-pub use restored::Restored;
+pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError, SteppedWorker};

@@ -52,6 +52,7 @@ fn check_case(seed: u64) {
         in_flight_epochs_max: 0,
         topics: Vec::new(),
         restored: view.contents(),
+        slice_states: random.random_range(1..20),
         bindings: sealed.iter().map(|view| (view.epoch(), Arc::clone(view.position()))).collect(),
     };
     let restarted = run(log, &after);

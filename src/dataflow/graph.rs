@@ -15,7 +15,7 @@ use super::counters::{self, Counters, IgnoredLog};
 use super::cut::Cut;
 use super::index::{Holder, ReporterKeyHash};
 use super::reporter_keys::reporter_keys;
-use super::restored::Restored;
+use super::restored::Slices;
 use super::resubmission;
 use super::shard::{Body, Item, Shard};
 use super::shared_batch::{Batch, Row, SharedSpine};
@@ -34,6 +34,8 @@ pub(super) struct Traces {
     orphans: TraceAgent<SharedSpine<ResourceId, ResourceId>>,
     since: Epoch,
     upper: Epoch,
+    /// The epoch of what was restored; nothing before is ever shown.
+    restored: Epoch,
 }
 
 /// Builds the dataflow.
@@ -42,17 +44,19 @@ pub(super) fn build(
     input: &mut RecordsInput,
     decoder: Decoder,
     shard: Shard,
-    restored: Restored,
+    restored: Slices,
     counters: Arc<Counters>,
     ignored: Arc<IgnoredLog>,
 ) -> Traces {
     let records = scope.input_from(input);
     let items = decode(records, decoder, counters);
+    let restored_epoch = restored.as_slice().last().map_or(0, |(epoch, _)| *epoch);
     let (loop_end, pins) = scope.feedback::<Vec<Pin>>(1);
     let (holders, traces) = upsert(items, pins, shard, restored, ignored);
     let keys = reporter_keys(holders);
     keys.pins.connect_loop(loop_end);
-    Traces { upsert: traces, holders: keys.holders, orphans: keys.orphans.trace, since: 0, upper: 0 }
+    let (holders, orphans) = (keys.holders, keys.orphans.trace);
+    Traces { upsert: traces, holders, orphans, since: 0, upper: 0, restored: restored_epoch }
 }
 
 /// Decodes where the records are, before they are exchanged: in parallel although the topic has one partition.
@@ -173,6 +177,10 @@ impl Traces {
         compact(&mut self.orphans, self.since, uppers[4]);
         compact(&mut upsert.kept, self.since, uppers[5]);
         compact(&mut upsert.seen_rejects, self.since, uppers[6]);
+        if upper <= self.restored {
+            // Whoever took this would hold batches that are merged now, and never show them.
+            return None;
+        }
         Some(Cut {
             upper,
             since: self.since,

@@ -6,9 +6,12 @@
 //! times more, and only when nobody waits. After a second without records it merges down to one batch. A worker that is
 //! at work most of the time merges nothing but what a spine does by itself, also in the gaps between two batches: what
 //! it would merge there is soon merged again.
+//!
+//! While a merge is on its way its arrangement is in memory twice. So arrangements that are large take turns, over all
+//! workers: else they would all be twice in memory at the same moment, since all workers become quiet at once.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use differential_dataflow::trace::ExertionLogic;
@@ -20,6 +23,10 @@ const QUIET_AFTER: Duration = Duration::from_secs(1);
 const BUSY_SHARE: f64 = 0.5;
 /// seen over about this long.
 const BUSY_OVER: Duration = Duration::from_millis(200);
+/// Where a merge moves fewer updates than this, nobody takes turns.
+const LARGE_UPDATES: usize = 100_000;
+/// A turn that was not used for this long is over. One that is used is used at every step of its worker.
+const TURN: Duration = Duration::from_millis(50);
 
 /// How much a worker has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +81,76 @@ impl Workload {
     }
 }
 
+/// How arrangements merge; the same for all workers of an engine.
+pub(super) struct Merging {
+    effort: usize,
+    turns: Mutex<Turns>,
+}
+
+/// Whose turn it is to merge what is large.
+#[derive(Debug, Default)]
+struct Turns {
+    /// How many take part.
+    members: usize,
+    /// Who merges, and when it last did.
+    taken: Option<(usize, Instant)>,
+}
+
+impl Merging {
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().expect("no holder of the turns panics")
+    }
+}
+
+impl Turns {
+    /// One more takes part.
+    fn join(&mut self) -> usize {
+        self.members += 1;
+        self.members
+    }
+
+    /// Whether `member` may merge now.
+    fn take(&mut self, member: usize, now: Instant) -> bool {
+        let free = self.taken.is_none_or(|(taken_by, used)| taken_by == member || now - used >= TURN);
+        if free {
+            self.taken = Some((member, now));
+        }
+        free
+    }
+}
+
+/// Where a worker's configuration has its [`Merging`], for arrangements of our own.
+const MERGING_KEY: &str = "tarn/merging";
+/// Where differential's own operators look for theirs.
+const DEFAULT_KEY: &str = "differential/default_exert_logic";
+
 /// Makes all arrangements of workers with this configuration merge `effort` updates at a time when there is leisure.
+/// Those that differential makes take their turn together: only one of them is ever large.
 pub(super) fn configure(config: &mut WorkerConfig, effort: usize) {
-    let logic: ExertionLogic = Arc::new(move |layers| wants_merging(layers, LEISURE.get()).then_some(effort));
-    config.set("differential/default_exert_logic".to_owned(), logic);
+    let merging = Arc::new(Merging { effort, turns: Mutex::default() });
+    config.set(DEFAULT_KEY.to_owned(), logic(&merging));
+    config.set(MERGING_KEY.to_owned(), merging);
+}
+
+/// How the next arrangement of a worker with this configuration merges; none where it shall not.
+pub(super) fn next_logic(config: &WorkerConfig) -> Option<ExertionLogic> {
+    config.get::<Arc<Merging>>(MERGING_KEY).map(logic)
+}
+
+fn logic(merging: &Arc<Merging>) -> ExertionLogic {
+    let merging = Arc::clone(merging);
+    let member = merging.turns().join();
+    Arc::new(move |layers| {
+        let merges = wants_merging(layers, LEISURE.get())
+            && (moved_updates(layers) < LARGE_UPDATES || merging.turns().take(member, Instant::now()));
+        merges.then_some(merging.effort)
+    })
+}
+
+/// How many updates a merge of these layers moves: those of the merges that have begun, else all.
+fn moved_updates(layers: &[(usize, usize, usize)]) -> usize {
+    let sum = |begun: bool| layers.iter().filter(|layer| !begun || layer.1 > 1).map(|layer| layer.2).sum();
+    Some(sum(true)).filter(|begun| *begun > 0).unwrap_or_else(|| sum(false))
 }
 
 /// Whether an arrangement with these layers (index, batches, updates) should merge.
@@ -109,5 +182,24 @@ mod tests {
         assert_eq!(answers(&begun), [false, true, true]);
         assert_eq!(answers(&one), [false, false, false]);
         assert_eq!(answers(&[]), [false, false, false]);
+    }
+
+    #[test]
+    fn large_merges_take_turns_and_small_ones_do_not() {
+        let begin = Instant::now();
+        let mut turns = Turns::default();
+        assert!(turns.take(1, begin) && !turns.take(2, begin) && turns.take(1, begin + TURN / 2));
+        assert!(!turns.take(2, begin + TURN), "it was used since");
+        assert!(turns.take(2, begin + TURN * 2) && !turns.take(1, begin + TURN * 2));
+
+        let mut config = WorkerConfig::default();
+        configure(&mut config, 10);
+        let [first, second] = [(); 2].map(|()| next_logic(&config).expect("it was configured"));
+        LEISURE.set(Leisure::Idle);
+        let (large, small) = ([(20, 2, 2_000_000)], [(20, 1, 1_000_000), (5, 2, 60)]);
+        assert_eq!(
+            [first(&large), second(&large), second(&small), first(&large)],
+            [Some(10), None, Some(10), Some(10)]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: everything as it was at one epoch. Out: the shares of the workers, in slices, so that no worker ever holds the
 //! changes of all its arrangements for all its resources at once. A slice is an epoch of its own, before the restored
-//! one; nobody can see those, since nothing is published before the restored epoch is.
+//! one, and a step of its own; nobody can see those, since nothing is published before the restored epoch is.
 
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use super::shard::KeptUntil;
 use crate::model::{Epoch, QuarantineEntry, ResourceId, State};
 
 /// So many states are taken back at a time.
-const SLICE_STATES: usize = 50_000;
+pub const SLICE_STATES: usize = 50_000;
+/// The slices of a share in order, each with its epoch. They are consecutive; the last one's is that of the snapshot.
+pub(super) type Slices = std::vec::IntoIter<(Epoch, Restored)>;
 
 /// Everything that one epoch held, or a share of it.
 #[derive(Debug, Default, Clone)]
@@ -53,19 +55,22 @@ impl Restored {
         shares
     }
 
-    /// Itself in slices with the epoch of each; the last one is its own. Kept tombstones are in the first, because they
-    /// say what becomes of states.
-    pub(super) fn slices(mut self) -> Vec<(Epoch, Self)> {
-        let count = self.states.len().div_ceil(SLICE_STATES).max(1);
+    /// Itself in slices of about so many states; none where there is nothing. Kept tombstones are in the first, because
+    /// they say what becomes of states.
+    pub(super) fn slices(mut self, states_each: usize) -> Slices {
+        // There are not more epochs than this before its own.
+        let count_max = usize::try_from(self.epoch).unwrap_or(usize::MAX);
+        let count = self.states.len().div_ceil(states_each).max(1).min(count_max);
         let mut slices = Vec::with_capacity(count);
+        let states_each = self.states.len().div_ceil(count.max(1));
         let mut states = self.states.into_iter();
         for before_last in (0..count).rev() {
-            let states = states.by_ref().take(SLICE_STATES).collect();
+            let states = states.by_ref().take(states_each).collect();
             let (kept, quarantine) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.quarantine));
             let seen_rejects = std::mem::take(&mut self.seen_rejects);
             let slice = Self { epoch: self.epoch, states, kept, quarantine, seen_rejects };
-            slices.push((self.epoch.saturating_sub(before_last as u64), slice));
+            slices.push((self.epoch - before_last as u64, slice));
         }
-        slices
+        slices.into_iter()
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use differential_dataflow::consolidation::consolidate_updates;
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
-use differential_dataflow::trace::{Builder as _, Description, ExertionLogic, Span, Trace};
+use differential_dataflow::trace::{Builder as _, Description, Span, Trace};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -26,7 +26,8 @@ use timely::progress::{Antichain, Stamp};
 use super::counters::IgnoredLog;
 use super::index::{Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{RejectKey, SeenReject};
-use super::restored::Restored;
+use super::merging;
+use super::restored::Slices;
 use super::shard::{Deltas, Item, KeptUntil, RELEASE_DELAY_MS, Shard};
 use super::shared_batch::{Builder, Diff, Row, SharedSpine, Update};
 use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
@@ -55,8 +56,8 @@ impl<K: Row, V: Row> Arrangement<K, V> {
     fn new(scope: Scope<'_, Epoch>, info: &OperatorInfo) -> (TraceAgent<SharedSpine<K, V>>, Self) {
         let activator = Some(scope.activator_for(Rc::clone(&info.address)));
         let mut trace = SharedSpine::<K, V>::new(info.clone(), None, activator);
-        if let Some(exert) = scope.worker().config().get::<ExertionLogic>("differential/default_exert_logic") {
-            trace.set_exert_logic(Arc::clone(exert));
+        if let Some(logic) = merging::next_logic(&scope.worker().config()) {
+            trace.set_exert_logic(logic);
         }
         let (reader, writer) = TraceAgent::new(trace, info.clone(), None);
         (reader, Self { writer, lower: 0 })
@@ -198,12 +199,13 @@ fn by_epoch(updates: &mut Vec<HolderUpdate>) -> BTreeMap<Epoch, Vec<HolderUpdate
     by_epoch
 }
 
-/// Builds the operator. What was restored is written before anything else, up to and including its epoch.
+/// Builds the operator. What was restored is written before anything else, up to and including its epoch: a slice at a
+/// step, so that the reporter keys take what one gives before the next one is there too.
 pub(super) fn upsert<'scope>(
     items: Stream<'scope, Epoch, Vec<Item>>,
     pins: Stream<'scope, Epoch, Vec<Pin>>,
     mut shard: Shard,
-    restored: Restored,
+    mut restored: Slices,
     ignored: Arc<IgnoredLog>,
 ) -> (Stream<'scope, Epoch, Vec<HolderUpdate>>, UpsertTraces) {
     let scope = items.scope();
@@ -215,23 +217,27 @@ pub(super) fn upsert<'scope>(
     let mut holders_output = OutputBuilder::from(holders_output);
 
     let (traces, mut arrangements) = Arrangements::new(scope, &info);
+    let activator = scope.activator_for(Rc::clone(&info.address));
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let waiting = RefCell::new(Waiting::default());
         let mut deltas = Deltas::default();
-        let mut restored = Some(restored).filter(|restored| restored.epoch > 0);
         // How far the arrangements are complete, and how far was acted: what was restored is ahead.
         let (mut sealed, mut acted): (Option<Epoch>, Option<Epoch>) = (Some(0), Some(0));
         // The last frontier of the events before they ended.
         let mut end = 0;
         move |frontiers| {
-            for (epoch, slice) in restored.take().into_iter().flat_map(Restored::slices) {
+            if let Some((epoch, slice)) = restored.next() {
                 shard.restore(slice, epoch, &mut deltas);
-                let capability = capability.as_ref().expect("nothing was let go yet");
-                holders_output.activate().session(&capability.delayed(&epoch)).give_container(&mut deltas.holders);
+                let capability = capability.as_mut().expect("nothing was let go yet");
+                capability.downgrade(&epoch);
+                holders_output.activate().session(&capability).give_container(&mut deltas.holders);
                 sealed = Some(epoch + 1);
                 arrangements.seal(&mut deltas, sealed);
+                // A slice is larger than an epoch will be.
+                deltas = Deltas::default();
+                activator.activate();
             }
             items_input.for_each(|time, data| {
                 let epoch = *time.least().expect("an item has an epoch");
@@ -247,7 +253,7 @@ pub(super) fn upsert<'scope>(
             end = events_frontier.unwrap_or(end);
             // The pins' frontier ends when nothing but ourselves could still produce any.
             let until = earlier(events_frontier, pins_frontier);
-            if acted.is_some() && until != acted {
+            if restored.len() == 0 && acted.is_some() && until != acted {
                 let mut waiting = waiting.borrow_mut();
                 waiting.act(&mut shard, until, end, &mut deltas);
                 if !deltas.holders.is_empty() {

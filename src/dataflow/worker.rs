@@ -35,6 +35,8 @@ pub struct EngineConfig {
     pub shard: ShardConfig,
     /// How much merging an idle worker does at a time, in updates; none turns it off.
     pub idle_merge_effort: Option<usize>,
+    /// How many states a worker takes back at a time; [`super::SLICE_STATES`] but in tests.
+    pub slice_states: usize,
 }
 
 /// What a worker is told. In order, they make up one epoch after another: `Begin`, any `Records`, `Seal`.
@@ -185,8 +187,9 @@ impl Setup {
         let shard = Shard::new(self.config.shard, self.config.workers, self.keys, Arc::clone(&self.counters));
         let (counters, ignored) = (Arc::clone(&self.counters), Arc::clone(&self.ignored));
         let mut input = RecordsInput::new();
+        let slices = restored.slices(self.config.slice_states);
         let traces =
-            worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, restored, counters, ignored));
+            worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
         Part { input: Some(input), traces, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
     }
 }

@@ -118,6 +118,8 @@ pub struct Setup {
     pub resume: Position,
     /// What the workers begin with.
     pub restored: Restored,
+    /// How many states they take back at a time.
+    pub slice_states: usize,
     /// What was sealed after that, and is to be sealed again.
     pub bindings: Vec<(Epoch, Arc<Position>)>,
 }
@@ -132,6 +134,7 @@ impl Default for Setup {
             shard: ShardConfig::default(),
             resume: Position::default(),
             restored: Restored::default(),
+            slice_states: 7,
             bindings: Vec::new(),
         }
     }
@@ -159,6 +162,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         limits: tarn::decode::Limits::default(),
         shard: setup.shard,
         idle_merge_effort: Some(1_000),
+        slice_states: setup.slice_states,
     };
     let engine = Engine::start(
         &config,
