@@ -384,5 +384,6 @@ fn policy_name<S: serde::Serializer>(policy: &LostPositionPolicy, serializer: S)
     serializer.serialize_str(match policy {
         LostPositionPolicy::Halt => "halt",
         LostPositionPolicy::Continue => "continue",
+        LostPositionPolicy::Rebuild => "rebuild",
     })
 }

@@ -9,6 +9,7 @@
 mod contents;
 pub mod pages;
 mod publisher;
+pub mod rebuilding;
 mod seek;
 pub mod token;
 mod view;

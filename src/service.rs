@@ -2,9 +2,11 @@
 //!
 //! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
 
+mod rebuild;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
+use rebuild::Rebuilder;
 
 /// What readers look at.
 #[derive(Debug, Clone)]
@@ -45,8 +48,6 @@ pub struct Service {
     pub keys: HashKeys,
     /// The key of the tokens.
     pub token_key: TokenKey,
-    /// Which life of the state this is.
-    pub incarnation: u64,
     /// Where records of the quarantine are submitted again.
     pub resubmissions: Resubmissions,
     /// How snapshots go; none where the state is in memory alone.
@@ -155,7 +156,7 @@ fn start_recovered(
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
     let ignored = Arc::new(IgnoredLog::default());
-    let publisher = Arc::new(Publisher::new(config.workers(), 0, Position::default()));
+    let publisher = Arc::new(Publisher::new(config.workers(), incarnation));
     let engine_sink = Arc::clone(&publisher) as Arc<dyn CutSink>;
     let engine =
         Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
@@ -170,12 +171,23 @@ fn start_recovered(
         stop: Arc::clone(&stop),
         clock: Arc::new(SystemClock),
     };
-    let identity = source.identity();
+    let config = Arc::new(config);
+    let identity = Arc::new(Mutex::new(source.identity()));
+    let rebuilder = Rebuilder {
+        config: Arc::clone(&config),
+        keys,
+        publisher: Arc::clone(&publisher),
+        status: status.clone(),
+        identity: Arc::clone(&identity),
+        bindings: durable.as_ref().map(Durable::bindings),
+        shared: shared.clone(),
+    };
     let ingest = IngestConfig {
         ends_with_source: epochs.waits_for_records(),
         resume: position,
         bindings,
         last_epoch,
+        incarnation,
         ..config.ingest()
     };
     let binding_log: Box<dyn BindingLog> = match &durable {
@@ -183,7 +195,8 @@ fn start_recovered(
         None => Box::new(()),
     };
     let ingest = Ingest::new(ingest, source, epochs, engine, binding_log, shared);
-    let ingest = std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || ingest.run())?;
+    let ingest =
+        std::thread::Builder::new().name("tarn-ingest".to_owned()).spawn(move || rebuild::run(ingest, &rebuilder))?;
     // What was there before is there again before anybody can ask.
     while publisher.published() < restored_epoch {
         publisher.wait_published(restored_epoch, Duration::from_millis(100));
@@ -212,7 +225,7 @@ fn start_recovered(
     let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
     let service = Service {
-        config: Arc::new(config),
+        config,
         publisher,
         counters,
         ignored,
@@ -220,7 +233,6 @@ fn start_recovered(
         status,
         keys,
         token_key,
-        incarnation,
         resubmissions,
         snapshots,
         started_ms: crate::clock::now_ms(),

@@ -37,7 +37,7 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use backup::{Backup, back_up};
+pub use backup::{Backup, back_up, keep_aside};
 pub use block::{Block, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use directory::Directory;
 pub use disk::DiskVfs;

@@ -113,6 +113,10 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
+    /// The log is not the one that was read, or lacks what was to be read next, and the state is to be made anew from it
+    /// (policy `rebuild`). Every record that is handed over before is of the log that was read.
+    #[error("the log is not the one that was read: {0}")]
+    AnotherLog(String),
     /// The Kafka client could not be made from its configuration.
     #[error("could not set up the Kafka consumer: {0}")]
     Setup(String),
@@ -226,8 +230,32 @@ pub struct SourceState {
     pub commits_failed: u64,
     /// What went wrong last, none when nothing has since it went well.
     pub last_error: Option<String>,
-    /// Since when answers lack events that the log lost before they were read, ms since 1970 (policy `continue`).
+    /// Since when answers lack events that the log lost before they were read, ms since 1970 (policies `continue` and,
+    /// while it is at it, `rebuild`).
     pub incomplete_since_ms: Option<u64>,
+    /// How the state is made anew, and was.
+    pub rebuilds: Rebuilds,
+}
+
+/// How the state is made anew from a log that turned out to be another one (policy `rebuild`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rebuilds {
+    /// Since when it is, ms since 1970; none while what is shown is what is read.
+    pub running_since_ms: Option<u64>,
+    /// How often it was, and is shown.
+    pub finished: u64,
+    /// Live resources that were shown before and that the log no longer mentions as such.
+    pub gone: u64,
+}
+
+impl SourceState {
+    /// Nothing is known of the log yet; what was lost, counted and rebuilt stays.
+    pub fn begin_anew(&mut self) {
+        (self.phase, self.end_at_start, self.last_error) = (Phase::Connecting, None, None);
+        self.end = Position::default();
+        self.partitions.clear();
+        self.troubles.clear();
+    }
 }
 
 /// How far a partition is behind.
@@ -292,6 +320,7 @@ impl Default for SourceStatus {
             commits_failed: 0,
             last_error: None,
             incomplete_since_ms: None,
+            rebuilds: Rebuilds::default(),
         });
         Self(Arc::new(Shared { state, changes: AtomicU64::new(0) }))
     }

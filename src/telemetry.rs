@@ -124,6 +124,10 @@ pub fn export(service: &Service) {
         let count = state.identity_faults.get(&fault).copied().unwrap_or(0);
         metrics::counter!("tarn_log_identity_faults_total", "fault" => fault.as_str()).absolute(count);
     }
+    let rebuilds = &state.rebuilds;
+    metrics::gauge!("tarn_rebuilding").set(f64::from(u8::from(rebuilds.running_since_ms.is_some())));
+    metrics::counter!("tarn_rebuilds_total").absolute(rebuilds.finished);
+    metrics::counter!("tarn_rebuild_gone_resources_total").absolute(rebuilds.gone);
     let checking = state.partitions.iter().filter(|one| one.phase == Phase::Checking).count();
     metrics::gauge!("tarn_partitions_checking").set(checking as f64);
     metrics::counter!("tarn_commits_failed_total").absolute(state.commits_failed);

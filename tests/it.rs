@@ -21,6 +21,7 @@ mod identity;
 mod kafka;
 mod kafka_service;
 mod property;
+mod rebuild;
 mod restart;
 mod resubmission;
 mod samples;

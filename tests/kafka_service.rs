@@ -205,12 +205,13 @@ fn a_restart_goes_on_where_it_was_and_knows_its_log() {
     cluster.fill("t", 1, 2);
     let (service, running) = started(&cluster);
     until("the end", &service, || service.is_ready());
-    let incarnation = service.incarnation;
+    let incarnation = service.publisher.view().incarnation();
     assert_eq!((held(&service), *end(running).position == position(&[("t", 0, 3), ("t", 1, 2)])), (5, true));
 
     cluster.fill("t", 0, 2);
     let (service, running) = started(&cluster);
-    assert_eq!((held(&service), service.incarnation), (5, incarnation), "it is there before anything is read");
+    let now = (held(&service), service.publisher.view().incarnation());
+    assert_eq!(now, (5, incarnation), "it is there before anything is read");
     until("two more", &service, || held(&service) == 7);
     assert_eq!(read(&service.counters.records), 2, "what was read is not asked for again");
     assert_eq!(*end(running).position, position(&[("t", 0, 5), ("t", 1, 2)]));

@@ -42,6 +42,8 @@ pub struct Binding {
     pub epoch: Epoch,
     /// The next offset of every partition after it.
     pub position: Arc<Position>,
+    /// Which life of the state it is of: another one when the log went back, or no longer has what epochs held.
+    pub incarnation: u64,
     /// When the first record of the epoch was polled, on the process's own clock; none for an epoch without records.
     pub polled_at: Option<std::time::Instant>,
 }

@@ -124,7 +124,7 @@ impl Ingest {
         let IngestShared { sink, topics, counters, ignored, resubmitted, stop, clock } = shared;
         let mut config = config;
         let resealing = Resealing::new(std::mem::take(&mut config.bindings));
-        let position = config.resume.clone();
+        let (position, places_may_be_gone) = (config.resume.clone(), config.places_may_be_gone);
         let last_epoch = if resealing.is_done() { config.last_epoch } else { 0 };
         Self {
             config,
@@ -146,7 +146,7 @@ impl Ingest {
             position,
             last_epoch,
             sealed: 0,
-            places_may_be_gone: false,
+            places_may_be_gone,
             arrivals: 0,
             in_flight: VecDeque::new(),
         }
@@ -185,7 +185,12 @@ impl Ingest {
             self.seal(&mut Open { newest_timestamp_ms, ..Open::default() });
         }
         while !self.sink.wait_published(self.sealed, Duration::from_millis(100)) {}
-        let end = IngestEnd { last_epoch: self.sealed, position: Arc::clone(&self.last_binding) };
+        let (result, another_log) = match result {
+            Err(SourceError::AnotherLog(why)) => (Ok(()), Some(why)),
+            result => (result, None),
+        };
+        let last_epoch = self.last_epoch.max(self.config.last_epoch);
+        let end = IngestEnd { sealed: self.sealed, last_epoch, position: Arc::clone(&self.last_binding), another_log };
         self.source.commit(&self.position);
         self.engine.stop();
         result.map(|()| end)
@@ -298,6 +303,7 @@ impl Ingest {
             self.seal(open);
         }
         self.places_may_be_gone = true;
+        self.config.incarnation = rand::random();
         self.position = set(&self.position, rewound);
         self.config.resume = set(&self.config.resume, rewound);
     }
@@ -333,6 +339,7 @@ impl Ingest {
         let epochs = self.resealing.left();
         tracing::error!(epochs, "the log no longer has all that was read before: epochs shown then are not made again");
         self.binding_log.forsake();
+        self.config.incarnation = rand::random();
         self.end_resealing(open);
     }
 
@@ -429,14 +436,19 @@ impl Ingest {
         if *self.last_binding != self.position {
             self.last_binding = Arc::new(self.position.clone());
         }
-        let binding = Binding { epoch, position: Arc::clone(&self.last_binding), polled_at: closed.began };
+        let binding = self.binding(epoch, closed.began);
         self.binding_log.note(&binding);
         self.close(epoch, closed.began, closed.bytes);
     }
 
+    fn binding(&self, epoch: Epoch, polled_at: Option<Instant>) -> Binding {
+        let (position, incarnation) = (Arc::clone(&self.last_binding), self.config.incarnation);
+        Binding { epoch, position, incarnation, polled_at }
+    }
+
     /// Announces what an epoch seals, and seals it.
     fn close(&mut self, epoch: Epoch, polled_at: Option<Instant>, bytes: usize) {
-        self.sink.bind(Binding { epoch, position: Arc::clone(&self.last_binding), polled_at });
+        self.sink.bind(self.binding(epoch, polled_at));
         self.engine.seal(epoch);
         (self.last_epoch, self.sealed) = (epoch, epoch);
         self.in_flight.push_back((epoch, bytes));

@@ -6,7 +6,7 @@
 //! cannot be used, or that a newer version wrote, is refused before anything is touched.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bindings::{self, Bindings, JOURNAL, Said, Syncing};
@@ -95,7 +95,7 @@ pub struct Durable {
     pub(super) resubmissions: Resubmissions,
     pub(super) health: Arc<Health>,
     pub(super) last: Option<RunMeta>,
-    pub(super) incarnation: u64,
+    pub(super) path: PathBuf,
     pub(super) machine: Machine,
 }
 
@@ -214,9 +214,9 @@ impl Durable {
         let health = Arc::new(Health::default());
         let bindings = Bindings::new(journal, Arc::clone(&machine.clock), Arc::clone(&health));
         bindings.sync();
-        let incarnation = recovered.incarnation;
         let resubmissions = Resubmissions::new(Some(resubmitted), again, &recovered.position, topics);
-        let durable = Self { generations, bindings, syncing: None, resubmissions, health, last, incarnation, machine };
+        let durable =
+            Self { generations, bindings, syncing: None, resubmissions, health, last, path: path.to_owned(), machine };
         Ok((durable, recovered))
     }
 

@@ -4,20 +4,21 @@
 //! is an hour old, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
 //! this, and it holds no lock that anybody else needs. What fails is told and tried again, in a new generation.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bindings::{Bindings, Syncing};
+use super::machine::Machine;
 use super::recovery::Durable;
 use super::resubmitted::Resubmissions;
 use super::rows::{ROWS_VERSION, Row};
 use super::{Health, RunMeta, position, stored_position, topic_names};
-use crate::clock::Clock;
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, ReadView};
-use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError};
+use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError, keep_aside};
 use crate::source::SourceStatus;
 use crate::source::identity::IdentityHandle;
 
@@ -53,8 +54,8 @@ pub struct Watched {
     pub topics: Topics,
     /// How the source is doing.
     pub status: SourceStatus,
-    /// What tells its log from another one.
-    pub identity: IdentityHandle,
+    /// What tells its log from another one; another handle when the state is made anew from another log.
+    pub identity: Arc<Mutex<IdentityHandle>>,
 }
 
 /// After the log has turned out to be another one, what is known of it is ahead of what is published for a moment. A
@@ -64,20 +65,23 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// What it takes to take a snapshot.
 pub struct Snapshots {
     config: TakerConfig,
-    clock: Arc<dyn Clock>,
+    path: PathBuf,
+    machine: Machine,
     generations: Generations,
     bindings: Bindings,
     resubmissions: Resubmissions,
     health: Arc<Health>,
     watched: Watched,
     last: Option<RunMeta>,
-    incarnation: u64,
     /// Of the generations that are kept, the newest last: the segment of the journal of bindings that began with it, and
     /// the position of its base.
     kept: Vec<(u64, Position)>,
-    /// How often the log had turned out to be another one, and when that was seen.
-    faults: u64,
+    /// How often the log had turned out to be another one that is read on, and until when what is known of it may be
+    /// ahead of what is published.
+    others: u64,
     settles_at: Option<Instant>,
+    /// How often the state had been made anew.
+    rebuilt: u64,
 }
 
 impl Taker {
@@ -119,36 +123,37 @@ impl std::fmt::Debug for Snapshots {
 
 impl Snapshots {
     pub(super) fn new(config: TakerConfig, durable: Durable, watched: Watched) -> Self {
-        let Durable { generations, bindings, syncing: _, resubmissions, health, last, incarnation, machine } = durable;
+        let Durable { generations, bindings, syncing: _, resubmissions, health, last, path, machine } = durable;
         let kept = last.iter().map(|meta| (meta.bindings_segment, position(&meta.position))).collect();
         Self {
             config,
-            clock: machine.clock,
+            path,
+            machine,
             generations,
             bindings,
             resubmissions,
             health,
             watched,
             last,
-            incarnation,
             kept,
-            faults: 0,
+            rebuilt: 0,
+            others: 0,
             settles_at: None,
         }
     }
 
     /// Takes a snapshot, if anything is new; what fails is told.
     pub fn take(&mut self) {
-        if !self.is_settled() {
+        if !self.is_settled() || self.watched.publisher.is_rebuilding() {
             return;
         }
         let view = self.watched.publisher.view();
         if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
             return;
         }
-        let began = self.clock.instant();
-        let taken = self.write(&view);
-        let took_ms = u64::try_from(self.clock.instant().duration_since(began).as_millis()).unwrap_or(u64::MAX);
+        let began = self.machine.clock.instant();
+        let taken = self.keep_what_was().and_then(|()| self.write(&view));
+        let took_ms = u64::try_from(self.machine.clock.instant().duration_since(began).as_millis()).unwrap_or(u64::MAX);
         match taken {
             Ok((run, generation)) => {
                 tracing::debug!(epoch = view.epoch(), generation, rows = run.rows, took_ms, "snapshot taken");
@@ -157,7 +162,7 @@ impl Snapshots {
                         tracing::info!("snapshots are taken again");
                     }
                     health.epoch = Some(view.epoch());
-                    health.finished_ms = Some(self.clock.now_ms());
+                    health.finished_ms = Some(self.machine.clock.now_ms());
                     (health.took_ms, health.rows, health.bytes) = (took_ms, run.rows, run.stored_bytes);
                     health.generation = generation;
                     health.taken += 1;
@@ -175,16 +180,34 @@ impl Snapshots {
 
     /// Whether what is known of the log is what was read.
     fn is_settled(&mut self) -> bool {
-        let faults = self.watched.status.look(|state| state.identity_faults.values().sum());
-        if faults != self.faults {
-            (self.faults, self.settles_at) = (faults, Some(self.clock.instant() + SETTLING));
+        let others = self.watched.identity.lock().expect("no holder of the log's identity panics").others();
+        if others > self.others {
+            self.settles_at = Some(self.machine.clock.instant() + SETTLING);
         }
-        self.settles_at.is_none_or(|settles_at| self.clock.instant() >= settles_at)
+        self.others = others;
+        self.settles_at.is_none_or(|settles_at| self.machine.clock.instant() >= settles_at)
+    }
+
+    /// Before the first snapshot of a state that was made anew: a copy of the last one of the former state. The log no
+    /// longer has what is in it.
+    fn keep_what_was(&mut self) -> Result<(), SnapshotError> {
+        let rebuilt = self.watched.status.look(|state| state.rebuilds.finished);
+        if rebuilt == self.rebuilt {
+            return Ok(());
+        }
+        if let Some(last) = &self.last {
+            let Machine { vfs, store, .. } = &self.machine;
+            let copy = self.path.join(format!("before-rebuild-{}", last.epoch));
+            keep_aside(vfs, store, &self.path, &copy)?;
+            tracing::warn!(copy = %copy.display(), "the last snapshot from before the state was made anew is kept");
+        }
+        self.rebuilt = rebuilt;
+        Ok(())
     }
 
     fn write(&mut self, view: &ReadView) -> Taken {
         let before = match &self.last {
-            Some(last) if self.takes_increment(last)? => Some((last.epoch, last.bindings_segment)),
+            Some(last) if self.takes_increment(last, view)? => Some((last.epoch, last.bindings_segment)),
             _ => None,
         };
         // Bindings from a new generation on stand in a segment of their own, so that older ones can go with theirs.
@@ -202,24 +225,25 @@ impl Snapshots {
     }
 
     /// Whether the next run goes into the generation of the last one.
-    fn takes_increment(&self, last: &RunMeta) -> Result<bool, SnapshotError> {
+    fn takes_increment(&self, last: &RunMeta, view: &ReadView) -> Result<bool, SnapshotError> {
         let Some(sizes) = self.generations.sizes()? else { return Ok(false) };
         Ok(self.generations.takes_increments()
             && last.tombstone_retention_ms == self.config.tombstone_retention_ms
-            && last.incarnation == self.incarnation
+            && last.incarnation == view.incarnation()
             && sizes.increments_bytes <= sizes.base_bytes / 2
             && sizes.age_ms < BASE_AGE_MS_MAX)
     }
 
     fn meta(&self, view: &ReadView, bindings_segment: u64) -> RunMeta {
+        let identity = self.watched.identity.lock().expect("no holder of the log's identity panics");
         RunMeta {
             version: ROWS_VERSION,
             epoch: view.epoch(),
             position: stored_position(view.position()),
             topics: topic_names(&self.watched.topics),
-            identity: self.watched.identity.known_below(view.position()),
+            identity: identity.known_below(view.position()),
             tombstone_retention_ms: self.config.tombstone_retention_ms,
-            incarnation: self.incarnation,
+            incarnation: view.incarnation(),
             bindings_segment,
         }
     }

@@ -84,7 +84,7 @@ fn named(app: &App, view: &ReadView) -> Rc<Named> {
     let service = &app.service;
     // Before the look: a change in between is then seen the next time.
     let changes = service.status.changes();
-    let found_on = FoundOn { incarnation: service.incarnation, epoch: view.epoch(), changes };
+    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes };
     NAMED.with_borrow_mut(|last| match last.as_ref().filter(|last| last.found_on == found_on) {
         Some(named) => Rc::clone(named),
         None => Rc::clone(last.insert(Rc::new(name(app, view, found_on)))),
@@ -93,7 +93,7 @@ fn named(app: &App, view: &ReadView) -> Rc<Named> {
 
 fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let service = &app.service;
-    let token = ConsistencyToken::of(service.incarnation, view.epoch(), view.position()).encode(&service.token_key);
+    let token = ConsistencyToken::of(view.incarnation(), view.epoch(), view.position()).encode(&service.token_key);
     let position = view.position().iter().map(|(topic, partition, offset)| PartitionJson { topic, partition, offset });
     let as_of = moment(view.epoch());
     let incomplete_since_ms = service.status.look(|state| state.incomplete_since_ms);

@@ -86,6 +86,9 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
             "partitions": partitions,
             "topicsInTrouble": troubles,
             "commitsFailed": state.commits_failed,
+            "rebuildingSince": state.rebuilds.running_since_ms.map(answer::moment),
+            "rebuilds": state.rebuilds.finished,
+            "goneInRebuilds": state.rebuilds.gone,
         },
         "counters": {
             "records": read(&service.counters.records),

@@ -197,6 +197,9 @@ fn status() -> Value {
         ("lastError", nullable_text()),
         ("lastHeardAt", nullable_time()),
         ("partitions", json!({"type": "array", "items": partition})),
+        ("rebuildingSince", nullable_time()),
+        ("rebuilds", integer()),
+        ("goneInRebuilds", integer()),
     ]);
     let arrangement = object(&[("name", text()), ("updates", integer()), ("batches", integer())]);
     object(&[

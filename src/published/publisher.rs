@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct Publisher {
     pending: Mutex<Pending>,
     view: ArcSwap<ReadView>,
     published: AtomicU64,
+    is_rebuilding: AtomicBool,
     /// Guards nothing but the wait for the next view.
     waiters: Mutex<()>,
     news: Condvar,
@@ -35,12 +36,14 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// A publisher whose first view is empty, at `epoch` and `position`.
-    pub fn new(workers: usize, epoch: Epoch, position: Position) -> Self {
+    /// A publisher whose first view is empty.
+    pub fn new(workers: usize, incarnation: u64) -> Self {
+        let nothing = ReadView::new(0, Arc::new(Position::default()), incarnation, Vec::new());
         Self {
             pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new() }),
-            view: ArcSwap::from_pointee(ReadView::new(epoch, Arc::new(position), Vec::new())),
-            published: AtomicU64::new(epoch),
+            view: ArcSwap::from_pointee(nothing),
+            published: AtomicU64::new(0),
+            is_rebuilding: AtomicBool::new(false),
             waiters: Mutex::new(()),
             news: Condvar::new(),
         }
@@ -56,11 +59,20 @@ impl Publisher {
         self.view.load()
     }
 
-    fn publish(&self, view: ReadView) {
+    /// Whether what is shown is about to be replaced by a state that is made anew.
+    pub fn is_rebuilding(&self) -> bool {
+        self.is_rebuilding.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_rebuilding(&self, is_rebuilding: bool) {
+        self.is_rebuilding.store(is_rebuilding, Ordering::Release);
+    }
+
+    pub(super) fn publish(&self, view: Arc<ReadView>) {
         let before = self.published.load(Ordering::Acquire);
         assert!(view.epoch() > before, "a read view is newer than the one before: {} after {before}", view.epoch());
         let epoch = view.epoch();
-        self.view.store(Arc::new(view));
+        self.view.store(view);
         self.published.store(epoch, Ordering::Release);
         drop(self.waiters.lock().expect("no waiter panics"));
         self.news.notify_all();
@@ -94,7 +106,8 @@ impl CutSink for Publisher {
                 cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper),
                 "every cut is readable"
             );
-            self.publish(ReadView::new(binding.epoch, binding.position, cuts));
+            let Binding { epoch, position, incarnation, polled_at: _ } = binding;
+            self.publish(Arc::new(ReadView::new(epoch, position, incarnation, cuts)));
         }
     }
 

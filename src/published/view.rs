@@ -10,12 +10,13 @@ use crate::model::{Epoch, Position, QuarantineEntry, ResourceId, State};
 pub struct ReadView {
     epoch: Epoch,
     position: Arc<Position>,
+    incarnation: u64,
     cuts: Vec<Cut>,
 }
 
 impl ReadView {
-    pub(super) fn new(epoch: Epoch, position: Arc<Position>, cuts: Vec<Cut>) -> Self {
-        Self { epoch, position, cuts }
+    pub(super) fn new(epoch: Epoch, position: Arc<Position>, incarnation: u64, cuts: Vec<Cut>) -> Self {
+        Self { epoch, position, incarnation, cuts }
     }
 
     /// The epoch.
@@ -26,6 +27,11 @@ impl ReadView {
     /// How far the log was read at the epoch.
     pub fn position(&self) -> &Arc<Position> {
         &self.position
+    }
+
+    /// Which life of the state it is of.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub(super) fn cuts(&self) -> &[Cut] {

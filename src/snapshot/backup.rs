@@ -66,6 +66,20 @@ pub fn back_up(vfs: &Arc<dyn Vfs>, kind: &StoreKind, from: &Path, to: &Path) -> 
     Err(last)
 }
 
+/// The same, to a directory that has its name only when it is whole; what an attempt before it left is made anew.
+///
+/// # Errors
+/// Those of [`back_up`].
+pub fn keep_aside(vfs: &Arc<dyn Vfs>, kind: &StoreKind, from: &Path, to: &Path) -> Result<(), SnapshotError> {
+    let copying = to.with_extension("copying");
+    if vfs.status(&copying).is_ok() {
+        vfs.remove_tree(&copying).map_err(failed("remove", &copying))?;
+    }
+    back_up(vfs, kind, from, &copying)?;
+    vfs.rename(&copying, to).map_err(failed("rename", &copying))?;
+    vfs.sync_directory(from).map_err(failed("fsync", from))
+}
+
 fn copy(vfs: &Arc<dyn Vfs>, kind: &StoreKind, from: &Path, to: &Path, number: u64) -> Result<Manifest, SnapshotError> {
     let source = generation_path(from, number);
     let unfinished = unfinished_path(to, number);

@@ -9,6 +9,7 @@
 pub mod verdict;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -146,17 +147,26 @@ impl PartitionIdentity {
 
 /// The identity of the log that is being read, shared between its source, which writes it, and whoever keeps it.
 #[derive(Debug, Clone, Default)]
-pub struct IdentityHandle(Arc<Mutex<LogIdentity>>);
+pub struct IdentityHandle {
+    known: Arc<Mutex<LogIdentity>>,
+    /// How often it became that of another log.
+    others: Arc<AtomicU64>,
+}
 
 impl IdentityHandle {
     /// Begins with what is known from before.
     pub(super) fn new(known: LogIdentity) -> Self {
-        Self(Arc::new(Mutex::new(known)))
+        Self { known: Arc::new(Mutex::new(known)), others: Arc::default() }
     }
 
     /// All that is known now.
     pub fn get(&self) -> LogIdentity {
         self.with(|identity| identity.clone())
+    }
+
+    /// How often a partition turned out to be of another log, which is read on (policy `continue`).
+    pub fn others(&self) -> u64 {
+        self.others.load(Ordering::Acquire)
     }
 
     /// What belongs to a state that has read up to `position` of the log as it is now. Under the policy `continue` a log
@@ -166,7 +176,7 @@ impl IdentityHandle {
     }
 
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut LogIdentity) -> T) -> T {
-        change(&mut self.0.lock().expect("no holder of the log's identity panics"))
+        change(&mut self.known.lock().expect("no holder of the log's identity panics"))
     }
 
     /// A record was read, of a log that begins at `start` as far as is known.
@@ -206,6 +216,7 @@ impl IdentityHandle {
 
     /// The log is another one, and is read from its start: nothing of the former one counts any more.
     pub(super) fn on_another(&self, topic: &Arc<str>, partition: i32, observed: &verdict::Observed) {
+        self.others.fetch_add(1, Ordering::Release);
         self.with(|identity| *identity.partition(topic, partition) = PartitionIdentity::default());
         self.on_same(topic, partition, observed);
         // Partitions that are no more.

@@ -51,6 +51,9 @@ pub enum LostPositionPolicy {
     Halt,
     /// Go on from the earliest record there is; answers say since when they are incomplete.
     Continue,
+    /// Make the state anew from the earliest record there is, beside the one that is shown; when the log is read to the
+    /// end that it had, it takes its place, and what the log no longer mentions is gone.
+    Rebuild,
 }
 
 /// How to reach a log.
@@ -97,6 +100,8 @@ pub struct KafkaSource {
     turn: usize,
     rewinds: Vec<Rewound>,
     halted: bool,
+    /// Why the state is to be made anew.
+    another_log: Option<String>,
     commits: Commits,
     checker: Checker,
     identity: IdentityHandle,
@@ -139,6 +144,7 @@ impl KafkaSource {
             turn: 0,
             rewinds: Vec::new(),
             halted: false,
+            another_log: None,
             commits,
             checker,
             identity,
@@ -410,6 +416,9 @@ impl Source for KafkaSource {
         let complete = self.all_known() && self.found.is_empty();
         self.shown.on_commits_failed(self.commits.failed());
         self.shown.show(&self.partitions, complete);
+        if let Some(why) = self.another_log.take() {
+            return Err(SourceError::AnotherLog(why));
+        }
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Records })
     }
 

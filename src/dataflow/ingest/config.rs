@@ -33,6 +33,10 @@ pub struct IngestConfig {
     pub bindings: Vec<(Epoch, Arc<Position>)>,
     /// New epochs are greater than this.
     pub last_epoch: Epoch,
+    /// Which life of the state it begins with.
+    pub incarnation: u64,
+    /// Whether the log need not have the places where records stood that are read again out of the quarantine.
+    pub places_may_be_gone: bool,
     /// Whether all ends when the source does, as a replay; otherwise time goes on over a log that has ended.
     pub ends_with_source: bool,
 }
@@ -52,6 +56,8 @@ impl Default for IngestConfig {
             resume: Position::default(),
             bindings: Vec::new(),
             last_epoch: 0,
+            incarnation: 0,
+            places_may_be_gone: false,
             ends_with_source: true,
         }
     }
@@ -60,8 +66,12 @@ impl Default for IngestConfig {
 /// How the ingest came to its end.
 #[derive(Debug, Clone)]
 pub struct IngestEnd {
-    /// The last epoch that was sealed.
+    /// The last epoch that was sealed here.
+    pub sealed: Epoch,
+    /// No epoch beyond this was ever shown.
     pub last_epoch: Epoch,
     /// How far reading came.
     pub position: Arc<Position>,
+    /// Why the state is to be made anew: the log is another one, or lacks what was to be read next.
+    pub another_log: Option<String>,
 }

@@ -180,6 +180,13 @@ impl KafkaSource {
                 let reason = format!("{detail} ({})", fault.as_str());
                 self.halt(index, Phase::PositionLost, reason);
             }
+            LostPositionPolicy::Rebuild => {
+                self.shown.on_loss(now_ms());
+                // What comes until then would be of neither log.
+                self.partitions.iter_mut().for_each(|partition| partition.end(Phase::Stopped, None));
+                self.halted = true;
+                self.another_log = Some(format!("{detail} ({})", fault.as_str()));
+            }
             LostPositionPolicy::Continue => self.read_from_start(index, finding, observed, is_first),
         }
     }
