@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn::dataflow::ShardConfig;
 use tarn::generate::{FaultRates, Generator, GeneratorConfig};
-use tarn::model::Epoch;
+use tarn::model::{Epoch, Position};
 use tarn::published::ReadView;
 
 use crate::property::{number, random_log};
@@ -54,6 +54,7 @@ fn check_case(seed: u64) {
         restored: view.contents(),
         slice_states: random.random_range(1..20),
         bindings: sealed.iter().map(|view| (view.epoch(), Arc::clone(view.position()))).collect(),
+        ..Setup::default()
     };
     let restarted = run(log, &after);
     let views: BTreeMap<Epoch, &Arc<ReadView>> = restarted.views.iter().map(|view| (view.epoch(), view)).collect();
@@ -79,6 +80,29 @@ fn a_restart_anywhere_seals_the_same_and_ends_the_same() {
     for seed in 0..number("TARN_CASES").unwrap_or(300) {
         let failed = std::panic::catch_unwind(|| check_case(seed)).is_err();
         assert!(!failed, "seed {seed}; run: TARN_SEED={seed} cargo test --test it restart");
+    }
+}
+
+/// While a partition stays away, what comes of the others waits, but not without end.
+#[test]
+fn what_waits_for_a_partition_that_stays_away_is_bounded() {
+    let config = GeneratorConfig { resources: 20, ..GeneratorConfig::default() };
+    let mut log: Vec<Given> = Generator::new(config).take(201).map(|record| Given::from(&record)).collect();
+    let topic: Arc<str> = log[0].topic.as_str().into();
+    let late = log.last_mut().expect("many");
+    (late.partition, late.offset) = (1, 0);
+    let position = |offsets: &[(i32, i64)]| {
+        let mut position = Position::default();
+        offsets.iter().for_each(|(partition, next)| position.advance(&topic, *partition, *next));
+        Arc::new(position)
+    };
+    let bindings = vec![(5, position(&[])), (9, position(&[(0, 3), (1, 1)]))];
+    for (resealing_bytes_max, epochs, incarnation_stays) in [(usize::MAX, [5, 9], true), (50_000, [5, 9], false)] {
+        let setup = Setup { bindings: bindings.clone(), resealing_bytes_max, ..Setup::default() };
+        let run = run(log.clone(), &setup);
+        assert_eq!(run.last().position(), &position(&[(0, 200), (1, 1)]));
+        let sealed = run.views.iter().filter(|view| epochs.contains(&view.epoch())).count();
+        assert_eq!((sealed, run.last().incarnation() == 0), (if incarnation_stays { 2 } else { 1 }, incarnation_stays));
     }
 }
 

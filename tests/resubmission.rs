@@ -3,14 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 use serde_json::Value;
+use tarn::durable::{Durable, Machine};
+use tarn::model::{Coordinates, EventOrder, QuarantineEntry, QuarantineStatus, Reject, ResourceId, Topics};
+use tarn::snapshot::StoreKind;
 
 use crate::command_line::{Process, addresses};
 use crate::durable::{drain, everything, log, replayed, serve};
@@ -239,4 +244,58 @@ fn newer_events_supersede_and_what_is_not_whole_is_refused() {
     let page = post(served.operators, &format!("{LIST}/replay?limit=1")).json();
     assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
     assert!(page["nextPageToken"].is_string() && page["items"][0]["outcome"] == "notWhole", "{page}");
+}
+
+/// The journal as the first version wrote it, read for ever after: `TARN_WRITE_FIXTURE=1 cargo test --test it resubmission`
+/// writes it where there is none.
+#[test]
+fn a_journal_of_the_first_version_is_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resubmitted-1/resubmitted-000001.log");
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let opened = || {
+        let topics = Topics::default();
+        // A topic that had another number then.
+        topics.intern("another");
+        let (durable, _) = Durable::open(&data, Machine::here(StoreKind::Files), &topics).expect("it opens");
+        (durable.resubmissions(), topics)
+    };
+    let entry = |topics: &Topics, offset: i64| {
+        let topic = topics.intern(hosts(1)[0].topic).expect("room");
+        let coordinates = Coordinates { topic, partition: 3, offset };
+        let reject = Reject {
+            id: ResourceId::parse("019ba0c4-5f6e-7c11-9c52-000000000001").ok(),
+            event_id: None,
+            event_id_text: Some("an id".into()),
+            order: EventOrder { coordinates, arrival: 7 },
+            observed_ms: 1_795_000_000_000,
+            reason: tarn::model::RejectReason::RecordTooLarge,
+            detail: "too large".into(),
+            key: Some(b"key".as_slice().into()),
+            value: None,
+            headers: vec![("name".into(), Some(b"value".as_slice().into())), ("none".into(), None)],
+            total_bytes: 3,
+        };
+        Arc::new(QuarantineEntry { reject, status: QuarantineStatus::Open, first_seen: 1_795_000_000_009 })
+    };
+    if std::env::var_os("TARN_WRITE_FIXTURE").is_some() && !fixture.exists() {
+        let (resubmissions, topics) = opened();
+        assert_eq!(resubmissions.submit(&[entry(&topics, 10), entry(&topics, 11)]).expect("room"), [0, 1]);
+        std::fs::create_dir_all(fixture.parent().expect("a folder")).expect("room");
+        std::fs::copy(data.join("resubmitted-000001.log"), &fixture).expect("room");
+        std::fs::remove_dir_all(&data).expect("ours");
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(&data).expect("room");
+    std::fs::copy(&fixture, data.join("resubmitted-000001.log")).expect("it is there");
+    let (resubmissions, topics) = opened();
+    let batch = resubmissions.queue().take(&topics, |_| true).expect("two records");
+    let read: Vec<_> = batch.iter().map(|record| (record.order.coordinates.offset, record.origin.cloned())).collect();
+    for (number, (offset, origin)) in read.iter().enumerate() {
+        let origin = origin.as_ref().expect("out of the quarantine");
+        assert_eq!((*offset, origin.number), (number as i64, number as i64));
+        assert_eq!(origin.entry.reject, entry(&topics, 10 + number as i64).reject);
+        assert_eq!(origin.entry.first_seen, 1_795_000_000_009);
+    }
+    assert_eq!(read.len(), 2);
+    assert_eq!(resubmissions.submit(&[entry(&topics, 12)]).expect("room"), [2], "numbers go on");
 }

@@ -57,6 +57,9 @@ impl std::fmt::Debug for Reading {
 /// expires) must not depend on how many records an epoch may have.
 const LOG_TIME_SPAN_MS: u64 = 60_000;
 
+/// Why epochs cannot be sealed again, mostly.
+const NO_LONGER_THERE: &str = "the log no longer has all that was read before";
+
 /// The ingest thread's state.
 pub struct Ingest {
     config: IngestConfig,
@@ -212,10 +215,10 @@ impl Ingest {
         let open = &mut reading.open;
         if polled == Polled::End && !self.resealing.is_done() {
             self.reseal(open);
-            self.forsake(open, stopping);
+            self.forsake(open, stopping, NO_LONGER_THERE);
         }
         if reading.source_ended && !self.resealing.is_done() {
-            self.forsake(open, stopping);
+            self.forsake(open, stopping, NO_LONGER_THERE);
         }
         let now = self.clock.instant();
         let old_enough = open.began.is_some_and(|began| now.duration_since(began) >= self.config.seal_interval)
@@ -262,12 +265,16 @@ impl Ingest {
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
         for rewound in self.source.take_rewinds() {
-            self.forsake(open, false);
+            self.forsake(open, false, NO_LONGER_THERE);
             self.rewind(&rewound, open);
         }
         if !batch.is_empty() && !self.resealing.is_done() {
             let batch = self.accept(batch, self.last_epoch);
             self.resealing.take(batch, &self.topics);
+            self.reseal(open);
+            if self.resealing.held_bytes() > self.config.resealing_bytes_max {
+                self.forsake(open, false, "a partition stays away, and memory for the others is over");
+            }
         } else if !batch.is_empty() {
             let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max().and_then(plausible_ms);
             if limit.is_passed_by(open.oldest_ms, newest_ms) {
@@ -326,8 +333,8 @@ impl Ingest {
         }
     }
 
-    /// Gives up sealing epochs as they were: the log no longer has what they held.
-    fn forsake(&mut self, open: &mut Open, stopping: bool) {
+    /// Gives up sealing epochs as they were.
+    fn forsake(&mut self, open: &mut Open, stopping: bool, why: &str) {
         if self.resealing.is_done() {
             return;
         }
@@ -337,7 +344,7 @@ impl Ingest {
             return;
         }
         let epochs = self.resealing.left();
-        tracing::error!(epochs, "the log no longer has all that was read before: epochs shown then are not made again");
+        tracing::error!(epochs, why, "epochs that were shown are not made again");
         self.binding_log.forsake();
         self.config.incarnation = rand::random();
         self.end_resealing(open);

@@ -16,6 +16,8 @@ pub(super) struct Resealing {
     due: VecDeque<Due>,
     /// Records beyond the last binding.
     beyond: Vec<RecordBatch>,
+    /// Bytes of all records that are held.
+    held_bytes: usize,
 }
 
 /// An epoch, the position that it sealed, and those of its records that were read again.
@@ -31,12 +33,17 @@ impl Resealing {
     pub(super) fn new(bindings: Vec<(Epoch, Arc<Position>)>) -> Self {
         assert!(bindings.is_sorted_by(|a, b| a.0 < b.0), "bindings stand in order of epoch, each once");
         let due = |(epoch, position)| Due { epoch, position, batches: Vec::new() };
-        Self { due: bindings.into_iter().map(due).collect(), beyond: Vec::new() }
+        Self { due: bindings.into_iter().map(due).collect(), beyond: Vec::new(), held_bytes: 0 }
     }
 
     /// Whether nothing is left to seal again.
     pub(super) fn is_done(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// About how many bytes are held: a partition that stays away keeps all others waiting.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// How many epochs are left.
@@ -54,6 +61,7 @@ impl Resealing {
             let mut part = batch.clone();
             let mut at = places.iter();
             part.retain(|_, _| at.next() == Some(&place));
+            self.held_bytes += part.bytes();
             match self.due.get_mut(place) {
                 Some(due) => due.batches.push(part),
                 None => self.beyond.push(part),
@@ -69,7 +77,10 @@ impl Resealing {
 
     /// The next epoch, if everything that it sealed was read again.
     pub(super) fn next_reached(&mut self, read: &Position) -> Option<Due> {
-        self.due.pop_front_if(|due| read.reached(&due.position))
+        let due = self.due.pop_front_if(|due| read.reached(&due.position))?;
+        let bytes: usize = due.batches.iter().map(RecordBatch::bytes).sum();
+        self.held_bytes -= bytes;
+        Some(due)
     }
 
     /// Gives up: what was read, in order, for whatever epoch comes next.

@@ -179,7 +179,7 @@ impl Durable {
     /// this returns, if the disk works.
     pub fn open(path: &Path, machine: Machine, topics: &Topics) -> Result<(Self, Recovered), DurableError> {
         let directory = Directory::open(Arc::clone(&machine.vfs), path)?;
-        let token_secret = token_secret(&machine, path)?;
+        let (token_secret, is_own) = token_secret(&machine, path)?;
         let mut generations = Generations::new(directory, machine.environment());
         let loaded = generations.load(Runs::default, Runs::take)?;
         let (resubmitted, found) = Journal::open(Arc::clone(&machine.vfs), path, resubmitted::JOURNAL)?;
@@ -203,7 +203,7 @@ impl Durable {
             recovered.last_epoch = said.ceiling.max(meta.epoch);
             recovered.bindings = vec![(meta.epoch, Arc::new(recovered.position.clone()))];
             let can_be_read_again = said.bindings.last().is_none_or(|(_, end)| again.covers(&recovered.position, end));
-            if let Some(after) = continued(said, &meta, found.lost.is_none() && can_be_read_again) {
+            if let Some(after) = continued(said, &meta, found.lost.is_none() && can_be_read_again && is_own) {
                 recovered.bindings.extend(after);
                 recovered.incarnation = meta.incarnation;
             }
@@ -273,13 +273,14 @@ fn continued(said: Said, meta: &RunMeta, nothing_lost: bool) -> Option<impl Iter
     Some(said.bindings.into_iter().filter(move |(epoch, _)| *epoch > instant))
 }
 
-/// From which tokens' keys are made: as long as the directory is, tokens are good.
-fn token_secret(machine: &Machine, directory: &Path) -> Result<String, DurableError> {
+/// From which tokens' keys are made: as long as the directory is, tokens are good. And whether it was there: a copy
+/// of generations alone has none, and no bindings either.
+fn token_secret(machine: &Machine, directory: &Path) -> Result<(String, bool), DurableError> {
     let path = directory.join("TOKEN_SECRET");
     let vfs: &dyn Vfs = &*machine.vfs;
     let told = |source| DurableError::TokenKey { path: path.display().to_string(), source };
     match read(vfs, &path) {
-        Ok(bytes) if bytes.len() == 64 => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(bytes) if bytes.len() == 64 => Ok((String::from_utf8_lossy(&bytes).into_owned(), true)),
         // Torn by a crash before any token could be given.
         Ok(_) => {
             vfs.remove_file(&path).map_err(told)?;
@@ -289,7 +290,7 @@ fn token_secret(machine: &Machine, directory: &Path) -> Result<String, DurableEr
             let secret: String = (0..4).map(|_| format!("{:016x}", (machine.random)())).collect();
             create_with(vfs, &path, secret.as_bytes()).map_err(told)?;
             vfs.sync_directory(directory).map_err(told)?;
-            Ok(secret)
+            Ok((secret, false))
         }
         Err(error) => Err(told(error)),
     }

@@ -122,6 +122,7 @@ pub struct Setup {
     pub slice_states: usize,
     /// What was sealed after that, and is to be sealed again.
     pub bindings: Vec<(Epoch, Arc<Position>)>,
+    pub resealing_bytes_max: usize,
 }
 
 impl Default for Setup {
@@ -136,6 +137,7 @@ impl Default for Setup {
             restored: Restored::default(),
             slice_states: 7,
             bindings: Vec::new(),
+            resealing_bytes_max: usize::MAX,
         }
     }
 }
@@ -186,6 +188,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         in_flight_epochs_max: setup.in_flight_epochs_max,
         topics: setup.topics.clone(),
         resume: setup.resume.clone(),
+        resealing_bytes_max: setup.resealing_bytes_max,
         last_epoch: setup.bindings.last().map_or(0, |(epoch, _)| *epoch),
         bindings: setup.bindings.clone(),
         ..IngestConfig::default()

@@ -22,6 +22,8 @@ pub struct IngestConfig {
     pub in_flight_epochs_max: usize,
     /// At most about this many bytes are on their way.
     pub in_flight_bytes_max: usize,
+    /// At most about this many bytes wait for epochs that are to be sealed again.
+    pub resealing_bytes_max: usize,
     /// How often the source is told how far reading has come.
     pub commit_interval: Duration,
     /// Topics that are read; empty for all but those known to carry something else.
@@ -51,6 +53,7 @@ impl Default for IngestConfig {
             chunk_bytes: 256 * 1024,
             in_flight_epochs_max: 32,
             in_flight_bytes_max: 16 * 1024 * 1024,
+            resealing_bytes_max: 256 * 1024 * 1024,
             commit_interval: Duration::from_secs(5),
             topics: Vec::new(),
             resume: Position::default(),
