@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::ending::Ending;
 use super::listener::{Bell, Listener};
-use crate::model::Position;
+use crate::model::{Position, Topics};
 
 /// The waits after commits that failed. librdkafka keeps a note of every failure for as long as it lives.
 const BACKOFF_MIN: Duration = Duration::from_secs(2);
@@ -140,7 +140,8 @@ fn commit(
         None => client.insert(config.create_with_context(listener.clone())?),
     };
     let mut list = TopicPartitionList::new();
-    for (topic, partition, next) in position.iter() {
+    // A group has nothing to do with topics that no cluster has.
+    for (topic, partition, next) in position.iter().filter(|(topic, ..)| !Topics::is_own(topic)) {
         list.add_partition_offset(topic, partition, Offset::Offset(next))?;
     }
     client.commit(&list, CommitMode::Sync)
