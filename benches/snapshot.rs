@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench snapshot`; `TARN_BENCH_RESOURCES`, `TARN_BENCH_CHANGES` (between two snapshots),
 //! `TARN_BENCH_SECONDS` (a turn of the reads) and `TARN_BENCH_EVENTS` (of the log of the ingest) change its size;
-//! `TARN_BENCH_INGEST_ALONE=1` measures the ingest and nothing else. Its log is a file; all other records come by a pipe
+//! `TARN_BENCH_INGEST_ALONE=1` measures the ingest and nothing else, `TARN_BENCH_READS_ALONE=1` the reads. Its log is a file; all other records come by a pipe
 //! from a generator in this process, and changes are made before anything is measured: of every fourth resource, so that
 //! neighbours are not packed together. Sizes and times are those of `/api/tarn/v1/status`.
 
@@ -11,22 +11,20 @@
 
 mod support;
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{ChildStdin, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::data::{self, NEVER_MS, copy, generation, mb, settings, tree_bytes};
+use support::feed::{Fed, Feed, Taken};
 use support::server::{Connection, Server};
 use support::{log, median, print_table, quantile, setting};
-use tarn::generate::{FaultRates, Generator, GeneratorConfig, Popularity};
 
 /// Each way is measured so often, in turns.
 const ROUNDS: usize = 5;
-/// Of every so many records one is sent, when resources change.
-const APART: usize = 4;
 const SECOND_MS: u64 = 1_000;
 /// What was fed by a turn is in a snapshot after this.
 const SETTLED: Duration = Duration::from_millis(2_500);
@@ -54,104 +52,22 @@ fn main() {
 
     // Another retention of tombstones, so that the first snapshot is a base: the old one could not be added to.
     let mut on_server = Fed::start(&on, SECOND_MS, &[("TARN_FOLD__TOMBSTONE_RETENTION_MS", "604800001".to_owned())]);
-    costs(&mut feed, &mut on_server, resources);
+    let reads_alone = std::env::var_os("TARN_BENCH_READS_ALONE").is_some();
+    if reads_alone {
+        on_server.after(&feed.changes(1));
+    } else {
+        costs(&mut feed, &mut on_server, resources);
+    }
     let mut off_server = Fed::start(&off, NEVER_MS, &[]);
     latency(&mut feed, &mut on_server, &mut off_server);
     drop(off_server);
+    if reads_alone {
+        return;
+    }
     on_server.server.stop();
     on_disk(&on, folder.path());
     drop(folder);
     ingest();
-}
-
-/// A log of hosts and others without end: each resource is created once, then they change in turn.
-struct Feed(Generator);
-
-impl Feed {
-    fn new(resources: u64) -> Self {
-        let faults = FaultRates { deletes: 0.0, ..FaultRates::default() };
-        let resources = usize::try_from(resources).unwrap();
-        Self(Generator::new(GeneratorConfig { resources, popularity: Popularity::Sweep, faults, ..Default::default() }))
-    }
-
-    fn create(&mut self, resources: u64, to: &mut Fed) {
-        let (mut out, mut line) = (BufWriter::with_capacity(1 << 20, &mut to.input), Vec::new());
-        for record in self.0.by_ref().take(usize::try_from(resources).unwrap()) {
-            line.clear();
-            record.write_line(&mut line);
-            out.write_all(&line).unwrap();
-        }
-        drop(out);
-        to.end_of_burst();
-    }
-
-    /// The lines of so many changes.
-    fn changes(&mut self, count: u64) -> Vec<u8> {
-        let mut lines = Vec::new();
-        for record in self.0.by_ref().step_by(APART).take(usize::try_from(count).unwrap()) {
-            record.write_line(&mut lines);
-        }
-        lines
-    }
-}
-
-/// A server and the pipe that it reads its log from.
-struct Fed {
-    server: Server,
-    input: ChildStdin,
-}
-
-/// What `/api/tarn/v1/status` says of the last snapshot.
-#[derive(Debug, Clone, Copy)]
-struct Taken {
-    taken: u64,
-    took_ms: u64,
-    rows: u64,
-    bytes: u64,
-    generation: u64,
-}
-
-impl Fed {
-    fn start(data: &Path, interval_ms: u64, more: &[(&'static str, String)]) -> Self {
-        let mut server = Server::start(&[&settings("-", data, interval_ms)[..], more].concat(), Stdio::piped());
-        let input = server.child.stdin.take().unwrap();
-        Self { server, input }
-    }
-
-    /// Whoever reads a pipe waits for more while much of it comes at once; an empty line a little later ends that.
-    fn end_of_burst(&mut self) {
-        std::thread::sleep(Duration::from_millis(20));
-        self.input.write_all(b"\n").unwrap();
-    }
-
-    fn taken(&self) -> Taken {
-        let status = self.server.json("/api/tarn/v1/status");
-        let number = |name: &str| status["snapshots"][name].as_u64().unwrap();
-        assert_eq!(number("failed"), 0, "{status}");
-        Taken {
-            taken: number("taken"),
-            took_ms: number("tookMs"),
-            rows: number("rows"),
-            bytes: number("bytes"),
-            generation: number("generation"),
-        }
-    }
-
-    /// The next snapshot, once these lines are written.
-    fn after(&mut self, lines: &[u8]) -> Taken {
-        let before = self.taken().taken;
-        self.input.write_all(lines).unwrap();
-        self.end_of_burst();
-        let deadline = Instant::now() + Duration::from_secs(300);
-        loop {
-            let now = self.taken();
-            if now.taken > before {
-                return now;
-            }
-            assert!(Instant::now() < deadline, "no snapshot is taken");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 /// What a base and increments take, nobody reading.

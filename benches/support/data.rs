@@ -58,12 +58,13 @@ pub fn generation(data: &Path) -> Generation {
     }
 }
 
-/// Bytes of all files below a folder.
+/// Bytes of all files below a folder; what vanishes meanwhile counts nothing.
 pub fn tree_bytes(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let bytes = entries.map(|entry| match entry.metadata().unwrap() {
-        metadata if metadata.is_dir() => tree_bytes(&entry.path()),
-        metadata => metadata.len(),
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => tree_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
     });
     bytes.sum()
 }

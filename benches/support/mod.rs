@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
 pub mod data;
+pub mod feed;
 pub mod reference;
 pub mod server;
 

@@ -56,7 +56,7 @@ impl<K: Row, V: Row> Arrangement<K, V> {
     fn new(scope: Scope<'_, Epoch>, info: &OperatorInfo) -> (TraceAgent<SharedSpine<K, V>>, Self) {
         let activator = Some(scope.activator_for(Rc::clone(&info.address)));
         let mut trace = SharedSpine::<K, V>::new(info.clone(), None, activator);
-        if let Some(logic) = merging::next_logic(&scope.worker().config()) {
+        if let Some(logic) = merging::next_logic(scope.worker().config()) {
             trace.set_exert_logic(logic);
         }
         let (reader, writer) = TraceAgent::new(trace, info.clone(), None);

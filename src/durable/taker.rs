@@ -2,7 +2,8 @@
 //!
 //! An increment holds what changed since the run before; when the increments have grown past half the base, or the base
 //! is an hour old, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
-//! this, and it holds no lock that anybody else needs. What fails is told and tried again, in a new generation.
+//! this, and it holds no lock that anybody else needs. What is much work is done with a low priority, but for the last
+//! one, for which the process waits. What fails is told and tried again, in a new generation.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::background::{Pace, in_background};
 use super::bindings::{Bindings, Syncing};
 use super::machine::Machine;
 use super::recovery::Durable;
@@ -58,6 +60,15 @@ pub struct Watched {
     pub identity: Arc<Mutex<IdentityHandle>>,
 }
 
+/// Who waits for a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Nobody: it is written in the background.
+    Whenever,
+    /// The caller, on whose thread all of it is done.
+    Now,
+}
+
 /// After the log has turned out to be another one, what is known of it is ahead of what is published for a moment. A
 /// snapshot then would hold an old position as one of the new log.
 const SETTLING: Duration = Duration::from_secs(30);
@@ -97,7 +108,7 @@ impl Taker {
             while !stopping.load(Ordering::Acquire) {
                 std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
                 if Instant::now() >= next {
-                    snapshots.take();
+                    snapshots.take_when(Urgency::Whenever);
                     next = Instant::now() + interval;
                 }
             }
@@ -144,6 +155,10 @@ impl Snapshots {
 
     /// Takes a snapshot, if anything is new; what fails is told.
     pub fn take(&mut self) {
+        self.take_when(Urgency::Now);
+    }
+
+    fn take_when(&mut self, urgency: Urgency) {
         if !self.is_settled() || self.watched.publisher.is_rebuilding() {
             return;
         }
@@ -152,16 +167,17 @@ impl Snapshots {
             return;
         }
         let began = self.machine.clock.instant();
-        let taken = self.keep_what_was().and_then(|()| self.write(&view));
+        let epoch = view.epoch();
+        let taken = self.keep_what_was().and_then(|()| self.write(view, urgency));
         let took_ms = u64::try_from(self.machine.clock.instant().duration_since(began).as_millis()).unwrap_or(u64::MAX);
         match taken {
             Ok((run, generation)) => {
-                tracing::debug!(epoch = view.epoch(), generation, rows = run.rows, took_ms, "snapshot taken");
+                tracing::debug!(epoch, generation, rows = run.rows, took_ms, "snapshot taken");
                 self.health.update(|health| {
                     if health.last_error.take().is_some() {
                         tracing::info!("snapshots are taken again");
                     }
-                    health.epoch = Some(view.epoch());
+                    health.epoch = Some(epoch);
                     health.finished_ms = Some(self.machine.clock.now_ms());
                     (health.took_ms, health.rows, health.bytes) = (took_ms, run.rows, run.stored_bytes);
                     health.generation = generation;
@@ -205,21 +221,33 @@ impl Snapshots {
         Ok(())
     }
 
-    fn write(&mut self, view: &ReadView) -> Taken {
+    fn write(&mut self, view: Arc<ReadView>, urgency: Urgency) -> Taken {
         let before = match &self.last {
-            Some(last) if self.takes_increment(last, view)? => Some((last.epoch, last.bindings_segment)),
+            Some(last) if self.takes_increment(last, &view)? => Some((last.epoch, last.bindings_segment)),
             _ => None,
         };
         // Bindings from a new generation on stand in a segment of their own, so that older ones can go with theirs.
         let segment = before.map_or_else(|| self.bindings.roll().unwrap_or(0), |(_, segment)| segment);
-        let meta = self.meta(view, segment);
+        let meta = self.meta(&view, segment);
         let stored = serde_json::to_vec(&meta).expect("memory takes what stands beside the rows");
+        let path = self.path.clone();
         let mut writer = if before.is_some() { self.generations.begin_run()? } else { self.generations.begin()? };
-        put_rows(&mut writer, view, before.map_or(0, |(epoch, _)| epoch))?;
-        let run = writer.finish(stored)?;
+        let (after, read_to) = (before.map_or(0, |(epoch, _)| epoch), Arc::clone(view.position()));
+        let work = move |mut pace: Pace| {
+            put_rows(&mut writer, &view, after, || pace.keep())?;
+            // Whoever is the last to let go of what was merged since has a million states to look at.
+            drop(view);
+            writer.finish(stored)
+        };
+        let run =
+            match urgency {
+                Urgency::Now => work(Pace::fast())?,
+                Urgency::Whenever => in_background(|| work(Pace::slow()))
+                    .map_err(|source| SnapshotError::Failed { doing: "start a thread for", path, source })??,
+            };
         self.last = Some(meta);
         if before.is_none() {
-            self.forget_before(segment, view.position());
+            self.forget_before(segment, &read_to);
         }
         Ok((run, self.generations.sizes()?.map_or(0, |sizes| sizes.generation)))
     }
@@ -274,8 +302,16 @@ fn is_news(last: &RunMeta, view: &ReadView) -> bool {
 }
 
 /// The rows of a view in order of their keys: all, or those that are new since the epoch `after`.
-fn put_rows(writer: &mut RunWriter<'_>, view: &ReadView, after: Epoch) -> Result<(), SnapshotError> {
-    let mut put = |row: &Row| writer.put(&row.key(), &row.value());
+fn put_rows(
+    writer: &mut RunWriter<'_>,
+    view: &ReadView,
+    after: Epoch,
+    mut keep_pace: impl FnMut(),
+) -> Result<(), SnapshotError> {
+    let mut put = |row: &Row| {
+        keep_pace();
+        writer.put(&row.key(), &row.value())
+    };
     let quarantine = view.quarantine();
     let mut rejected: Vec<_> = quarantine.iter().map(|entry| ((entry.first_seen, entry.reject.order), entry)).collect();
     rejected.sort_unstable_by_key(|(key, _)| *key);

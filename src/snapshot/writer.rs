@@ -1,7 +1,7 @@
 //! Writing a run: rows in, ascending; durable when `finish` has returned.
 //!
 //! A base goes into a generation of its own that nobody sees before it is whole; an increment's blocks are seen by nobody
-//! before the manifest names them. Memory: one row and 250 blocks, 1 MiB. An error of an increment ends all writing in
+//! before the manifest names them. Memory: one row and 64 blocks, 256 KiB. An error of an increment ends all writing in
 //! its generation; one of a base ends that base alone. Left to others: what becomes of generations (`generations`).
 
 use std::path::{Path, PathBuf};
@@ -16,8 +16,9 @@ use super::verification::verify;
 use super::vfs::sync_tree;
 use super::{SnapshotError, failed};
 
-/// Blocks put at once: sled's time and memory grow with larger batches.
-const BATCH_BLOCKS: usize = 250;
+/// Blocks put at once, 256 KiB: more than these keep a processor for longer than a reader should wait, and sled's time and
+/// memory grow with larger batches.
+const BATCH_BLOCKS: usize = 64;
 
 /// A run that is being written. Dropping it abandons the run; nothing of it is ever seen.
 pub struct RunWriter<'g> {
