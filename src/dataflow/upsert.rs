@@ -228,10 +228,12 @@ pub(super) fn upsert<'scope>(
         move |frontiers| {
             for (epoch, slice) in restored.take().into_iter().flat_map(Restored::slices) {
                 shard.restore(slice, epoch, &mut deltas);
-                let capability = capability.as_ref().expect("nothing was let go yet");
+                let capability = capability.as_mut().expect("nothing was let go yet");
                 holders_output.activate().session(&capability.delayed(&epoch)).give_container(&mut deltas.holders);
                 sealed = Some(epoch + 1);
                 arrangements.seal(&mut deltas, sealed);
+                // Nothing is said at an epoch before. Held any longer, pins would be waited for from the beginning of time.
+                capability.downgrade(&(epoch + 1));
             }
             items_input.for_each(|time, data| {
                 let epoch = *time.least().expect("an item has an epoch");
@@ -274,7 +276,12 @@ pub(super) fn upsert<'scope>(
                     .map(|pin| pin.saturating_add(RELEASE_DELAY_MS))
                     .filter(|release| *release < end);
                 match [events_frontier, waiting.next_items(), due, release].into_iter().flatten().min() {
-                    Some(hold) => capability.as_mut().expect("held until there is nothing left to do").downgrade(&hold),
+                    Some(hold) => {
+                        let capability = capability.as_mut().expect("held until there is nothing left to do");
+                        // The events' frontier may still be before what was restored.
+                        let hold = hold.max(*capability.time());
+                        capability.downgrade(&hold);
+                    }
                     None => capability = None,
                 }
             }
