@@ -235,6 +235,8 @@ pub(super) fn upsert<'scope>(
                 holders_output.activate().session(&capability).give_container(&mut deltas.holders);
                 sealed = Some(epoch + 1);
                 arrangements.seal(&mut deltas, sealed);
+                // Nothing is said at an epoch before. Held any longer, pins would be waited for from the beginning of time.
+                capability.downgrade(&(epoch + 1));
                 // A slice is larger than an epoch will be.
                 deltas = Deltas::default();
                 activator.activate();
@@ -280,7 +282,12 @@ pub(super) fn upsert<'scope>(
                     .map(|pin| pin.saturating_add(RELEASE_DELAY_MS))
                     .filter(|release| *release < end);
                 match [events_frontier, waiting.next_items(), due, release].into_iter().flatten().min() {
-                    Some(hold) => capability.as_mut().expect("held until there is nothing left to do").downgrade(&hold),
+                    Some(hold) => {
+                        let capability = capability.as_mut().expect("held until there is nothing left to do");
+                        // The events' frontier may still be before what was restored.
+                        let hold = hold.max(*capability.time());
+                        capability.downgrade(&hold);
+                    }
                     None => capability = None,
                 }
             }
