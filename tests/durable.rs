@@ -52,7 +52,7 @@ pub fn started(command: &mut Command) -> (Process, SocketAddr) {
     (process, readers)
 }
 
-fn next_offset(readers: SocketAddr) -> i64 {
+pub fn next_offset(readers: SocketAddr) -> i64 {
     let position = get(readers, "/api/tarn/v1/position").json();
     let partitions = position["position"].as_array().cloned().unwrap_or_default();
     let of_resources = partitions.iter().find(|one| one["topic"] == "outbox.event.kessel.resources");

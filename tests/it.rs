@@ -10,6 +10,7 @@ mod support;
 
 mod command_line;
 mod corners;
+mod crash_points;
 mod decode;
 mod durable;
 mod exchange;

@@ -33,7 +33,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("it works");
     fs::set_permissions(to, fs::metadata(from).expect("it works").permissions()).expect("it works");
     for entry in fs::read_dir(from).expect("it works") {
