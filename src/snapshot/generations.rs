@@ -35,6 +35,9 @@ pub struct Environment {
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
 
+/// So often is a generation tried that is not damaged and cannot be read all the same.
+const ATTEMPTS: usize = 3;
+
 /// How large the current generation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -168,7 +171,8 @@ impl Generations {
         Ok(manifest)
     }
 
-    /// Loads the first candidate that is good, verifying each before it is read; damaged ones before it are condemned.
+    /// Loads the first candidate that is good, verifying each before it is read; damaged ones before it are condemned. One
+    /// that cannot be read is tried again: behind it there is only what is older.
     ///
     /// `fresh` makes what the rows of a candidate are put into by `row`.
     ///
@@ -181,12 +185,8 @@ impl Generations {
     ) -> Result<Loaded<T>, SnapshotError> {
         let mut fallbacks: Vec<Fallback> = Vec::new();
         for generation in self.candidates()? {
-            let mut contents = fresh();
-            let result = self
-                .verify(generation)
-                .and_then(|()| self.read(generation, |place, key, value| row(&mut contents, place, key, value)));
-            match result {
-                Ok(manifest) => {
+            match self.load_one(generation, &mut fresh, &mut row) {
+                Ok((contents, manifest)) => {
                     for bad in fallbacks.iter().filter(|bad| bad.error.is_damage()) {
                         if let Err(error) = self.condemn(bad.generation) {
                             tracing::warn!(%error, generation = bad.generation, "could not move it aside");
@@ -202,6 +202,29 @@ impl Generations {
             }
         }
         Ok(Loaded { contents: None, fallbacks })
+    }
+
+    fn load_one<T>(
+        &mut self,
+        generation: u64,
+        fresh: &mut impl FnMut() -> T,
+        row: &mut impl FnMut(&mut T, usize, &[u8], &[u8]),
+    ) -> Result<(T, Manifest), SnapshotError> {
+        let mut attempt = 1;
+        loop {
+            let mut contents = fresh();
+            let result = self
+                .verify(generation)
+                .and_then(|()| self.read(generation, |place, key, value| row(&mut contents, place, key, value)));
+            match result {
+                Err(error @ SnapshotError::Failed { .. }) if attempt < ATTEMPTS => {
+                    tracing::warn!(%error, generation, "a generation cannot be read; it is tried again");
+                    std::thread::sleep(self.environment.store.pause());
+                    attempt += 1;
+                }
+                other => return other.map(|manifest| (contents, manifest)),
+            }
+        }
     }
 
     /// Moves a damaged generation aside; it is no candidate any more. The one condemned before is removed.
