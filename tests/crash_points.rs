@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -28,6 +29,8 @@ use crate::snapshot_damage::copy_tree;
 use crate::support::injected::{Injection, injected, may_inject};
 
 const EVENTS: i64 = 6_000;
+/// Gives the log in so many parts.
+const PARTS: usize = 150;
 
 /// A log, and what a replay that nothing interrupts makes of it.
 pub struct World {
@@ -37,9 +40,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub fn new(events: i64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let log = log(folder.path(), &EVENTS.to_string());
+        let log = log(folder.path(), &events.to_string());
         let expected = replayed(&log, folder.path());
         Self { folder, log, expected }
     }
@@ -72,7 +75,8 @@ impl World {
         assert_killed(what, process);
     }
 
-    pub fn assert_right(&self, readers: std::net::SocketAddr, what: &str) {
+    /// It shows what a replay shows.
+    pub fn assert_right(&self, readers: SocketAddr, what: &str) {
         let found = everything(readers);
         for (id, expected) in &self.expected.0 {
             assert_eq!(found.get(id), Some(expected), "{what}: {id}");
@@ -87,7 +91,7 @@ fn feed(process: &mut Process, log: &str) {
     let mut input = process.0.stdin.take().expect("a pipe");
     let bytes = fs::read(log).expect("a log");
     std::thread::spawn(move || {
-        for some in bytes.chunks(bytes.len() / 150 + 1) {
+        for some in bytes.chunks(bytes.len() / PARTS + 1) {
             // It has been killed, as it should be.
             if input.write_all(some).is_err() {
                 return;
@@ -146,7 +150,7 @@ fn killed_at_named_points_it_ends_as_if_nothing_had_been() {
     if !may_inject("killed_at_named_points") {
         return;
     }
-    let world = World::new();
+    let world = World::new(EVENTS);
     for (what, call, nth, file) in POINTS {
         let data = world.path("data");
         world.kill_at((what, call, nth, file));
@@ -170,7 +174,7 @@ fn killed_in_its_last_snapshot_it_ends_as_if_nothing_had_been() {
     if !may_inject("killed_in_its_last_snapshot") {
         return;
     }
-    let world = World::new();
+    let world = World::new(EVENTS);
     for (what, call, nth, file) in POINTS_OF_THE_END {
         let data = world.path("data");
         drop(fs::remove_dir_all(&data));
@@ -195,7 +199,7 @@ fn killed_twenty_times_while_it_comes_back_it_comes_back() {
     let seed = number("TARN_SEED").unwrap_or_else(rand::random);
     println!("TARN_SEED={seed} cargo test --test it killed_twenty_times");
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::new();
+    let world = World::new(EVENTS);
     // With epochs that were shown after the snapshot, which are sealed again every time.
     world.kill_at(("S11", "write", 3, "data/bindings-000003.log"));
     let data = world.path("data");
@@ -224,7 +228,7 @@ fn killed_while_sled_opens_a_generation_it_loads_the_same_one() {
     if !may_inject("killed_while_sled_opens") {
         return;
     }
-    let world = World::new();
+    let world = World::new(EVENTS);
     let original = with_increments(&world);
     let (mut kills, mut torn) = (0, 0);
     for (call, nth) in
@@ -253,7 +257,7 @@ fn a_verifying_process_that_is_killed_condemns_nothing() {
     if !may_inject("a_verifying_process_that_is_killed") {
         return;
     }
-    let world = World::new();
+    let world = World::new(EVENTS);
     let data = with_increments(&world);
     // As by whoever frees memory: every one of them, of both generations.
     let mut injection = Injection::kill("flock", 1, data.join("gen-000002/store/db"));

@@ -30,4 +30,5 @@ mod served;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
+mod syscall_sweep;
 mod tidy;

@@ -5,11 +5,12 @@
 //!   those is kept as evidence.
 //! * Increments go into the current generation alone, and only if this process has written it or read it whole, and
 //!   nothing failed in it: after an error of a write or an fsync nobody knows what is on the disk, so a generation is
-//!   never tried again.
+//!   never tried again. Nor is one whose writer died over it, since nobody knows what it had met.
 //!
 //! Every error is told and leaves `self` usable. Left to others: rows and runs (`writer`, `reader`), and when to do what.
 
 use std::fmt::{self, Debug};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -274,6 +275,7 @@ impl Generations {
         };
         self.directory.check_identity()?;
         self.remove_uncommitted(number)?;
+        self.mark_as_being_written(number)?;
         if self.store.is_none() {
             let path = store_path(&generation_path(self.path(), number));
             match self.environment.store.open(self.directory.vfs(), &path) {
@@ -285,6 +287,26 @@ impl Generations {
             }
         }
         RunWriter::increment(self)
+    }
+
+    /// Whoever dies while it writes leaves a generation that nobody writes again: one of its fsyncs may have failed, and
+    /// then what is read well is on no disk. The mark is for those who come after on the same machine, so it needs no
+    /// fsync: after a power cut what is read is what is there.
+    fn mark_as_being_written(&self, number: u64) -> Result<(), SnapshotError> {
+        let path = not_written_path(&generation_path(self.path(), number));
+        match self.vfs().create(&path) {
+            // Of a run that was abandoned.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop).map_err(failed("create", &path)),
+        }
+    }
+
+    /// The run is finished, and nothing has failed.
+    pub(super) fn unmark(&self, number: u64) {
+        let path = not_written_path(&generation_path(self.path(), number));
+        if let Err(error) = vfs::remove_if_there(self.vfs(), &path) {
+            tracing::warn!(%error, path = %path.display(), "the next start will begin a new generation");
+        }
     }
 
     /// How large the current generation is; `None` without one.
@@ -321,10 +343,12 @@ impl Generations {
         {
             let generation = generation_path(self.path(), current.generation);
             let path = not_written_path(&generation);
-            // On a disk that takes nothing this fails as well; then the next generation is what keeps it apart.
-            if let Err(error) =
-                vfs::create_with(self.vfs(), &path, &[]).and_then(|()| self.vfs().sync_directory(&generation))
-            {
+            // On a disk that takes nothing this may fail as well; then the next generation is what keeps it apart.
+            let marked = match self.vfs().create(&path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                _ => self.vfs().sync_directory(&generation),
+            };
+            if let Err(error) = marked {
                 tracing::warn!(%error, path = %path.display(), "could not mark a generation as not to be written");
             }
         }

@@ -80,8 +80,8 @@ fn verify_in_child(program: &Path, time_limit: Duration, generation: &Path) -> R
     match status {
         None => Err(SnapshotError::damaged(generation, format!("not verified within {} s", time_limit.as_secs()))),
         Some(status) if status.success() => Ok(()),
-        // It could not, because of something that is not in the generation.
-        Some(status) if matches!(status.code(), Some(1 | 2)) => {
+        // It could not, because of something that is not in the generation; 127 is what the loader of programs says.
+        Some(status) if matches!(status.code(), Some(1 | 2 | 127)) => {
             Err(failed("verify", generation)(io::Error::other(words)))
         }
         // Nothing in a generation does that: somebody, or whoever frees memory.
