@@ -58,7 +58,8 @@ impl World {
         self.assert_right(readers, what);
         process.signal(Signal::TERM);
         assert_eq!(process.end(), Some(0), "{what}");
-        let verified = run(&["snapshot", "verify", &data.display().to_string()]);
+        let newest = newest_generation(data).to_string();
+        let verified = run(&["snapshot", "verify", &data.display().to_string(), "--generation", &newest]);
         assert!(verified.status.success(), "{what}: {verified:?}");
     }
 
@@ -84,6 +85,15 @@ impl World {
         assert_eq!(found.len(), self.expected.0.len(), "{what}");
         assert_eq!(quarantine(readers), self.expected.1, "{what}");
     }
+}
+
+/// The generation that counts.
+pub fn newest_generation(data: &Path) -> u64 {
+    let listed = run(&["snapshot", "list", "--json", &data.display().to_string()]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let generations = listed["generations"].as_array().expect("a list");
+    let newest = generations.iter().find(|one| one["current"] == true).expect("one counts");
+    newest["number"].as_u64().expect("a number")
 }
 
 /// Gives a process the log as its standard input, slowly, until it ends: so there is time for many snapshots.
@@ -213,12 +223,12 @@ fn killed_twenty_times_while_it_comes_back_it_comes_back() {
 }
 
 /// A data directory whose newest generation has more than its sled's own snapshot says.
-fn with_increments(world: &World) -> PathBuf {
+pub fn with_increments(world: &World) -> PathBuf {
     world.kill_at(("S10", "rename", 1, "data/gen-000002/MANIFEST.tmp"));
     world.path("data")
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("a directory");
     entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
 }

@@ -107,7 +107,7 @@ fn killed_at_any_moment_it_ends_as_if_nothing_had_been() {
     let mut reached = 0;
     // What was shown: an epoch never names another position again, whatever happens in between.
     let mut shown: BTreeMap<u64, Value> = BTreeMap::new();
-    for kill in 0..number("TARN_KILLS").unwrap_or(40) {
+    for kill in 0..number("TARN_KILLS").unwrap_or(70) {
         let mut process = Process::start(&mut serve(&log, &data));
         let killed_at = Instant::now() + Duration::from_millis(random.random_range(0..700));
         if random.random_bool(0.7) {

@@ -96,7 +96,7 @@ fn no_flipped_bit_in_a_snapshot_gives_wrong_rows() {
 }
 
 fn flips() -> usize {
-    std::env::var("TARN_SNAPSHOT_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
+    std::env::var("TARN_SNAPSHOT_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
 }
 
 #[test]

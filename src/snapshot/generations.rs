@@ -312,10 +312,11 @@ impl Generations {
     /// How large the current generation is; `None` without one.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Gone`, `Failed`.
     pub fn sizes(&self) -> Result<Option<Sizes>, SnapshotError> {
         let Some(current) = &self.current else { return Ok(None) };
         let Some((base, increments)) = current.runs.split_first() else { return Ok(None) };
+        self.directory.check_identity()?;
         let path = generation_path(self.path(), current.generation);
         Ok(Some(Sizes {
             generation: current.generation,
