@@ -87,12 +87,13 @@ impl World {
     }
 }
 
-/// The generation that counts.
+/// The generation that counts; the newest, where a kill came before any did.
 pub fn newest_generation(data: &Path) -> u64 {
     let listed = run(&["snapshot", "list", "--json", &data.display().to_string()]);
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     let generations = listed["generations"].as_array().expect("a list");
-    let newest = generations.iter().find(|one| one["current"] == true).expect("one counts");
+    let current = generations.iter().find(|one| one["current"] == true);
+    let newest = current.or(generations.first()).expect("there is one");
     newest["number"].as_u64().expect("a number")
 }
 
