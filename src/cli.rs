@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use rustix::process::Signal;
 use tarn::config::{Config, ConfigError, SourceKind};
 use tarn::durable::DurableError;
 use tarn::service::ServiceError;
 use tarn::snapshot::{DAMAGED_EXIT_CODE, SnapshotError, Verification};
 use tarn::source::SourceError;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Tarn keeps the current state of every Kessel resource, milliseconds behind the log.
 #[derive(Debug, Parser)]
@@ -109,6 +111,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Does what the arguments say.
 pub fn run(arguments: Arguments) -> Result<()> {
+    outlive_limits_of_files().context("could not listen to signals")?;
     match arguments.command {
         Command::Serve(arguments) => serve::until_stopped(load(arguments.config.as_deref())?, None, false),
         Command::Check(arguments) => {
@@ -123,6 +126,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Snapshot(arguments) => snapshot::run(arguments),
     }
+}
+
+/// A file that may not grow further (`ulimit -f`) is an error of the write, and not the end of the process: so it is as
+/// soon as anybody listens to the signal, for as long as the process is.
+fn outlive_limits_of_files() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 fn load(path: Option<&Path>) -> Result<Config, ConfigError> {

@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub use backup::{Backup, back_up, keep_aside};
 pub use block::{Block, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-pub use directory::Directory;
+pub use directory::{Directory, holds_nothing};
 pub use disk::DiskVfs;
 pub use generations::{Environment, GenerationInfo, Generations, Sizes, list};
 pub use journal::{Journal, JournalError, Position, Recovered};

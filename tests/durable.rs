@@ -52,7 +52,7 @@ pub fn started(command: &mut Command) -> (Process, SocketAddr) {
     (process, readers)
 }
 
-fn next_offset(readers: SocketAddr) -> i64 {
+pub fn next_offset(readers: SocketAddr) -> i64 {
     let position = get(readers, "/api/tarn/v1/position").json();
     let partitions = position["position"].as_array().cloned().unwrap_or_default();
     let of_resources = partitions.iter().find(|one| one["topic"] == "outbox.event.kessel.resources");
@@ -107,7 +107,7 @@ fn killed_at_any_moment_it_ends_as_if_nothing_had_been() {
     let mut reached = 0;
     // What was shown: an epoch never names another position again, whatever happens in between.
     let mut shown: BTreeMap<u64, Value> = BTreeMap::new();
-    for kill in 0..number("TARN_KILLS").unwrap_or(40) {
+    for kill in 0..number("TARN_KILLS").unwrap_or(70) {
         let mut process = Process::start(&mut serve(&log, &data));
         let killed_at = Instant::now() + Duration::from_millis(random.random_range(0..700));
         if random.random_bool(0.7) {

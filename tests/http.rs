@@ -38,7 +38,11 @@ fn the_surface() {
     assert_eq!(json(at, "/readyz").0, 200);
     assert_eq!(json(at, "/metrics").0, 404);
     assert!(get(served.operators, "/metrics").body.contains("tarn_records_total"));
-    assert_eq!(json(at, "/api/tarn/v1/status").1["sourceState"]["phase"], "ended");
+    let status = json(at, "/api/tarn/v1/status").1;
+    assert_eq!(status["sourceState"]["phase"], "ended");
+    let names: Vec<_> =
+        status["arrangements"].as_array().expect("a list").iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(names, ["states", "index", "holders", "orphans", "quarantine", "kept", "seen_rejects"]);
     errors_say_what_is_allowed(&served);
     every_answer_tells_its_instant(&served);
     the_description_is_true(&served);

@@ -2,14 +2,16 @@
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; records of the
-//! quarantine submitted again; exports and
-//! imports; snapshots and journals on sled, under simulated crashes and with flipped bits; data directories that earlier
-//! versions wrote; style.
+//! quarantine submitted again; the real binary killed at random and at named points, on a bad disk, and with any system
+//! call failing; exports and imports; snapshots and journals on sled, under simulated crashes and with flipped bits; data
+//! directories that earlier versions wrote; style.
 
 mod support;
 
+mod bad_disk;
 mod command_line;
 mod corners;
+mod crash_points;
 mod decode;
 mod durable;
 mod exchange;
@@ -29,4 +31,5 @@ mod served;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
+mod syscall_sweep;
 mod tidy;

@@ -33,7 +33,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("it works");
     fs::set_permissions(to, fs::metadata(from).expect("it works").permissions()).expect("it works");
     for entry in fs::read_dir(from).expect("it works") {
@@ -96,7 +96,7 @@ fn no_flipped_bit_in_a_snapshot_gives_wrong_rows() {
 }
 
 fn flips() -> usize {
-    std::env::var("TARN_SNAPSHOT_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
+    std::env::var("TARN_SNAPSHOT_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
 }
 
 #[test]

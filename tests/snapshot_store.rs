@@ -253,14 +253,38 @@ fn a_snapshot_directory_is_swept_but_not_if_it_is_newer() {
 
 #[test]
 fn a_snapshot_loads_when_sled_died_while_it_opened() {
-    for length in [0, 5, 13] {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("data");
-        write(&mut open(&path, on_thread()), true, &rows(1, 1_000));
-        let torn = path.join("gen-000001/store/snap.00000000FFFFFFFF.generating");
-        fs::write(&torn, vec![0; length]).unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("data");
+    write(&mut open(&path, on_thread()), true, &rows(1, 1_000));
+    let store = path.join("gen-000001/store");
+    let whole = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let whole = whole.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap."));
+    let mut wrong = fs::read(whole.last().unwrap()).unwrap();
+    *wrong.last_mut().unwrap() ^= 1;
+    for torn in [vec![], vec![0; 5], vec![0; 13], wrong] {
+        fs::write(store.join("snap.00000000FFFFFFFF.generating"), torn).unwrap();
         assert_eq!(load(&mut open(&path, in_child())), (Some(vec![rows(1, 1_000)]), 0));
     }
+}
+
+#[test]
+fn a_generation_whose_writer_died_is_read_and_written_no_more() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("data");
+    let mut generations = open(&path, on_thread());
+    write(&mut generations, true, &rows(1, 100));
+    write(&mut generations, false, &rows(2, 10));
+    drop(generations);
+    let mut generations = open(&path, on_thread());
+    assert_eq!(load(&mut generations), (Some(vec![rows(1, 100), rows(2, 10)]), 0));
+    assert!(generations.takes_increments(), "nobody died");
+    drop(generations.begin_run().unwrap());
+    drop(generations);
+    let mut generations = open(&path, on_thread());
+    assert_eq!(load(&mut generations), (Some(vec![rows(1, 100), rows(2, 10)]), 0));
+    assert!(!generations.takes_increments());
+    write(&mut generations, true, &rows(3, 100));
+    write(&mut generations, false, &rows(4, 10));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::recovery::{DurableError, Runs};
 use super::rows::Row;
 use super::{RunMeta, topic_names};
 use crate::model::{Epoch, ResourceId, TopicId, Topics};
-use crate::snapshot::{Directory, DiskVfs, Generations, SnapshotError, StoreKind, Vfs, back_up};
+use crate::snapshot::{Directory, DiskVfs, Generations, SnapshotError, StoreKind, Vfs, back_up, holds_nothing};
 
 pub use table::TableRules;
 
@@ -177,7 +177,7 @@ impl Lines<'_> {
 }
 
 /// Reads an export, or a table where its rules are given, and makes a data directory of it in `to`, which must be empty
-/// or not exist. Whether it is an export is told by its first line.
+/// or not exist, or hold what an import has left that was killed. Whether it is an export is told by its first line.
 pub fn import(
     input: &mut dyn BufRead,
     table: Option<&TableRules>,
@@ -189,11 +189,10 @@ pub fn import(
     refuse_full(&*vfs, to)?;
     let imported = read_all(input, table)?;
     let directory = Directory::open(Arc::clone(&vfs), to)?;
+    // Another process may have been faster.
+    refuse_full(&*vfs, to)?;
+    directory.begin_anew()?;
     let mut generations = Generations::new(directory, Machine::here(store).environment());
-    if !generations.candidates()?.is_empty() {
-        // Another process was faster.
-        refuse_full(&*vfs, to)?;
-    }
     let written = write_base(&mut generations, imported);
     // Its lock is still held.
     if written.is_err() {
@@ -203,14 +202,14 @@ pub fn import(
 }
 
 fn refuse_full(vfs: &dyn Vfs, to: &Path) -> Result<(), SnapshotError> {
-    if vfs.list(to).is_ok_and(|entries| !entries.is_empty()) {
+    if !holds_nothing(vfs, to) {
         let why = "it is not empty; an import goes into a directory that is empty or not there".to_owned();
         return Err(SnapshotError::Refused { path: to.to_owned(), why });
     }
     Ok(())
 }
 
-/// The directory was empty, so everything in it is ours.
+/// Nothing in the directory counted, so everything in it is ours.
 fn remove_rests(vfs: &dyn Vfs, to: &Path, was_there: bool) {
     let entries = vfs.list(to).unwrap_or_default();
     let removed = if was_there {

@@ -3,7 +3,8 @@
 //! The newest generation that is good is loaded (`snapshot` verifies it and falls back by itself), its runs laid over one
 //! another, tombstones left out that were forgotten by then, and the bindings after it read from the journal. Without a
 //! good generation there is nothing to begin with, and the log is read from its beginning. Failure: a directory that
-//! cannot be used, or that a newer version wrote, is refused before anything is touched.
+//! cannot be used, or that a newer version wrote, is refused before anything is touched; so is one whose generations
+//! cannot be read, in contrast to damaged ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,9 @@ use super::taker::{Snapshots, Taker, TakerConfig, Watched};
 use super::{Health, RunMeta, position};
 use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
 use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
-use crate::snapshot::{Directory, Generations, Journal, JournalError, Manifest, SnapshotError, Vfs, create_with, read};
+use crate::snapshot::{
+    Directory, Generations, Journal, JournalError, Loaded, Manifest, SnapshotError, Vfs, create_with, read,
+};
 use crate::source::identity::LogIdentity;
 
 /// Why a data directory cannot be used.
@@ -181,7 +184,7 @@ impl Durable {
         let directory = Directory::open(Arc::clone(&machine.vfs), path)?;
         let (token_secret, is_own) = token_secret(&machine, path)?;
         let mut generations = Generations::new(directory, machine.environment());
-        let loaded = generations.load(Runs::default, Runs::take)?;
+        let loaded = or_refuse(generations.load(Runs::default, Runs::take)?)?;
         let (resubmitted, found) = Journal::open(Arc::clone(&machine.vfs), path, resubmitted::JOURNAL)?;
         if let Some(lost) = &found.lost {
             tracing::error!(%lost, "records that were submitted again are lost");
@@ -250,6 +253,16 @@ impl Durable {
     /// Snapshots of what is published, taken when they are asked for.
     pub fn snapshots(self, config: TakerConfig, watched: Watched) -> Snapshots {
         Snapshots::new(config, self, watched)
+    }
+}
+
+/// What is good may be in a generation that cannot be read now: without any that can, nothing is begun in its place. The
+/// log may not go back as far as it does.
+fn or_refuse<T>(loaded: Loaded<T>) -> Result<Loaded<T>, SnapshotError> {
+    let Loaded { contents, mut fallbacks } = loaded;
+    match fallbacks.iter().position(|fallback| !fallback.error.is_damage()) {
+        Some(place) if contents.is_none() => Err(fallbacks.swap_remove(place).error),
+        _ => Ok(Loaded { contents, fallbacks }),
     }
 }
 

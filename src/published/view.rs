@@ -117,12 +117,16 @@ impl ReadView {
         let (holders, holder_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.holders));
         let (orphans, orphan_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.orphans));
         let (rejects, reject_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.quarantine));
+        let (kept, kept_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.kept));
+        let (seen, seen_batches) = sum(self.cuts.iter().flat_map(|cut| &cut.seen_rejects));
         vec![
             ("states", states, state_batches),
             ("index", index, index_batches),
             ("holders", holders, holder_batches),
             ("orphans", orphans, orphan_batches),
             ("quarantine", rejects, reject_batches),
+            ("kept", kept, kept_batches),
+            ("seen_rejects", seen, seen_batches),
         ]
     }
 

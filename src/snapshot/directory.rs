@@ -106,6 +106,18 @@ impl Directory {
         }
     }
 
+    /// Removes generations from a directory in which none counts yet, as [`holds_nothing`] says.
+    ///
+    /// # Errors
+    /// `Failed`.
+    pub fn begin_anew(&self) -> Result<(), SnapshotError> {
+        for number in generations(&*self.vfs, &self.path)? {
+            let path = generation_path(&self.path, number);
+            self.vfs.remove_tree(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+
     /// Refuses what a newer version wrote. What is damaged is met when it is read.
     fn check_versions(&self) -> Result<(), SnapshotError> {
         let mut found = vec![read_current(&*self.vfs, &self.path).map(drop)];
@@ -133,6 +145,20 @@ impl Directory {
         }
         self.vfs.sync_directory(&self.path).map_err(failed("fsync", &self.path))
     }
+}
+
+/// Whether nothing in a directory counts: it is empty, not there, or all in it is a first generation that a process died
+/// over before `CURRENT` named it. One that a tarn has served from has more.
+pub fn holds_nothing(vfs: &dyn Vfs, path: &Path) -> bool {
+    let current = Path::new(CURRENT).with_extension(TEMPORARY);
+    let is_left = |entry: &Entry| {
+        let directory = entry.kind == Kind::Directory;
+        [UNFINISHED, GENERATION].iter().any(|prefix| directory && number_behind(prefix, &entry.name).is_some())
+            || entry.name == LOCK
+            || Path::new(&entry.name) == current
+    };
+    // What cannot be listed is met when it is opened.
+    vfs.list(path).map_or(true, |entries| entries.iter().all(is_left))
 }
 
 /// Ours, for nobody else to write into, and without links.
@@ -258,7 +284,7 @@ pub(super) fn manifest_path(generation: &Path) -> PathBuf {
     generation.join(MANIFEST)
 }
 
-/// Stands in a generation that is read but not written any more.
+/// Stands in a generation that is read but not written any more, and in one that is being written.
 pub(super) fn not_written_path(generation: &Path) -> PathBuf {
     generation.join(NOT_WRITTEN)
 }

@@ -5,11 +5,12 @@
 //!   those is kept as evidence.
 //! * Increments go into the current generation alone, and only if this process has written it or read it whole, and
 //!   nothing failed in it: after an error of a write or an fsync nobody knows what is on the disk, so a generation is
-//!   never tried again.
+//!   never tried again. Nor is one whose writer died over it, since nobody knows what it had met.
 //!
 //! Every error is told and leaves `self` usable. Left to others: rows and runs (`writer`, `reader`), and when to do what.
 
 use std::fmt::{self, Debug};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub struct Environment {
     /// Random numbers, for the ids of runs.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
+
+/// So often is a generation tried that is not damaged and cannot be read all the same.
+const ATTEMPTS: usize = 3;
 
 /// How large the current generation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +172,8 @@ impl Generations {
         Ok(manifest)
     }
 
-    /// Loads the first candidate that is good, verifying each before it is read; damaged ones before it are condemned.
+    /// Loads the first candidate that is good, verifying each before it is read; damaged ones before it are condemned. One
+    /// that cannot be read is tried again: behind it there is only what is older.
     ///
     /// `fresh` makes what the rows of a candidate are put into by `row`.
     ///
@@ -181,12 +186,8 @@ impl Generations {
     ) -> Result<Loaded<T>, SnapshotError> {
         let mut fallbacks: Vec<Fallback> = Vec::new();
         for generation in self.candidates()? {
-            let mut contents = fresh();
-            let result = self
-                .verify(generation)
-                .and_then(|()| self.read(generation, |place, key, value| row(&mut contents, place, key, value)));
-            match result {
-                Ok(manifest) => {
+            match self.load_one(generation, &mut fresh, &mut row) {
+                Ok((contents, manifest)) => {
                     for bad in fallbacks.iter().filter(|bad| bad.error.is_damage()) {
                         if let Err(error) = self.condemn(bad.generation) {
                             tracing::warn!(%error, generation = bad.generation, "could not move it aside");
@@ -202,6 +203,29 @@ impl Generations {
             }
         }
         Ok(Loaded { contents: None, fallbacks })
+    }
+
+    fn load_one<T>(
+        &mut self,
+        generation: u64,
+        fresh: &mut impl FnMut() -> T,
+        row: &mut impl FnMut(&mut T, usize, &[u8], &[u8]),
+    ) -> Result<(T, Manifest), SnapshotError> {
+        let mut attempt = 1;
+        loop {
+            let mut contents = fresh();
+            let result = self
+                .verify(generation)
+                .and_then(|()| self.read(generation, |place, key, value| row(&mut contents, place, key, value)));
+            match result {
+                Err(error @ SnapshotError::Failed { .. }) if attempt < ATTEMPTS => {
+                    tracing::warn!(%error, generation, "a generation cannot be read; it is tried again");
+                    std::thread::sleep(self.environment.store.pause());
+                    attempt += 1;
+                }
+                other => return other.map(|manifest| (contents, manifest)),
+            }
+        }
     }
 
     /// Moves a damaged generation aside; it is no candidate any more. The one condemned before is removed.
@@ -251,6 +275,7 @@ impl Generations {
         };
         self.directory.check_identity()?;
         self.remove_uncommitted(number)?;
+        self.mark_as_being_written(number)?;
         if self.store.is_none() {
             let path = store_path(&generation_path(self.path(), number));
             match self.environment.store.open(self.directory.vfs(), &path) {
@@ -264,13 +289,34 @@ impl Generations {
         RunWriter::increment(self)
     }
 
+    /// Whoever dies while it writes leaves a generation that nobody writes again: one of its fsyncs may have failed, and
+    /// then what is read well is on no disk. The mark is for those who come after on the same machine, so it needs no
+    /// fsync: after a power cut what is read is what is there.
+    fn mark_as_being_written(&self, number: u64) -> Result<(), SnapshotError> {
+        let path = not_written_path(&generation_path(self.path(), number));
+        match self.vfs().create(&path) {
+            // Of a run that was abandoned.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop).map_err(failed("create", &path)),
+        }
+    }
+
+    /// The run is finished, and nothing has failed.
+    pub(super) fn unmark(&self, number: u64) {
+        let path = not_written_path(&generation_path(self.path(), number));
+        if let Err(error) = vfs::remove_if_there(self.vfs(), &path) {
+            tracing::warn!(%error, path = %path.display(), "the next start will begin a new generation");
+        }
+    }
+
     /// How large the current generation is; `None` without one.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Gone`, `Failed`.
     pub fn sizes(&self) -> Result<Option<Sizes>, SnapshotError> {
         let Some(current) = &self.current else { return Ok(None) };
         let Some((base, increments)) = current.runs.split_first() else { return Ok(None) };
+        self.directory.check_identity()?;
         let path = generation_path(self.path(), current.generation);
         Ok(Some(Sizes {
             generation: current.generation,
@@ -298,10 +344,12 @@ impl Generations {
         {
             let generation = generation_path(self.path(), current.generation);
             let path = not_written_path(&generation);
-            // On a disk that takes nothing this fails as well; then the next generation is what keeps it apart.
-            if let Err(error) =
-                vfs::create_with(self.vfs(), &path, &[]).and_then(|()| self.vfs().sync_directory(&generation))
-            {
+            // On a disk that takes nothing this may fail as well; then the next generation is what keeps it apart.
+            let marked = match self.vfs().create(&path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                _ => self.vfs().sync_directory(&generation),
+            };
+            if let Err(error) = marked {
                 tracing::warn!(%error, path = %path.display(), "could not mark a generation as not to be written");
             }
         }

@@ -9,6 +9,8 @@
 //!   as well as a hang, is an error. What is dropped after an error is dropped on such a thread too.
 //! * It gets larger as it is updated: nothing ever is. One tree; keys are run and sequence, big-endian.
 //! * Its background flusher ignores errors and moves data around: there is none.
+//! * It takes a read that fails for the end of what is there, and writes over the rest: all is read before it opens, so
+//!   that an error of the device is met while nothing has been touched.
 //! * Its recovery trusts what it finds: every block is checked by the reader.
 //!
 //! sled reads and writes its files itself; all other access goes through `Vfs`. Left to others: everything that the
@@ -25,7 +27,7 @@ use sled::{Db, IVec};
 
 use super::block::Block;
 use super::store::Store;
-use super::vfs::{Kind, Vfs, VfsFile};
+use super::vfs::{self, Kind, Vfs, VfsFile};
 use super::{STORE_THREAD, SnapshotError, failed};
 
 const CACHE_BYTES: u64 = 64 << 20;
@@ -51,6 +53,7 @@ pub(super) struct SledStore {
 impl SledStore {
     pub(super) fn open(vfs: &Arc<dyn Vfs>, directory: &Path) -> Result<Self, SnapshotError> {
         remove_torn_snapshots(&**vfs, directory).map_err(failed("clean", directory))?;
+        read_files_through(&**vfs, directory)?;
         let path = directory.to_owned();
         let database = call(directory, "open the store", move || open_database(&path))?;
         let mut store =
@@ -98,6 +101,16 @@ fn remove_torn_snapshots(vfs: &dyn Vfs, directory: &Path) -> io::Result<()> {
         if entry.name.starts_with("snap.") && entry.name.ends_with(".generating") {
             tracing::warn!(directory = %directory.display(), file = entry.name, "a torn file of sled is removed");
             vfs.remove_file(&directory.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_files_through(vfs: &dyn Vfs, directory: &Path) -> Result<(), SnapshotError> {
+    for entry in vfs.list(directory).map_err(failed("list", directory))? {
+        if entry.kind == Kind::File {
+            let path = directory.join(&entry.name);
+            vfs::read_through(vfs, &path).map_err(failed("read", &path))?;
         }
     }
     Ok(())

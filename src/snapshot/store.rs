@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -54,6 +55,14 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
+    /// How long to wait before what could not be read is tried again; simulated files do not change meanwhile.
+    pub(super) fn pause(&self) -> Duration {
+        match self {
+            Self::Sled(_) => Duration::from_millis(500),
+            Self::Files => Duration::ZERO,
+        }
+    }
+
     /// Opens the store in a directory, which exists.
     ///
     /// # Errors

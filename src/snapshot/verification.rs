@@ -4,11 +4,14 @@
 //! tools that end anyway do it in their own. Left to others: what verifying is (`reader`).
 
 use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::directory::number_of;
 use super::reader::read_generation;
@@ -77,9 +80,13 @@ fn verify_in_child(program: &Path, time_limit: Duration, generation: &Path) -> R
     match status {
         None => Err(SnapshotError::damaged(generation, format!("not verified within {} s", time_limit.as_secs()))),
         Some(status) if status.success() => Ok(()),
-        // It could not, because of something that is not in the generation.
-        Some(status) if matches!(status.code(), Some(1 | 2)) => {
+        // It could not, because of something that is not in the generation; 127 is what the loader of programs says.
+        Some(status) if matches!(status.code(), Some(1 | 2 | 127)) => {
             Err(failed("verify", generation)(io::Error::other(words)))
+        }
+        // Nothing in a generation does that: somebody, or whoever frees memory.
+        Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => {
+            Err(failed("verify", generation)(io::Error::other(format!("verifying it ended with {status}"))))
         }
         Some(status) if status.code() == Some(i32::from(DAMAGED_EXIT_CODE)) => {
             Err(SnapshotError::damaged(generation, words))

@@ -201,6 +201,21 @@ pub(super) fn copy_file(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()>
     }
 }
 
+/// Reads a file to its end and keeps nothing: what the device cannot give is met here.
+pub(super) fn read_through(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
+    const CHUNK_BYTES: usize = 1 << 20;
+    let file = vfs.open_to_read(path)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut offset = 0;
+    loop {
+        let filled = read_at(&*file, offset, &mut chunk)?;
+        offset += filled as u64;
+        if filled < CHUNK_BYTES {
+            return Ok(());
+        }
+    }
+}
+
 /// fsync of every file below a directory, then of the directories from inside out.
 pub(super) fn sync_tree(vfs: &dyn Vfs, directory: &Path) -> io::Result<()> {
     for entry in vfs.list(directory)? {

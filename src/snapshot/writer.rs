@@ -207,6 +207,7 @@ fn commit_increment(generations: &mut Generations, run: RunInfo) -> Result<(), S
     manifest.runs.push(run);
     let path = generation_path(generations.path(), manifest.generation);
     write_manifest(generations.directory.vfs(), &path, &manifest)?;
+    generations.unmark(manifest.generation);
     generations.current = Some(manifest);
     Ok(())
 }

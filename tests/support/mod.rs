@@ -1,6 +1,7 @@
-//! What the tests share: a harness around the engine, and the reference that it is compared with.
+//! What the tests share: a harness around the engine, the reference that it is compared with, and worlds that fail.
 
 pub mod cluster;
 pub mod engine;
+pub mod injected;
 pub mod reference;
 pub mod simulated_files;
