@@ -92,7 +92,7 @@ impl Service {
         let state = self.status.get();
         let reached = |end: Position| self.publisher.view().position().reached(&end);
         // Whether reading has stopped since does not matter: an end is told when every position is in its log.
-        let ready = state.end_at_start.is_some_and(reached);
+        let ready = !self.publisher.is_rebuilding() && state.end_at_start.is_some_and(reached);
         if ready {
             self.was_ready.store(true, Ordering::Release);
         }
@@ -168,6 +168,7 @@ fn start_recovered(
         counters: Arc::clone(&counters),
         ignored: Arc::clone(&ignored),
         resubmitted: resubmissions.queue(),
+        status: status.clone(),
         stop: Arc::clone(&stop),
         clock: Arc::new(SystemClock),
     };

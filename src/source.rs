@@ -70,8 +70,9 @@ pub trait Source: Send {
     /// Asked for after the records of the last poll are taken; never moves it past a record that was not handed over.
     fn note_ends(&mut self, _position: &mut Position) {}
 
-    /// Partitions whose position went back, because the log was cut or made anew. Asked for after every poll and
-    /// before its records are taken: those of such a partition were all read after it went back.
+    /// Partitions that are read on from another offset than the next, because the log was cut, made anew, or lost what was
+    /// to be read. Asked for after every poll and before its records are taken: those of such a partition were all read
+    /// after it.
     fn take_rewinds(&mut self) -> Vec<Rewound> {
         Vec::new()
     }
@@ -90,7 +91,8 @@ pub trait Source: Send {
     fn commit(&mut self, _position: &Position) {}
 }
 
-/// A partition that is read again from an offset below those that were read.
+/// A partition whose log is another one, or has lost what was to be read next: it is read on from another offset, below
+/// what was read or beyond it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewound {
     /// The topic.
@@ -273,7 +275,11 @@ impl SourceState {
     /// How far `position` is behind, for every partition.
     pub fn lags(&self, position: &Position) -> Vec<Lag> {
         let lag = |state: PartitionState| {
-            let next_offset = position.next_offset(&state.topic, state.partition);
+            // What is shown is another state than the one that is read.
+            let next_offset = match self.rebuilds.running_since_ms {
+                Some(_) => state.next_offset,
+                None => position.next_offset(&state.topic, state.partition),
+            };
             // Nothing of it was read: all that the log has is to come.
             let from = next_offset.or(state.start_offset).unwrap_or(0);
             let lag = state.end_offset.map(|end| (end - from).max(0));

@@ -88,6 +88,7 @@ pub fn export(service: &Service) {
             "applied" => "tarn_events_applied_total",
             "ignored" => "tarn_events_ignored_total",
             "skipped" => "tarn_records_skipped_total",
+            "resubmitted" => "tarn_records_resubmitted_total",
             "anomaly" => "tarn_anomalies_total",
             _ => "tarn_records_rejected_total",
         };
@@ -124,6 +125,7 @@ pub fn export(service: &Service) {
         let count = state.identity_faults.get(&fault).copied().unwrap_or(0);
         metrics::counter!("tarn_log_identity_faults_total", "fault" => fault.as_str()).absolute(count);
     }
+    metrics::gauge!("tarn_resubmissions_waiting").set(service.resubmissions.queue().len() as f64);
     let rebuilds = &state.rebuilds;
     metrics::gauge!("tarn_rebuilding").set(f64::from(u8::from(rebuilds.running_since_ms.is_some())));
     metrics::counter!("tarn_rebuilds_total").absolute(rebuilds.finished);

@@ -17,7 +17,7 @@ use tarn::durable::{Durable, Machine};
 use tarn::model::{Coordinates, EventOrder, QuarantineEntry, QuarantineStatus, Reject, ResourceId, Topics};
 use tarn::snapshot::StoreKind;
 
-use crate::command_line::{Process, addresses};
+use crate::command_line::{Process, addresses, run};
 use crate::durable::{drain, everything, log, replayed, serve};
 use crate::property::number;
 use crate::served::{Answer, Served, Setup, eventually, exchange, get, hosts, parse};
@@ -244,6 +244,39 @@ fn newer_events_supersede_and_what_is_not_whole_is_refused() {
     let page = post(served.operators, &format!("{LIST}/replay?limit=1")).json();
     assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
     assert!(page["nextPageToken"].is_string() && page["items"][0]["outcome"] == "notWhole", "{page}");
+}
+
+/// A state that was brought from elsewhere has met its rejects, wherever the log that it reads now ends.
+#[test]
+fn a_record_need_not_stand_in_the_log_that_is_read_now() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let (log, limit) = log_and_limit(folder.path());
+    let (mut process, readers, _) = both(&mut serve_limited(&log, &data, &limit));
+    let rejected = entries(readers);
+    process.signal(Signal::TERM);
+    assert_eq!(process.end(), Some(0));
+    let export = folder.path().join("state.ndjson");
+    let name = |path: &Path| path.display().to_string();
+    assert!(run(&["snapshot", "export", &name(&data), &name(&export)]).status.success());
+    let lines = std::fs::read_to_string(&export).expect("an export");
+    let (header, rest) = lines.split_once('\n').expect("a header");
+    let mut header: Value = serde_json::from_str(header).expect("JSON");
+    header["position"] = Value::Array(Vec::new());
+    std::fs::write(&export, format!("{header}\n{rest}")).expect("room");
+    let imported = run(&["snapshot", "import", &name(&export), &name(&other)]);
+    assert!(imported.status.success(), "{imported:?}");
+    let short = folder.path().join("short.ndjson");
+    let text = std::fs::read_to_string(&log).expect("a log");
+    let first: Vec<&str> = text.lines().take(100).collect();
+    std::fs::write(&short, first.join("\n") + "\n").expect("room");
+    let (_process, _, operators) = both(&mut serve(&name(&short), &other));
+    let beyond = |id: &&String| id.rsplit(':').next().and_then(|offset| offset.parse::<u64>().ok()) > Some(200);
+    let open = rejected.iter().filter(|(_, (open, _))| *open).map(|(id, _)| id);
+    for id in open.filter(beyond).take(20) {
+        let answer = post(operators, &format!("{LIST}/{id}/replay"));
+        assert!(matches!(answer.status, 200 | 409 | 422), "nothing waits: {answer:?}");
+    }
 }
 
 /// The journal as the first version wrote it, read for ever after: `TARN_WRITE_FIXTURE=1 cargo test --test it resubmission`

@@ -105,6 +105,7 @@ impl Counters {
         all.extend(IgnoredReason::ALL.map(|reason| ("ignored", reason.as_str(), read(self.ignored(reason)))));
         all.extend(SkipReason::ALL.map(|reason| ("skipped", reason.as_str(), read(self.skipped(reason)))));
         all.extend(Anomaly::ALL.map(|anomaly| ("anomaly", anomaly.as_str(), read(self.anomaly(anomaly)))));
+        all.extend(self.resubmitted.counts().map(|(outcome, count)| ("resubmitted", outcome, count)));
         all.extend(RejectReason::ALL.iter().map(|reason| ("rejected", reason.as_str(), read(self.rejected(*reason)))));
         all
     }

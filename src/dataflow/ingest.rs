@@ -7,6 +7,7 @@
 //! that this process resumed from (rule 1 of the design's section 3). The position goes forward alone, but for a
 //! partition that the source says has gone back.
 
+mod again;
 mod config;
 
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use super::worker::Engine;
 use crate::clock::Clock;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::resubmitted::ResubmittedQueue;
-use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
 pub use config::{IngestConfig, IngestEnd};
 
 /// The epoch under construction.
@@ -57,9 +58,6 @@ impl std::fmt::Debug for Reading {
 /// expires) must not depend on how many records an epoch may have.
 const LOG_TIME_SPAN_MS: u64 = 60_000;
 
-/// Why epochs cannot be sealed again, mostly.
-const NO_LONGER_THERE: &str = "the log no longer has all that was read before";
-
 /// The ingest thread's state.
 pub struct Ingest {
     config: IngestConfig,
@@ -74,6 +72,7 @@ pub struct Ingest {
     counters: Arc<Counters>,
     ignored: Arc<IgnoredLog>,
     resubmitted: ResubmittedQueue,
+    status: SourceStatus,
     stop: Arc<AtomicBool>,
     resealing: Resealing,
     wanted: Vec<Option<bool>>,
@@ -108,6 +107,8 @@ pub struct IngestShared {
     pub ignored: Arc<IgnoredLog>,
     /// Records that are to be read again.
     pub resubmitted: ResubmittedQueue,
+    /// How the source is doing.
+    pub status: SourceStatus,
     /// Set to make the ingest seal what it has and end.
     pub stop: Arc<AtomicBool>,
     /// By which it is told when to seal.
@@ -124,10 +125,10 @@ impl Ingest {
         binding_log: Box<dyn BindingLog>,
         shared: IngestShared,
     ) -> Self {
-        let IngestShared { sink, topics, counters, ignored, resubmitted, stop, clock } = shared;
+        let IngestShared { sink, topics, counters, ignored, resubmitted, status, stop, clock } = shared;
         let mut config = config;
         let resealing = Resealing::new(std::mem::take(&mut config.bindings));
-        let (position, places_may_be_gone) = (config.resume.clone(), config.places_may_be_gone);
+        let position = config.resume.clone();
         let last_epoch = if resealing.is_done() { config.last_epoch } else { 0 };
         Self {
             config,
@@ -143,13 +144,14 @@ impl Ingest {
             counters,
             ignored,
             resubmitted,
+            status,
             stop,
             wanted: Vec::new(),
             last_binding: Arc::new(position.clone()),
             position,
             last_epoch,
             sealed: 0,
-            places_may_be_gone,
+            places_may_be_gone: false,
             arrivals: 0,
             in_flight: VecDeque::new(),
         }
@@ -189,7 +191,10 @@ impl Ingest {
         }
         while !self.sink.wait_published(self.sealed, Duration::from_millis(100)) {}
         let (result, another_log) = match result {
-            Err(SourceError::AnotherLog(why)) => (Ok(()), Some(why)),
+            Err(SourceError::AnotherLog(why)) => {
+                self.give_back_resubmitted();
+                (Ok(()), Some(why))
+            }
             result => (result, None),
         };
         let last_epoch = self.last_epoch.max(self.config.last_epoch);
@@ -215,10 +220,10 @@ impl Ingest {
         let open = &mut reading.open;
         if polled == Polled::End && !self.resealing.is_done() {
             self.reseal(open);
-            self.forsake(open, stopping, NO_LONGER_THERE);
+            self.forsake(open, stopping, again::NO_LONGER_THERE);
         }
         if reading.source_ended && !self.resealing.is_done() {
-            self.forsake(open, stopping, NO_LONGER_THERE);
+            self.forsake(open, stopping, again::NO_LONGER_THERE);
         }
         let now = self.clock.instant();
         let old_enough = open.began.is_some_and(|began| now.duration_since(began) >= self.config.seal_interval)
@@ -265,16 +270,11 @@ impl Ingest {
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
         for rewound in self.source.take_rewinds() {
-            self.forsake(open, false, NO_LONGER_THERE);
+            self.forsake(open, false, again::NO_LONGER_THERE);
             self.rewind(&rewound, open);
         }
         if !batch.is_empty() && !self.resealing.is_done() {
-            let batch = self.accept(batch, self.last_epoch);
-            self.resealing.take(batch, &self.topics);
-            self.reseal(open);
-            if self.resealing.held_bytes() > self.config.resealing_bytes_max {
-                self.forsake(open, false, "a partition stays away, and memory for the others is over");
-            }
+            self.take_for_resealing(batch, open);
         } else if !batch.is_empty() {
             let newest_ms = batch.timestamps_ms().filter(|ms| self.epochs.believes(*ms)).max().and_then(plausible_ms);
             if limit.is_passed_by(open.oldest_ms, newest_ms) {
@@ -287,22 +287,6 @@ impl Ingest {
         Ok(polled)
     }
 
-    /// Reads what was submitted again.
-    fn take_resubmitted(&mut self, open: &mut Open) {
-        let (position, topics) = (&self.position, &self.topics);
-        let is_read = |Coordinates { topic, partition, offset }| {
-            self.places_may_be_gone
-                || position.next_offset(&topics.name(topic), partition).is_some_and(|next| next > offset)
-        };
-        let Some(batch) = self.resubmitted.take(topics, is_read) else { return };
-        if self.resealing.is_done() {
-            self.take(batch, open);
-        } else {
-            let batch = self.accept(batch, self.last_epoch);
-            self.resealing.take(batch, &self.topics);
-        }
-    }
-
     /// Goes back in a partition: what comes is read, although it stands below what was read before.
     fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
         // One epoch holds records of one life of a partition alone, so that their offsets order them.
@@ -313,49 +297,6 @@ impl Ingest {
         self.config.incarnation = rand::random();
         self.position = set(&self.position, rewound);
         self.config.resume = set(&self.config.resume, rewound);
-    }
-
-    /// Seals again what was sealed before and has been read again. After the last such epoch new ones may come.
-    fn reseal(&mut self, open: &mut Open) {
-        while let Some(due) = self.resealing.next_reached(&self.position) {
-            assert!(due.epoch > self.last_epoch, "epochs strictly increase");
-            self.engine.begin(due.epoch);
-            let bytes = due.batches.iter().map(RecordBatch::bytes).sum();
-            for batch in due.batches.into_iter().filter(|batch| !batch.is_empty()) {
-                self.engine.records(batch);
-            }
-            self.last_binding = due.position;
-            self.close(due.epoch, None, bytes);
-            if self.resealing.is_done() {
-                self.end_resealing(open);
-            }
-            self.wait_for_room();
-        }
-    }
-
-    /// Gives up sealing epochs as they were.
-    fn forsake(&mut self, open: &mut Open, stopping: bool, why: &str) {
-        if self.resealing.is_done() {
-            return;
-        }
-        if stopping {
-            // They are in the journal still, and will be sealed at the next start.
-            self.resealing = Resealing::default();
-            return;
-        }
-        let epochs = self.resealing.left();
-        tracing::error!(epochs, why, "epochs that were shown are not made again");
-        self.binding_log.forsake();
-        self.config.incarnation = rand::random();
-        self.end_resealing(open);
-    }
-
-    /// Goes on with new epochs, the records that were read already first.
-    fn end_resealing(&mut self, open: &mut Open) {
-        self.last_epoch = self.last_epoch.max(self.config.last_epoch);
-        for batch in std::mem::take(&mut self.resealing).into_records() {
-            self.add(batch, open);
-        }
     }
 
     /// Takes a batch into the open epoch.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::shared_batch::Update;
 use crate::model::{Coordinates, Epoch, EventId, EventOrder, QuarantineEntry, QuarantineStatus, Reject, ResourceId};
+use crate::source::identity::checksum;
 
 /// The bounds of the quarantine.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,11 @@ pub(super) struct LedgerTally {
     pub(super) again: u64,
     pub(super) evicted: u64,
     pub(super) cleared: u64,
+}
+
+/// By which a record is known again that stands at the same place: of what is kept of its key and value.
+pub(super) fn checksum_of(reject: &Reject) -> u64 {
+    checksum(reject.key.as_deref(), reject.value.as_deref())
 }
 
 /// The quarantine entries of one shard.
@@ -156,9 +162,10 @@ impl Ledger {
 
     /// The entry of a record that was rejected at `key`, perhaps in another epoch: a state that is made anew from the log
     /// meets it again.
-    pub(super) fn find(&self, key: &RejectKey, event_id: Option<EventId>) -> Option<(RejectKey, QuarantineStatus)> {
-        let is_it =
-            |entry: &QuarantineEntry| entry.coordinates() == key.1.coordinates && entry.reject.event_id == event_id;
+    pub(super) fn find(&self, key: &RejectKey, checksum: u64) -> Option<(RejectKey, QuarantineStatus)> {
+        let is_it = |entry: &QuarantineEntry| {
+            entry.coordinates() == key.1.coordinates && checksum_of(&entry.reject) == checksum
+        };
         let exact = self.entries.get_key_value(key).filter(|(_, entry)| is_it(entry));
         let found = exact.or_else(|| self.entries.iter().rev().find(|(_, entry)| is_it(entry)));
         found.map(|(key, entry)| (*key, entry.status))

@@ -58,9 +58,7 @@ impl Resealing {
         distinct.sort_unstable();
         distinct.dedup();
         for place in distinct {
-            let mut part = batch.clone();
-            let mut at = places.iter();
-            part.retain(|_, _| at.next() == Some(&place));
+            let part = batch.part(|index| places[index] == place);
             self.held_bytes += part.bytes();
             match self.due.get_mut(place) {
                 Some(due) => due.batches.push(part),

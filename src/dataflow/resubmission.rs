@@ -8,14 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
+use super::counters;
 use super::graph::route_of;
-use super::ledger::RejectKey;
+use super::ledger::{RejectKey, checksum_of};
 use super::shard::{Body, Item};
 use crate::decode::Decoded;
-use crate::model::{Applied, Event, EventId, EventOrder, IgnoredReason, RejectReason, SkipReason};
+use crate::model::{Applied, Event, EventOrder, IgnoredReason, RejectReason, SkipReason};
 use crate::source::resubmitted::Origin;
 
 /// What became of a record that was read again.
@@ -34,14 +36,27 @@ pub enum Outcome {
 /// So many outcomes are remembered, for those who submitted.
 const OUTCOMES_MAX: usize = 10_000;
 
-/// What became of the last records that were read again, by their numbers.
+/// What became of the last records that were read again, by their numbers; and how many became what.
 #[derive(Debug, Default)]
-pub struct Outcomes(Mutex<BTreeMap<i64, Outcome>>);
+pub struct Outcomes {
+    last: Mutex<BTreeMap<i64, Outcome>>,
+    counts: [AtomicU64; OUTCOMES.len()],
+}
+
+/// The outcomes in one word, as counters name them.
+const OUTCOMES: [&str; 4] = ["applied", "ignored", "skipped", "rejected_again"];
 
 impl Outcomes {
     /// Notes what became of a record.
     pub(super) fn note(&self, number: i64, outcome: Outcome) {
-        let mut outcomes = self.0.lock().expect("no holder of the outcomes panics");
+        let place = match outcome {
+            Outcome::Applied(_) => 0,
+            Outcome::Ignored(_) => 1,
+            Outcome::Skipped(_) => 2,
+            Outcome::RejectedAgain(..) => 3,
+        };
+        counters::add(&self.counts[place], 1);
+        let mut outcomes = self.last.lock().expect("no holder of the outcomes panics");
         outcomes.insert(number, outcome);
         if outcomes.len() > OUTCOMES_MAX {
             outcomes.pop_first();
@@ -50,7 +65,12 @@ impl Outcomes {
 
     /// What became of a record; none while it is not known, or not any more.
     pub fn of(&self, number: i64) -> Option<Outcome> {
-        self.0.lock().expect("no holder of the outcomes panics").get(&number).cloned()
+        self.last.lock().expect("no holder of the outcomes panics").get(&number).cloned()
+    }
+
+    /// How many became what, in one word.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OUTCOMES.into_iter().zip(self.counts.iter().map(counters::read))
     }
 }
 
@@ -58,9 +78,9 @@ impl Outcomes {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Resubmitted {
     pub(super) number: i64,
-    /// Its entry, and the id by which that is known again.
+    /// Its entry, and by what that is known again.
     pub(super) entry: RejectKey,
-    pub(super) entry_event_id: Option<EventId>,
+    pub(super) checksum: u64,
     /// Whether the entry is in the shard that is told.
     pub(super) is_entry_here: bool,
     /// The event that it is; none where there is none, or another shard is told of it.
@@ -71,9 +91,9 @@ pub(super) struct Resubmitted {
 pub(super) fn items(origin: &Origin, order: EventOrder, decoded: Decoded, outcomes: &Outcomes) -> Vec<Item> {
     let (entry, number) = (origin.key(), origin.number);
     let entry_route = route_of(&origin.entry.reject);
-    let entry_event_id = origin.entry.reject.event_id;
+    let checksum = checksum_of(&origin.entry.reject);
     let item = |route, is_entry_here, event| {
-        let resubmitted = Resubmitted { number, entry, entry_event_id, is_entry_here, event };
+        let resubmitted = Resubmitted { number, entry, checksum, is_entry_here, event };
         Item { route, order, body: Body::Resubmitted(Box::new(resubmitted)) }
     };
     match decoded {

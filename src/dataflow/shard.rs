@@ -216,8 +216,8 @@ impl Shard {
 
     /// Folds what was read again out of the quarantine, unless its resource has moved on since it was rejected.
     fn fold_again(&mut self, again: Resubmitted, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
-        let Resubmitted { number, entry, entry_event_id, is_entry_here, event } = again;
-        let found = self.ledger.find(&entry, entry_event_id).filter(|_| is_entry_here);
+        let Resubmitted { number, entry, checksum, is_entry_here, event } = again;
+        let found = self.ledger.find(&entry, checksum).filter(|_| is_entry_here);
         let Some(event) = event else {
             return found.into_iter().for_each(|(key, _)| self.ledger.remove(key, epoch, &mut out.quarantine));
         };

@@ -1,11 +1,9 @@
 //! Work that gives way to everything else on the machine: the writing of a snapshot while there are readers.
 //!
-//! In: work. Out: what it came to, done on a thread of its own with a low priority, and so are the threads and processes
-//! that it starts. The caller waits, at its own priority: a priority that was lowered cannot be raised again without a
-//! privilege, and the last snapshot, for which somebody waits, is to be taken at the usual one. Where the system refuses,
-//! the work is done all the same.
+//! A thread gets a low priority for the rest of its life, and so do the threads and processes that it starts: one that was
+//! lowered cannot be raised again without a privilege. So work for which somebody waits, as the last snapshot, belongs on
+//! another thread. Where the system refuses, the work is done all the same. Such a thread also pauses ([`Pace`]).
 
-use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,22 +46,8 @@ impl Pace {
     }
 }
 
-/// Does the work with a low priority.
-///
-/// # Errors
-/// No thread could be started.
-pub(super) fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("tarn-background".to_owned()).spawn_scoped(scope, || {
-            lower_priority();
-            work()
-        })?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
-}
-
-/// On Linux a priority is a thread's; elsewhere it would be that of the whole process.
-fn lower_priority() {
+/// Lowers the priority of this thread. On Linux a priority is a thread's; elsewhere it would be that of the whole process.
+pub(super) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(STEPS_DOWN) {
         tracing::debug!(%error, "snapshots are written with the usual priority");
@@ -77,15 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_work_and_what_it_starts_has_the_low_priority() {
+    fn only_the_thread_and_what_it_starts_has_the_low_priority() {
         let usual = getpriority_process(None).unwrap();
-        let (lowered, of_its_threads) = in_background(|| {
+        let lowered = thread::spawn(|| {
+            lower_priority();
             let of_its_threads = thread::spawn(|| getpriority_process(None).unwrap()).join().unwrap();
             (getpriority_process(None).unwrap(), of_its_threads)
-        })
-        .unwrap();
+        });
         let expected = (usual + STEPS_DOWN).min(19);
-        assert_eq!((lowered, of_its_threads), (expected, expected));
+        assert_eq!(lowered.join().unwrap(), (expected, expected));
         assert_eq!(getpriority_process(None).unwrap(), usual);
     }
 }

@@ -217,7 +217,8 @@ impl Durable {
         let health = Arc::new(Health::default());
         let bindings = Bindings::new(journal, Arc::clone(&machine.clock), Arc::clone(&health));
         bindings.sync();
-        let resubmissions = Resubmissions::new(Some(resubmitted), again, &recovered.position, topics);
+        let resubmissions =
+            Resubmissions::new(Some(resubmitted), again, (recovered.restored.epoch, &recovered.position), topics);
         let durable =
             Self { generations, bindings, syncing: None, resubmissions, health, last, path: path.to_owned(), machine };
         Ok((durable, recovered))

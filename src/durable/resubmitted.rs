@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::rows::Row;
-use crate::model::{Coordinates, EventOrder, Position, QuarantineEntry, Reject, Topics};
+use crate::model::{Coordinates, Epoch, EventOrder, Position, QuarantineEntry, Reject, Topics};
 use crate::snapshot::{Journal, JournalError};
 use crate::source::resubmitted::{Origin, ResubmittedQueue};
 
@@ -43,6 +43,9 @@ impl Said {
         for (segment, record) in records {
             // What stands in a frame whose checksum is right is ours; an unknown record ends what can be told.
             let Ok(stored) = postcard::from_bytes::<Stored>(record) else { break };
+            if Row::read(&stored.row.0, &stored.row.1).is_err() {
+                break;
+            }
             // From here on it was written anew.
             drop(entries.split_off(&stored.number));
             entries.insert(stored.number, (segment, stored));
@@ -84,11 +87,16 @@ pub type Number = i64;
 impl Resubmissions {
     /// In memory alone.
     pub fn in_memory(topics: &Topics) -> Self {
-        Self::new(None, Said::default(), &Position::default(), topics)
+        Self::new(None, Said::default(), (0, &Position::default()), topics)
     }
 
-    /// Goes on with a journal behind a state at `position`: what it has not read waits to be.
-    pub(super) fn new(journal: Option<Journal>, said: Said, position: &Position, topics: &Topics) -> Self {
+    /// Goes on with a journal behind a state at an epoch and its position: what it has not read waits to be.
+    pub(super) fn new(
+        journal: Option<Journal>,
+        said: Said,
+        (epoch, position): (Epoch, &Position),
+        topics: &Topics,
+    ) -> Self {
         topics.intern(Topics::RESUBMITTED);
         let mut segments = BTreeMap::new();
         let mut next = next_number(position);
@@ -97,7 +105,10 @@ impl Resubmissions {
             segments.insert(segment, number);
             if number >= next {
                 match entry_of(&stored, topics) {
-                    Some(entry) => queue.push([Origin { entry: Arc::new(entry), number }]),
+                    Some(entry) => {
+                        let is_met = entry.first_seen <= epoch;
+                        queue.push([Origin { entry: Arc::new(entry), number, is_met }]);
+                    }
                     None => tracing::error!(number, "a record that was submitted again cannot be read"),
                 }
                 next = number + 1;
@@ -132,8 +143,11 @@ impl Resubmissions {
         }
         state.segments.extend(written);
         state.next += numbers.len() as i64;
-        let origins =
-            numbers.iter().zip(entries).map(|(number, entry)| Origin { entry: Arc::clone(entry), number: *number });
+        let origins = numbers.iter().zip(entries).map(|(number, entry)| Origin {
+            entry: Arc::clone(entry),
+            number: *number,
+            is_met: true,
+        });
         // While the lock is held, so that they are read in order of their numbers.
         self.queue.push(origins);
         Ok(numbers)

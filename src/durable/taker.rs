@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::background::{Pace, in_background};
+use super::background::{Pace, lower_priority};
 use super::bindings::{Bindings, Syncing};
 use super::machine::Machine;
 use super::recovery::Durable;
@@ -44,7 +44,8 @@ type Taken = Result<(RunInfo, u64), SnapshotError>;
 #[derive(Debug)]
 pub struct Taker {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Snapshots>,
+    syncing: Option<Syncing>,
 }
 
 /// What snapshots are taken of.
@@ -73,6 +74,9 @@ enum Urgency {
 /// snapshot then would hold an old position as one of the new log.
 const SETTLING: Duration = Duration::from_secs(30);
 
+/// What was before a state was made anew is given up after so many attempts to keep it, with the usual time in between.
+const KEEP_ATTEMPTS_MAX: u32 = 60;
+
 /// What it takes to take a snapshot.
 pub struct Snapshots {
     config: TakerConfig,
@@ -91,8 +95,9 @@ pub struct Snapshots {
     /// ahead of what is published.
     others: u64,
     settles_at: Option<Instant>,
-    /// How often the state had been made anew.
+    /// How often the state had been made anew, and how often what was before could not be kept.
     rebuilt: u64,
+    keep_attempts: u32,
 }
 
 impl Taker {
@@ -104,6 +109,7 @@ impl Taker {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("tarn-snapshot".to_owned()).spawn(move || {
+            lower_priority();
             let mut next = Instant::now() + interval;
             while !stopping.load(Ordering::Acquire) {
                 std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
@@ -112,17 +118,19 @@ impl Taker {
                     next = Instant::now() + interval;
                 }
             }
-            snapshots.take();
-            syncing.into_iter().for_each(Syncing::stop);
+            snapshots
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, syncing })
     }
 
     /// Takes the last snapshot, of what is published by now, and ends.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        self.thread.join().expect("the thread of snapshots does not panic");
+        let mut snapshots = self.thread.join().expect("the thread of snapshots does not panic");
+        // Somebody waits for this one.
+        snapshots.take();
+        self.syncing.into_iter().for_each(Syncing::stop);
     }
 }
 
@@ -148,6 +156,7 @@ impl Snapshots {
             last,
             kept,
             rebuilt: 0,
+            keep_attempts: 0,
             others: 0,
             settles_at: None,
         }
@@ -162,13 +171,18 @@ impl Snapshots {
         if !self.is_settled() || self.watched.publisher.is_rebuilding() {
             return;
         }
+        let identity = self.watched.identity.lock().expect("no holder of the log's identity panics").clone();
         let view = self.watched.publisher.view();
+        // Told before the identity becomes another one: so this one is of the log that the view was read from.
+        if self.watched.publisher.is_rebuilding() {
+            return;
+        }
         if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
             return;
         }
         let began = self.machine.clock.instant();
         let epoch = view.epoch();
-        let taken = self.keep_what_was().and_then(|()| self.write(view, urgency));
+        let taken = self.keep_what_was().and_then(|()| self.write(view, &identity, urgency));
         let took_ms = u64::try_from(self.machine.clock.instant().duration_since(began).as_millis()).unwrap_or(u64::MAX);
         match taken {
             Ok((run, generation)) => {
@@ -214,37 +228,44 @@ impl Snapshots {
         if let Some(last) = &self.last {
             let Machine { vfs, store, .. } = &self.machine;
             let copy = self.path.join(format!("before-rebuild-{}", last.epoch));
-            keep_aside(vfs, store, &self.path, &copy)?;
-            tracing::warn!(copy = %copy.display(), "the last snapshot from before the state was made anew is kept");
+            match keep_aside(vfs, store, &self.path, &copy) {
+                Ok(()) => {
+                    tracing::warn!(copy = %copy.display(), "the last snapshot from before the state was made anew is kept");
+                }
+                Err(error) if self.keep_attempts < KEEP_ATTEMPTS_MAX => {
+                    self.keep_attempts += 1;
+                    return Err(error);
+                }
+                // Without any snapshot more would be lost.
+                Err(error) => {
+                    tracing::error!(%error, "what was before the state was made anew could not be kept; it is given up");
+                }
+            }
         }
+        self.keep_attempts = 0;
         self.rebuilt = rebuilt;
         Ok(())
     }
 
-    fn write(&mut self, view: Arc<ReadView>, urgency: Urgency) -> Taken {
+    fn write(&mut self, view: Arc<ReadView>, identity: &IdentityHandle, urgency: Urgency) -> Taken {
         let before = match &self.last {
             Some(last) if self.takes_increment(last, &view)? => Some((last.epoch, last.bindings_segment)),
             _ => None,
         };
         // Bindings from a new generation on stand in a segment of their own, so that older ones can go with theirs.
         let segment = before.map_or_else(|| self.bindings.roll().unwrap_or(0), |(_, segment)| segment);
-        let meta = self.meta(&view, segment);
+        let meta = self.meta(&view, identity, segment);
         let stored = serde_json::to_vec(&meta).expect("memory takes what stands beside the rows");
-        let path = self.path.clone();
         let mut writer = if before.is_some() { self.generations.begin_run()? } else { self.generations.begin()? };
         let (after, read_to) = (before.map_or(0, |(epoch, _)| epoch), Arc::clone(view.position()));
-        let work = move |mut pace: Pace| {
-            put_rows(&mut writer, &view, after, || pace.keep())?;
-            // Whoever is the last to let go of what was merged since has a million states to look at.
-            drop(view);
-            writer.finish(stored)
+        let mut pace = match urgency {
+            Urgency::Now => Pace::fast(),
+            Urgency::Whenever => Pace::slow(),
         };
-        let run =
-            match urgency {
-                Urgency::Now => work(Pace::fast())?,
-                Urgency::Whenever => in_background(|| work(Pace::slow()))
-                    .map_err(|source| SnapshotError::Failed { doing: "start a thread for", path, source })??,
-            };
+        put_rows(&mut writer, &view, after, || pace.keep())?;
+        // Whoever is the last to let go of what was merged since has a million states to look at.
+        drop(view);
+        let run = writer.finish(stored)?;
         self.last = Some(meta);
         if before.is_none() {
             self.forget_before(segment, &read_to);
@@ -262,8 +283,7 @@ impl Snapshots {
             && sizes.age_ms < BASE_AGE_MS_MAX)
     }
 
-    fn meta(&self, view: &ReadView, bindings_segment: u64) -> RunMeta {
-        let identity = self.watched.identity.lock().expect("no holder of the log's identity panics");
+    fn meta(&self, view: &ReadView, identity: &IdentityHandle, bindings_segment: u64) -> RunMeta {
         RunMeta {
             version: ROWS_VERSION,
             epoch: view.epoch(),
@@ -298,7 +318,9 @@ impl Snapshots {
 /// Whether a view holds what the last snapshot does not.
 fn is_news(last: &RunMeta, view: &ReadView) -> bool {
     view.epoch() > last.epoch
-        && (stored_position(view.position()) != last.position || view.epoch() - last.epoch >= IDLE_MS_MAX)
+        && (last.incarnation != view.incarnation()
+            || stored_position(view.position()) != last.position
+            || view.epoch() - last.epoch >= IDLE_MS_MAX)
 }
 
 /// The rows of a view in order of their keys: all, or those that are new since the epoch `after`.

@@ -71,7 +71,8 @@ fn operation(route: &Route, limit_max: usize) -> Value {
     if route.path.contains('{') {
         responses.insert("404".to_owned(), answer("There is no such thing.", "application/json", "Error"));
     }
-    if route.verb == Verb::Post {
+    // In bulk every item says its own.
+    if route.verb == Verb::Post && route.path.contains('{') {
         responses.insert("202".to_owned(), answer("Submitted, and not visible yet.", "application/json", route.schema));
         responses.insert("409".to_owned(), answer("The state has moved on.", "application/json", "Error"));
         responses

@@ -100,6 +100,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
             "quarantineCleared": read(&service.counters.quarantine_cleared),
             "byReason": families,
         },
+        "resubmissionsWaiting": service.resubmissions.queue().len(),
         "arrangements": arrangements,
         "snapshots": service.snapshots.as_ref().map(|health| snapshots(&health.get())),
     });

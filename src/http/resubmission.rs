@@ -33,7 +33,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
 ];
 
 /// A request waits so long for what it submitted to be visible.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(4);
 /// How often it looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -130,7 +130,7 @@ fn not_there(app: &App, id: &str) -> ApiError {
     let view = app.service.publisher.view();
     match view.position().next_offset(topic, partition) {
         Some(next) if offset < next => ApiError::Conflict(format!(
-            "{id} was read and is not in the quarantine: a newer event superseded it, it was submitted again, or it \
+            "{id} was read and is not in the quarantine: a newer event superseded it, it was submitted again, newer rejects pushed it out, or it \
              never was rejected"
         )),
         _ => ApiError::NotFound("quarantine entry not found".to_owned()),
@@ -140,6 +140,10 @@ fn not_there(app: &App, id: &str) -> ApiError {
 /// Submits entries again, as far as that has a sense, and waits for what becomes of them.
 async fn submit(app: &Arc<App>, entries: Vec<Arc<QuarantineEntry>>) -> Result<Vec<Become>, ApiError> {
     let service = &app.service;
+    if service.publisher.is_rebuilding() {
+        let why = "the state is being made anew, and what is in the quarantine may be another thing then";
+        return Err(ApiError::Unavailable(format!("nothing was submitted: {why}")));
+    }
     let (topics, bytes_max) = (&service.topics, service.config.decode.reject_bytes_max);
     let mut became: Vec<Become> = entries.iter().map(|entry| before(entry, bytes_max, topics)).collect();
     let (places, submitted): (Vec<usize>, Vec<Arc<QuarantineEntry>>) =
@@ -176,8 +180,7 @@ fn before(entry: &QuarantineEntry, bytes_max: usize, topics: &Topics) -> Become 
         (Verdict::Superseded, "superseded: a newer event of its resource was applied since".to_owned())
     } else if !is_whole(&entry.reject, bytes_max, topics) {
         let total = entry.reject.total_bytes;
-        let why =
-            format!("the quarantine does not have all of its {total} bytes; decode.reject_bytes_max is {bytes_max}");
+        let why = format!("not all of its {total} bytes were kept when it came (decode.reject_bytes_max)");
         (Verdict::NotWhole, why)
     } else {
         (Verdict::Pending, "submitted, and not visible yet".to_owned())
@@ -191,7 +194,8 @@ fn told(outcome: &Outcome) -> (Verdict, String) {
         Outcome::Applied(applied) => (Verdict::Applied, applied.as_str().to_owned()),
         Outcome::Skipped(reason) => (Verdict::Skipped, reason.as_str().to_owned()),
         Outcome::Ignored(IgnoredReason::Superseded) => {
-            (Verdict::Superseded, "superseded: a newer event of its resource was applied since".to_owned())
+            let why = "superseded: its resource had a newer event, or its entry went before it was its turn";
+            (Verdict::Superseded, why.to_owned())
         }
         Outcome::Ignored(reason) => (Verdict::Superseded, format!("it changes nothing: {}", reason.as_str())),
         Outcome::RejectedAgain(reason, detail) => {

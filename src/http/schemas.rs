@@ -209,6 +209,7 @@ fn status() -> Value {
         ("workers", integer()),
         ("sourceState", source),
         ("counters", json!({"type": "object"})),
+        ("resubmissionsWaiting", integer()),
         ("arrangements", json!({"type": "array", "items": arrangement})),
         ("snapshots", json!({"oneOf": [snapshots(), {"type": "null"}]})),
     ])

@@ -27,7 +27,7 @@ fn fault(request: &Request) -> Option<&'static str> {
     }
     let known = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
     let has_body = chunked || length.is_some_and(|length| length.as_bytes() != b"0");
-    (known && has_body).then_some("no route takes a body")
+    (known && has_body).then_some("the route takes no body")
 }
 
 /// The answer to a request that is refused; none for one that is clear.

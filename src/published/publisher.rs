@@ -64,6 +64,11 @@ impl Publisher {
         self.is_rebuilding.load(Ordering::Acquire)
     }
 
+    /// What is shown stays so until it is replaced by a state that is made anew ([`super::rebuilding::Rebuilding`]).
+    pub fn begin_rebuilding(&self) {
+        self.set_rebuilding(true);
+    }
+
     pub(super) fn set_rebuilding(&self, is_rebuilding: bool) {
         self.is_rebuilding.store(is_rebuilding, Ordering::Release);
     }

@@ -34,7 +34,7 @@ impl Debug for Rebuilding {
 }
 
 impl Rebuilding {
-    /// Begins to replace what `shown` shows.
+    /// Begins to replace what `shown` shows, which was told so ([`Publisher::begin_rebuilding`]).
     pub fn new(
         shown: Arc<Publisher>,
         workers: usize,
@@ -42,7 +42,6 @@ impl Rebuilding {
         is_complete: IsComplete,
         on_shown: OnShown,
     ) -> Self {
-        shown.set_rebuilding(true);
         let hidden = Publisher::new(workers, incarnation);
         Self { hidden, shown, is_complete, on_shown: Mutex::new(Some(on_shown)) }
     }
@@ -56,8 +55,9 @@ impl Rebuilding {
         let former = self.shown.view();
         self.shown.publish(Arc::clone(&view));
         if let Some(on_shown) = on_shown.take() {
-            self.shown.set_rebuilding(false);
+            // Whoever sees that it is over sees what was noted of it.
             on_shown(former, view);
+            self.shown.set_rebuilding(false);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! replaced in one step, and how many resources are gone is counted and logged. A process that dies meanwhile begins
 //! again. Not here: who finds that the log is another one (`source`), and keeping what was shown (`durable`).
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use super::{ServiceError, open_source};
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::dataflow::{
-    BindingLog, CutSink, Engine, HashKeys, Ingest, IngestConfig, IngestEnd, IngestShared, Restored, WallClock,
+    Binding, BindingLog, CutSink, Engine, HashKeys, Ingest, IngestConfig, IngestEnd, IngestShared, Restored, WallClock,
 };
 use crate::durable::Bindings;
 use crate::model::{Position, ResourceId, Topics};
@@ -51,6 +52,9 @@ impl Rebuilder {
     /// An ingest that reads the log from its beginning into a state of its own.
     fn begin(&self, former: &IngestEnd) -> Result<Ingest, ServiceError> {
         let began_ms = now_ms();
+        // Before anything else is another one: a snapshot must not be taken of the one and the other.
+        self.publisher.begin_rebuilding();
+        self.shared.resubmitted.begin_anew();
         self.status.update(|state| {
             state.begin_anew();
             state.rebuilds.running_since_ms = state.rebuilds.running_since_ms.or(Some(began_ms));
@@ -69,11 +73,14 @@ impl Rebuilder {
             resume: own_topics(&former.position),
             last_epoch: former.last_epoch,
             incarnation,
-            places_may_be_gone: true,
             ..self.config.ingest()
         };
         let binding_log: Box<dyn BindingLog> = match &self.bindings {
-            Some(bindings) => Box::new(bindings.clone()),
+            Some(bindings) => Box::new(OnceShown {
+                publisher: Arc::clone(&self.publisher),
+                bindings: bindings.clone(),
+                hidden: VecDeque::new(),
+            }),
             None => Box::new(()),
         };
         let shared = IngestShared { sink, ..self.shared.clone() };
@@ -86,17 +93,47 @@ impl Rebuilder {
             status.look(|state| state.end_at_start.as_ref().is_some_and(|end| view.position().reached(end)))
         };
         let on_shown = move |former: Arc<ReadView>, view: Arc<ReadView>| {
+            shown_in.update(|state| {
+                (state.rebuilds.running_since_ms, state.incomplete_since_ms) = (None, None);
+                state.rebuilds.finished += 1;
+            });
             // Whoever looks for what is gone looks at every resource: not on the thread of a worker.
             let counting = std::thread::Builder::new().name("tarn-reconcile".to_owned());
-            let status = shown_in.clone();
-            let counting = counting.spawn(move || reconcile(&status, &former, &view));
-            if let Err(error) = counting {
+            if let Err(error) = counting.spawn(move || reconcile(&shown_in, &former, &view)) {
                 tracing::warn!(%error, "what is gone since the state was made anew could not be counted");
-                finish(&shown_in, 0);
             }
         };
         let workers = self.config.workers();
         Rebuilding::new(Arc::clone(&self.publisher), workers, incarnation, Box::new(is_complete), Box::new(on_shown))
+    }
+}
+
+/// The journal of bindings, which has no use for epochs that nobody can see.
+struct OnceShown {
+    publisher: Arc<Publisher>,
+    bindings: Bindings,
+    /// The last ones: when the state is shown, some of them are on their way to be.
+    hidden: VecDeque<Binding>,
+}
+
+/// More epochs than these are not on their way.
+const ON_THEIR_WAY_MAX: usize = 1_000;
+
+impl BindingLog for OnceShown {
+    fn note(&mut self, binding: &Binding) {
+        self.hidden.push_back(binding.clone());
+        if self.publisher.is_rebuilding() {
+            let excess = self.hidden.len().saturating_sub(ON_THEIR_WAY_MAX);
+            drop(self.hidden.drain(..excess));
+            // What comes next does not follow what was written last.
+            self.bindings.forsake();
+        } else {
+            self.hidden.drain(..).for_each(|binding| self.bindings.note(&binding));
+        }
+    }
+
+    fn forsake(&mut self) {
+        self.bindings.forsake();
     }
 }
 
@@ -123,13 +160,5 @@ fn reconcile(status: &SourceStatus, former: &ReadView, view: &ReadView) {
     let examples: Vec<String> = gone.iter().take(5).map(ResourceId::to_string).collect();
     let (epoch, count) = (view.epoch(), gone.len());
     tracing::warn!(epoch, before, gone = count, ?examples, "the state was made anew from the log, and is shown");
-    finish(status, count as u64);
-}
-
-fn finish(status: &SourceStatus, gone: u64) {
-    status.update(|state| {
-        (state.rebuilds.running_since_ms, state.incomplete_since_ms) = (None, None);
-        state.rebuilds.finished += 1;
-        state.rebuilds.gone += gone;
-    });
+    status.update(|state| state.rebuilds.gone += count as u64);
 }

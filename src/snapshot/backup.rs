@@ -71,6 +71,10 @@ pub fn back_up(vfs: &Arc<dyn Vfs>, kind: &StoreKind, from: &Path, to: &Path) -> 
 /// # Errors
 /// Those of [`back_up`].
 pub fn keep_aside(vfs: &Arc<dyn Vfs>, kind: &StoreKind, from: &Path, to: &Path) -> Result<(), SnapshotError> {
+    if vfs.status(to).is_ok() {
+        // It has its name only when it is whole.
+        return Ok(());
+    }
     let copying = to.with_extension("copying");
     if vfs.status(&copying).is_ok() {
         vfs.remove_tree(&copying).map_err(failed("remove", &copying))?;

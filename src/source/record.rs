@@ -271,6 +271,36 @@ impl RecordBatch {
         }
     }
 
+    /// A batch of those records alone for whose place `keep` says yes, with their bytes and no others.
+    pub fn part(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let mut part = Self::default();
+        for (index, head) in self.heads.iter().enumerate().filter(|(index, _)| keep(*index)) {
+            let mut copy = |span: Span| part.append(span.of(&self.buffer));
+            let place = match head.place {
+                Place::Line { line, rest_at } => Place::Line { line: copy(line), rest_at },
+                Place::Broken { line } => Place::Broken { line: copy(line) },
+                Place::Wire { key, value, headers_start, headers_end } => {
+                    let (key, value) = (key.map(&mut copy), value.map(&mut copy));
+                    let first = part.headers.len() as u32;
+                    for header in &self.headers[headers_start as usize..headers_end as usize] {
+                        let name = part.append(header.name.of(&self.buffer));
+                        let value = header.value.map(|value| part.append(value.of(&self.buffer)));
+                        part.headers.push(HeaderSpan { name, value });
+                    }
+                    Place::Wire { key, value, headers_start: first, headers_end: part.headers.len() as u32 }
+                }
+            };
+            part.heads.push(Head { place, ..*head });
+            part.origins.extend(self.origins.get(index).cloned());
+        }
+        part
+    }
+
+    /// Where its records stood when they were rejected; none where they did not come out of the quarantine.
+    pub(super) fn into_origins(mut self) -> Vec<Origin> {
+        std::mem::take(&mut self.origins)
+    }
+
     /// Shows each record's coordinates and timestamp; those for which `keep` says no are taken out.
     pub fn retain(&mut self, mut keep: impl FnMut(Coordinates, i64) -> bool) {
         if self.origins.is_empty() {
@@ -301,5 +331,40 @@ impl RecordBatch {
                 Place::Broken { line } => Content::Broken(line.of(&self.buffer)),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Topics;
+
+    #[test]
+    fn a_part_has_its_records_and_their_bytes_alone() {
+        let topic = Topics::default().intern("t").expect("room");
+        let at = |offset| Coordinates { topic, partition: 0, offset };
+        let mut batch = RecordBatch::from_block(b"one line, another line".to_vec(), &BufferPool::default());
+        batch.push_line_at(at(0), 5, Span { start: 0, end: 8 }, 3);
+        batch.push_wire(
+            at(1),
+            6,
+            Some(b"key"),
+            None,
+            [("name", Some(b"value".as_slice())), ("none", None)].into_iter(),
+        );
+        batch.push_broken_at(at(2), Span { start: 10, end: 22 });
+        let part = batch.part(|index| index != 0);
+        assert_eq!((part.len(), part.bytes()), (2, "keynamevaluenoneanother line".len()));
+        let shown = |batch: &RecordBatch, from: usize| -> Vec<String> {
+            let record = |record: Record<'_>| match record.content {
+                Content::Wire(wire) => {
+                    format!("{:?} {:?} {:?}", wire.key(), wire.value(), wire.headers().collect::<Vec<_>>())
+                }
+                Content::Line { line, rest_at } => format!("{line:?} {rest_at}"),
+                Content::Broken(line) => format!("{line:?}"),
+            };
+            batch.iter().skip(from).map(|one| format!("{:?} {} {}", one.order, one.timestamp_ms, record(one))).collect()
+        };
+        assert_eq!(shown(&part, 0), shown(&batch, 1));
     }
 }

@@ -22,6 +22,9 @@ pub struct Origin {
     pub entry: Arc<QuarantineEntry>,
     /// Its number among all that were ever submitted again.
     pub number: i64,
+    /// Whether the state that reads it again has met it where it first stood. One that is made anew from the log has to
+    /// meet it there first.
+    pub is_met: bool,
 }
 
 impl Origin {
@@ -45,11 +48,31 @@ impl ResubmittedQueue {
         self.waiting().extend(resubmitted);
     }
 
-    /// The next records, if any wait whose place in the log was read: a state that is made anew from the log has to meet
-    /// them where they first stood before it can meet them again.
+    /// Puts records back that were taken and not folded, before all others.
+    pub fn give_back(&self, batch: RecordBatch) {
+        let mut waiting = self.waiting();
+        batch.into_origins().into_iter().rev().for_each(|origin| waiting.push_front(origin));
+    }
+
+    /// From here on another state reads, which has met none of them.
+    pub fn begin_anew(&self) {
+        self.waiting().iter_mut().for_each(|origin| origin.is_met = false);
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next records, up to the first one that the state has not met and whose place was not read.
     pub fn take(&self, topics: &Topics, is_read: impl Fn(Coordinates) -> bool) -> Option<RecordBatch> {
         let mut waiting = self.waiting();
-        let is_next = |origin: &mut Origin| is_read(origin.entry.coordinates());
+        let is_next = |origin: &mut Origin| origin.is_met || is_read(origin.entry.coordinates());
         if !waiting.front_mut().is_some_and(is_next) {
             return None;
         }

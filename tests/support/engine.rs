@@ -17,7 +17,7 @@ use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
 use tarn::source::resubmitted::ResubmittedQueue;
-use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError};
+use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError, SourceStatus};
 
 /// A record for the engine.
 #[derive(Debug, Clone)]
@@ -180,6 +180,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         counters: Arc::clone(&counters),
         ignored: Arc::clone(&ignored),
         resubmitted: ResubmittedQueue::default(),
+        status: SourceStatus::default(),
         stop: Arc::new(AtomicBool::new(false)),
         clock: Arc::new(SystemClock),
     };

@@ -37,8 +37,6 @@ pub struct IngestConfig {
     pub last_epoch: Epoch,
     /// Which life of the state it begins with.
     pub incarnation: u64,
-    /// Whether the log need not have the places where records stood that are read again out of the quarantine.
-    pub places_may_be_gone: bool,
     /// Whether all ends when the source does, as a replay; otherwise time goes on over a log that has ended.
     pub ends_with_source: bool,
 }
@@ -60,7 +58,6 @@ impl Default for IngestConfig {
             bindings: Vec::new(),
             last_epoch: 0,
             incarnation: 0,
-            places_may_be_gone: false,
             ends_with_source: true,
         }
     }

@@ -218,7 +218,7 @@ impl KafkaSource {
         let partition = &mut self.partitions[index];
         let topic = Arc::clone(&partition.topic);
         if let Some(next) = partition.next {
-            if observed.start < next {
+            if observed.start != next {
                 self.rewinds.push(Rewound {
                     topic: Arc::clone(&topic),
                     partition: partition.number,
