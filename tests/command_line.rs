@@ -72,9 +72,11 @@ fn demo(more: &[&str]) -> Command {
 /// Where a process says in its log that it serves; and the rest of its log, which must be read on.
 pub fn addresses(process: &mut Process) -> (SocketAddr, SocketAddr, BufReader<std::process::ChildStderr>) {
     let mut log = BufReader::new(process.0.stderr.take().expect("a pipe"));
+    let mut before = String::new();
     loop {
         let mut line = String::new();
-        assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it served");
+        assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it served: {before}");
+        before.push_str(&line);
         let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?} is JSON"));
         let address = |name: &str| line["fields"][name].as_str().and_then(|address| address.parse().ok());
         if let (Some(readers), Some(operators)) = (address("address"), address("admin_address")) {

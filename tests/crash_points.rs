@@ -7,7 +7,7 @@
 //! simulated files (`snapshot_simulation`).
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -53,6 +53,10 @@ impl World {
 
     /// Started again on what is left, with nothing in its way, it ends as if nothing had been.
     pub fn assert_goes_on(&self, data: &Path, what: &str) {
+        // A process that is killed while it starts another one has left its lock to that for a moment.
+        eventually(&format!("{what}: the lock is free"), || {
+            File::open(data.join("LOCK")).is_ok_and(|lock| lock.try_lock().is_ok()) || !data.join("LOCK").exists()
+        });
         let (mut process, readers) = started(&mut serve(&self.log, data));
         eventually(&format!("{what}: the log is read"), || get(readers, "/readyz").status == 200);
         self.assert_right(readers, what);

@@ -28,6 +28,11 @@ impl Injection {
         Self { call, fault, when: nth.to_string(), files: vec![file] }
     }
 
+    /// Whether the call is said to have been made, and is not made.
+    pub fn is_a_lie(&self) -> bool {
+        self.fault.starts_with("retval")
+    }
+
     /// What strace is told to do.
     pub fn arguments(&self) -> Vec<String> {
         let Self { call, fault, when, files } = self;
