@@ -18,7 +18,7 @@ use crate::command_line::{Process, addresses, tarn, text};
 use crate::crash_points::{World, names, newest_generation};
 use crate::durable::{drain, next_offset, serve, started};
 use crate::served::{eventually, get};
-use crate::support::injected::{Injection, injected, may_inject, skip};
+use crate::support::injected::{Injection, may_inject, skip};
 
 const EVENTS: i64 = 3_000;
 
@@ -65,6 +65,12 @@ impl Feed {
         std::io::Write::write_all(&mut self.input, some.as_bytes()).expect("it reads");
         self.given = until;
         eventually("what was given is visible", || next_offset(readers) >= i64::try_from(until).expect("few"));
+    }
+
+    /// A few, now and then: there is something new for snapshots for as long as a slow machine needs.
+    fn give_some(&mut self, readers: SocketAddr) {
+        self.give(readers, 4);
+        std::thread::sleep(Duration::from_millis(20));
     }
 
     fn give_rest(mut self, readers: SocketAddr) {
@@ -146,7 +152,7 @@ fn a_disk_that_fills_up_stops_nothing_and_snapshots_come_back_with_room() {
     let (mut process, readers, operators) = fed(&mut command);
     let mut feed = Feed::new(&mut process, &world.log);
     eventually("snapshots are taken", || {
-        feed.give(readers, 50);
+        feed.give_some(readers);
         count(readers, "taken") > 3
     });
     disk.fill();
@@ -162,7 +168,10 @@ fn a_disk_that_fills_up_stops_nothing_and_snapshots_come_back_with_room() {
     assert_eq!(get(readers, "/api/tarn/v1/resources?limit=1").status, 200);
     assert_eq!(get(readers, "/livez").status, 200);
     disk.free();
-    eventually("snapshots are taken again", || snapshots(readers)["lastError"].is_null());
+    eventually("snapshots are taken again", || {
+        feed.give_some(readers);
+        snapshots(readers)["lastError"].is_null()
+    });
     eventually("bindings are written again", || snapshots(readers)["bindingsError"].is_null());
     feed.give_rest(readers);
     process.signal(Signal::TERM);
@@ -254,28 +263,30 @@ fn a_disk_that_becomes_read_only_stops_nothing_and_is_told() {
     let mut rounds = 0;
     eventually("it is told", || {
         rounds += 1;
-        feed.give(readers, 20);
+        feed.give_some(readers);
         snapshots(readers)["lastError"].to_string().contains("Read-only file system")
     });
     assert_eq!(get(readers, "/api/tarn/v1/resources?limit=1").status, 200);
     drop(failing);
-    feed.give(readers, 20);
-    eventually("snapshots are taken again", || snapshots(readers)["lastError"].is_null());
+    eventually("snapshots are taken again", || {
+        feed.give_some(readers);
+        snapshots(readers)["lastError"].is_null()
+    });
     feed.give_rest(readers);
     process.signal(Signal::TERM);
     assert_eq!(process.end(), Some(0), "after {rounds} rounds");
     world.assert_goes_on(&data, "after a read-only disk");
 }
 
-/// Which fsync fails: of the increments of the generation that is read first, and of the generation after it.
-const FSYNCS: [(&str, u32); 7] = [
-    ("data/gen-000002/store/db", 1),
-    ("data/gen-000002/store", 1),
-    ("data/gen-000002/MANIFEST.tmp", 1),
-    ("data/gen-000002", 1),
-    ("data/gen.tmp-000003/store/conf", 1),
-    ("data/gen.tmp-000003/MANIFEST.tmp", 1),
-    ("data/CURRENT.tmp", 2),
+/// Whose fsync fails: of an increment in generation `N`, of the base of the next one, of what names it.
+const FSYNCS: [&str; 7] = [
+    "gen-N/store/db",
+    "gen-N/store",
+    "gen-N/MANIFEST.tmp",
+    "gen-N",
+    "gen.tmp-N/store/conf",
+    "gen.tmp-N/MANIFEST.tmp",
+    "CURRENT.tmp",
 ];
 
 #[test]
@@ -284,31 +295,34 @@ fn a_generation_with_an_fsync_that_failed_is_never_written_again() {
         return;
     }
     let world = World::new(EVENTS);
-    for (file, nth) in FSYNCS {
-        let what = format!("fsync {nth} of {file}");
-        let data = world.path("data");
-        drop(fs::remove_dir_all(&data));
-        let mut injection = Injection::kill("fsync", nth, world.path(file));
-        injection.fault = "error=EIO".to_owned();
-        let mut command = serve("-", &data);
-        command.env("TARN_SNAPSHOT__INTERVAL_MS", "10");
-        let (mut process, readers, _) = fed(&mut injected(&command, &injection, &world.path("trace")));
-        let mut feed = Feed::new(&mut process, &world.log);
-        eventually(&what, || {
-            feed.give(readers, 20);
-            fs::read_to_string(world.path("trace")).is_ok_and(|trace| trace.contains("INJECTED"))
+    let data = world.path("data");
+    let (mut process, readers, _) = fed(&mut serve("-", &data));
+    let mut feed = Feed::new(&mut process, &world.log);
+    eventually("a generation is there", || {
+        feed.give_some(readers);
+        count(readers, "taken") > 1
+    });
+    for file in FSYNCS {
+        let (before, newest) = (count(readers, "failed"), newest_generation(&data));
+        let numbers = newest..newest + 20;
+        let files = numbers.map(|number| data.join(file.replace("-N", &format!("-{number:06}")))).collect();
+        let (call, fault, when) = ("fsync".to_owned(), "error=EIO".to_owned(), "1".to_owned());
+        let failing = Failing::attach(&process, &Injection { call, fault, when, files });
+        eventually(&format!("{file}: it is told"), || {
+            feed.give_some(readers);
+            count(readers, "failed") > before
         });
-        eventually("it is told", || count(readers, "failed") > 0);
         let failed_in = newest_generation(&data);
-        feed.give(readers, 100);
-        eventually(&format!("{what}: another generation is begun"), || {
-            feed.give(readers, 20);
-            newest_generation(&data) > failed_in
+        drop(failing);
+        eventually(&format!("{file}: another generation is begun"), || {
+            feed.give_some(readers);
+            newest_generation(&data) > failed_in && snapshots(readers)["lastError"].is_null()
         });
-        process.signal(Signal::TERM);
-        assert_eq!(process.end(), Some(0), "{what}");
-        world.assert_goes_on(&data, &what);
     }
+    feed.give_rest(readers);
+    process.signal(Signal::TERM);
+    assert_eq!(process.end(), Some(0));
+    world.assert_goes_on(&data, "after all of them");
 }
 
 #[test]
@@ -343,7 +357,7 @@ fn a_deleted_directory_is_told_and_not_made_again() {
     eventually("a snapshot is taken", || count(readers, "taken") > 0);
     fs::remove_dir_all(&data).expect("ours");
     eventually("it is told", || {
-        feed.give(readers, 100);
+        feed.give_some(readers);
         snapshots(readers)["lastError"].to_string().contains("was moved or deleted")
     });
     feed.give_rest(readers);

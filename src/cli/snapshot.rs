@@ -87,6 +87,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Export(arguments) => exchange::export(&arguments, store()?),
         Command::Import(arguments) => exchange::import(&arguments, store()?),
         Command::VerifyStore { generation } => {
+            // Who asks may be killed, and the next one finds the store in use, or its files going.
+            #[cfg(target_os = "linux")]
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             Ok(snapshot::verify_store(&disk, &StoreKind::Sled(Verification::OnThread), &generation)?)
         }
     }

@@ -8,7 +8,10 @@ use std::fmt::{self, Debug};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::disk::is_alive;
 use super::manifest::{Manifest, decode_current};
 use super::vfs::{self, Entry, Identity, Kind, Lock, TEMPORARY, Vfs};
 use super::{SnapshotError, failed};
@@ -21,6 +24,9 @@ const NOT_WRITTEN: &str = "CONDEMNED";
 const GENERATION: &str = "gen-";
 const UNFINISHED: &str = "gen.tmp-";
 const CONDEMNED: &str = "condemned-";
+/// So long is a lock waited for whose owner is not there any more.
+const ORPHANED_LOCK_S_MAX: Duration = Duration::from_secs(5);
+const LOCK_POLL_MS: Duration = Duration::from_millis(10);
 /// Nobody but the owner may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -74,9 +80,16 @@ impl Directory {
         let identity = check_safe(&*vfs, &path)?;
         let lock_path = path.join(LOCK);
         let words = format!("{}\n", std::process::id());
-        let lock = match vfs.lock(&lock_path, &words).map_err(failed("lock", &lock_path))? {
-            Lock::Ours(lock) => lock,
-            Lock::Others(pid) => return Err(SnapshotError::InUse { path, pid: pid.trim().to_owned() }),
+        let began = Instant::now();
+        let lock = loop {
+            match vfs.lock(&lock_path, &words).map_err(failed("lock", &lock_path))? {
+                Lock::Ours(lock) => break lock,
+                // It was killed while it started another process, which lets go of the lock when it is that.
+                Lock::Others(pid) if !is_alive(&pid) && began.elapsed() < ORPHANED_LOCK_S_MAX => {
+                    thread::sleep(LOCK_POLL_MS);
+                }
+                Lock::Others(pid) => return Err(SnapshotError::InUse { path, pid: pid.trim().to_owned() }),
+            }
         };
         let directory = Self { vfs, path, identity, _lock: lock };
         directory.check_versions()?;

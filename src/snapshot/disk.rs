@@ -7,8 +7,12 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::vfs::{Entry, Identity, Kind, Lock, Status, Vfs, VfsFile};
 
@@ -19,8 +23,17 @@ pub struct DiskVfs;
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 const PERMISSIONS: u32 = 0o7777;
+/// So long is it tried to empty a directory that somebody else fills.
+const EMPTYING_S_MAX: Duration = Duration::from_secs(1);
+const EMPTYING_POLL_MS: Duration = Duration::from_millis(10);
 /// More than a lock's words ever have.
 const LOCK_WORDS_MAX: u64 = 256;
+
+/// Whether the process is there whose number somebody has written down.
+pub(super) fn is_alive(pid: &str) -> bool {
+    let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+}
 
 /// Options that refuse a link and make files for the owner alone.
 fn options() -> OpenOptions {
@@ -98,7 +111,16 @@ impl Vfs for DiskVfs {
     }
 
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir_all(path)
+        let began = Instant::now();
+        loop {
+            match fs::remove_dir_all(path) {
+                // A process that ends with its parent may have been at it until now.
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && began.elapsed() < EMPTYING_S_MAX => {
+                    thread::sleep(EMPTYING_POLL_MS);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
