@@ -137,6 +137,7 @@ fn what_was_rejected_is_applied_later_in_its_order_and_stays_so() {
     assert!(compared > 50, "{compared}");
     let after = entries(readers);
     process.0.kill().expect("it is there");
+    process.0.wait().expect("it is ours");
     let (_process, readers, operators) = both(&mut serve(&log, &data));
     assert_eq!((everything(readers), entries(readers)), (found, after));
     for (path, status) in [("outbox.event.kessel.resources:0:999999", 404), ("x", 400), ("t:0:x", 400), (one, 409)] {
