@@ -28,6 +28,7 @@ mod restart;
 mod resubmission;
 mod samples;
 mod served;
+mod simulation;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;

@@ -38,7 +38,7 @@ pub fn random_log(random: &mut StdRng) -> Vec<Generated> {
     Generator::new(config).take(length).collect()
 }
 
-fn id_in_key(record: &Generated) -> String {
+pub fn id_in_key(record: &Generated) -> String {
     let key = record.key.as_deref().expect("a good record has a key");
     let end = key.rfind(|c: char| c.is_ascii_hexdigit()).expect("a UUID") + 1;
     key[end - 36..end].to_owned()

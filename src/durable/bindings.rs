@@ -1,9 +1,10 @@
 //! The journal of bindings: which position every epoch sealed, written before the epoch is shown.
 //!
 //! A record is written at once, so it survives the process; a thread makes the journal durable every second and reserves
-//! epochs ahead (`Ceiling`), so that after a power cut new epochs are beyond any that was shown, whatever the wall clock
-//! says. The ingest never waits for the disk: while the journal is being made durable its records queue, and while the
-//! disk does not work too.
+//! epochs ahead (`Ceiling`), so that after a power cut new epochs are beyond any that was shown, also where the wall clock
+//! was set back. (Not where it is set ahead by more than is reserved, the power goes within that second, and it is set
+//! back again.) The ingest never waits for the disk: while the journal is being made durable its records queue, and
+//! while the disk does not work too.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ use crate::snapshot::{Journal, JournalError};
 pub(super) const JOURNAL: &str = "bindings";
 /// How often the journal is made durable.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// Epochs are reserved so far ahead of the clock, ms.
+/// Epochs are reserved so far ahead of the clock and of the last one that was sealed, ms.
 const RESERVED_MS: u64 = 3_000;
 /// More records than these do not wait for a disk that does not work; the oldest go, and the next one says everything.
 const WAITING_MAX: usize = 1_000_000;
@@ -92,6 +93,8 @@ struct Waiting {
     records: VecDeque<Vec<u8>>,
     /// The position of the last record; none where the next one must say everything.
     last: Option<Arc<Position>>,
+    /// The greatest epoch there has been: where the wall clock was set back it is ahead of it.
+    greatest: Epoch,
 }
 
 #[derive(Debug)]
@@ -122,10 +125,11 @@ pub(super) struct Syncing {
 }
 
 impl Bindings {
-    /// Goes on with a journal; what it holds is below `ceiling`.
-    pub(super) fn new(journal: Journal, clock: Arc<dyn Clock>, health: Arc<Health>) -> Self {
+    /// Goes on with a journal; new epochs are greater than `last_epoch`.
+    pub(super) fn new(journal: Journal, last_epoch: Epoch, clock: Arc<dyn Clock>, health: Arc<Health>) -> Self {
         let journal = Mutex::new(Written { journal, unsynced: Vec::new() });
-        let (waiting, stop) = (Mutex::default(), AtomicBool::new(false));
+        let waiting = Mutex::new(Waiting { greatest: last_epoch, ..Waiting::default() });
+        let stop = AtomicBool::new(false);
         Self(Arc::new(Shared { journal, waiting, clock, health, stop }))
     }
 
@@ -183,8 +187,11 @@ impl Bindings {
     /// Makes the journal durable and reserves epochs; what fails is told and tried again the next time.
     pub fn sync(&self) {
         let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        let ceiling = Record::Ceiling(self.0.clock.now_ms() + RESERVED_MS);
-        self.waiting().records.push_back(encoded(&ceiling));
+        {
+            let mut waiting = self.waiting();
+            let ceiling = waiting.greatest.max(self.0.clock.now_ms()).saturating_add(RESERVED_MS);
+            waiting.records.push_back(encoded(&Record::Ceiling(ceiling)));
+        }
         if self.write(&mut written).is_err() {
             return;
         }
@@ -243,8 +250,9 @@ impl BindingLog for Bindings {
             };
             waiting.records.push_back(encoded(&record));
             waiting.last = Some(Arc::clone(&binding.position));
+            waiting.greatest = binding.epoch;
             if waiting.records.len() > WAITING_MAX {
-                *waiting = Waiting::default();
+                *waiting = Waiting { greatest: waiting.greatest, ..Waiting::default() };
             }
         }
         match self.0.journal.try_lock() {

@@ -215,7 +215,7 @@ impl Durable {
             tracing::error!("no generation is good: the state is made anew from the log");
         }
         let health = Arc::new(Health::default());
-        let bindings = Bindings::new(journal, Arc::clone(&machine.clock), Arc::clone(&health));
+        let bindings = Bindings::new(journal, recovered.last_epoch, Arc::clone(&machine.clock), Arc::clone(&health));
         bindings.sync();
         let resubmissions =
             Resubmissions::new(Some(resubmitted), again, (recovered.restored.epoch, &recovered.position), topics);

@@ -46,6 +46,7 @@ struct Disk {
     nodes: Vec<Node>,
     operations: u64,
     fault: Option<(u64, Fault)>,
+    errors: u64,
     stopped: bool,
     random: StdRng,
 }
@@ -65,7 +66,7 @@ impl SimulatedVfs {
 
     fn with_nodes(nodes: Vec<Node>, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Mutex::new(Disk { nodes, operations: 0, fault: None, stopped: false, random })))
+        Self(Arc::new(Mutex::new(Disk { nodes, operations: 0, fault: None, errors: 0, stopped: false, random })))
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -82,7 +83,12 @@ impl SimulatedVfs {
         self.disk().fault = Some((index, fault));
     }
 
-    /// Nothing fails any more.
+    /// How many operations have failed because they were told to.
+    pub fn errors(&self) -> u64 {
+        self.disk().errors
+    }
+
+    /// What was to fail does not.
     pub fn heal(&self) {
         let mut disk = self.disk();
         disk.fault = None;
@@ -158,20 +164,25 @@ impl Disk {
     fn operation(&mut self) -> io::Result<()> {
         let index = self.operations;
         self.operations += 1;
-        match self.fault {
-            Some((at, Fault::Error(kind))) if at == index => Err(kind.into()),
+        let error = match self.fault {
+            Some((at, Fault::Error(kind))) if at == index => kind.into(),
             Some((at, Fault::Stop)) if at <= index => {
                 self.stopped = true;
-                Err(io::Error::other("the machine has stopped"))
+                io::Error::other("the machine has stopped")
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        self.errors += 1;
+        Err(error)
     }
 
     /// Counts an operation that needs space.
     fn growth(&mut self) -> io::Result<()> {
         match self.fault {
-            Some((at, Fault::Full(kind))) if at <= self.operations => Err(kind.into()),
+            Some((at, Fault::Full(kind))) if at <= self.operations => {
+                self.errors += 1;
+                Err(kind.into())
+            }
             _ => self.operation(),
         }
     }
