@@ -16,6 +16,7 @@ use tarn::durable::rows::Row;
 use tarn::http::write_resource;
 use tarn::model::{Epoch, Position};
 use tarn::published::ReadView;
+use tarn::source::resubmitted::ResubmittedQueue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::log::{Log, TOPICS, topics};
@@ -202,6 +203,7 @@ impl Oracle {
             source,
             epochs: Box::<WallClock>::default(),
             binding_log: Box::new(()),
+            resubmitted: ResubmittedQueue::default(),
             clock: Arc::new(SystemClock),
         };
         let mut pipeline = Pipeline::new(inlets, shard, ingest, Restored::default(), &topics, None);
