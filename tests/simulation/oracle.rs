@@ -135,7 +135,7 @@ impl Oracle {
                     shown.is_forgotten = true;
                 }
             }
-            let may_come_again = shown.is_excused || (shown.is_forgotten && !shown.is_reserved);
+            let may_come_again = shown.is_excused || (power_cut && !shown.is_durable && !shown.is_reserved);
             !may_come_again || again.contains_key(epoch) || epoch <= restored
         });
         let again = again.into_keys().collect();
