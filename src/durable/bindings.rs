@@ -111,6 +111,8 @@ struct Written {
     journal: Journal,
     /// Written since the journal was last durable.
     unsynced: Vec<Vec<u8>>,
+    /// The segments that were begun by [`Bindings::roll`], each with the greatest epoch that stands before it.
+    begun: Vec<(u64, Epoch)>,
 }
 
 /// The journal, open for writing.
@@ -127,7 +129,7 @@ pub(super) struct Syncing {
 impl Bindings {
     /// Goes on with a journal; new epochs are greater than `last_epoch`.
     pub(super) fn new(journal: Journal, last_epoch: Epoch, clock: Arc<dyn Clock>, health: Arc<Health>) -> Self {
-        let journal = Mutex::new(Written { journal, unsynced: Vec::new() });
+        let journal = Mutex::new(Written { journal, unsynced: Vec::new(), begun: Vec::new() });
         let waiting = Mutex::new(Waiting { greatest: last_epoch, ..Waiting::default() });
         let stop = AtomicBool::new(false);
         Self(Arc::new(Shared { journal, waiting, clock, health, stop }))
@@ -152,10 +154,10 @@ impl Bindings {
         self.0.waiting.lock().expect("no holder of the waiting bindings panics")
     }
 
-    /// Writes what waits. The lock of the journal is held, the other only for moments.
-    fn write(&self, written: &mut Written) -> Result<(), JournalError> {
-        loop {
-            let Some(record) = self.waiting().records.pop_front() else { return Ok(()) };
+    /// Writes what waits, so many records at most. The lock of the journal is held, the other only for moments.
+    fn write(&self, written: &mut Written, records_max: usize) -> Result<(), JournalError> {
+        for _ in 0..records_max {
+            let Some(record) = self.waiting().records.pop_front() else { break };
             match written.journal.append(&record) {
                 Ok(_) => written.unsynced.push(record),
                 Err(error) => {
@@ -165,6 +167,7 @@ impl Bindings {
                 }
             }
         }
+        Ok(())
     }
 
     /// Where records are in doubt they are written again, in order.
@@ -192,7 +195,7 @@ impl Bindings {
             let ceiling = waiting.greatest.max(self.0.clock.now_ms()).saturating_add(RESERVED_MS);
             waiting.records.push_back(encoded(&Record::Ceiling(ceiling)));
         }
-        if self.write(&mut written).is_err() {
+        if self.write(&mut written, usize::MAX).is_err() {
             return;
         }
         match written.journal.sync() {
@@ -211,11 +214,17 @@ impl Bindings {
     /// Begins a new segment; its number. The next record in it says everything.
     pub(super) fn roll(&self) -> Result<u64, JournalError> {
         let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        self.write(&mut written)?;
+        let (waiting, greatest) = {
+            let mut waiting = self.waiting();
+            // What is noted from here on stands in the new segment, and does not lean on what may be removed.
+            waiting.last = None;
+            (waiting.records.len(), waiting.greatest)
+        };
+        self.write(&mut written, waiting)?;
         match written.journal.roll() {
             Ok(segment) => {
                 written.unsynced.clear();
-                self.waiting().last = None;
+                written.begun.push((segment, greatest));
                 Ok(segment)
             }
             Err(error) => {
@@ -225,9 +234,13 @@ impl Bindings {
         }
     }
 
-    /// Forgets the segments before `segment`.
-    pub(super) fn remove_before(&self, segment: u64) -> Result<(), JournalError> {
-        self.0.journal.lock().expect("no writer of bindings panics").journal.remove_before(segment)
+    /// Forgets the segments that say nothing of any epoch after this one. An epoch that was sealed and not shown yet when
+    /// a snapshot was taken may stand in a segment from before it.
+    pub(super) fn forget_to(&self, epoch: Epoch) -> Result<(), JournalError> {
+        let mut written = self.0.journal.lock().expect("no writer of bindings panics");
+        let unneeded = written.begun.partition_point(|(_, greatest)| *greatest <= epoch);
+        let Some((segment, _)) = written.begun.drain(..unneeded).next_back() else { return Ok(()) };
+        written.journal.remove_before(segment)
     }
 }
 
@@ -257,7 +270,7 @@ impl BindingLog for Bindings {
         }
         match self.0.journal.try_lock() {
             // What could not be written waits, and is told.
-            Ok(mut written) => drop(self.write(&mut written)),
+            Ok(mut written) => drop(self.write(&mut written, usize::MAX)),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Poisoned(_)) => panic!("no writer of bindings panics"),
         }

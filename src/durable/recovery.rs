@@ -19,7 +19,7 @@ use super::{Health, RunMeta, position};
 use crate::dataflow::{KeptUntil, RejectKey, Restored, SeenReject};
 use crate::model::{Epoch, Position, QuarantineEntry, QuarantineStatus, ResourceId, State, Topics};
 use crate::snapshot::{
-    Directory, Generations, Journal, JournalError, Loaded, Manifest, SnapshotError, Vfs, create_with, read,
+    Directory, Generations, Journal, JournalError, Loaded, Manifest, SnapshotError, Vfs, read, replace,
 };
 use crate::source::identity::LogIdentity;
 
@@ -295,15 +295,15 @@ fn token_secret(machine: &Machine, directory: &Path) -> Result<(String, bool), D
     let told = |source| DurableError::TokenKey { path: path.display().to_string(), source };
     match read(vfs, &path) {
         Ok(bytes) if bytes.len() == 64 => Ok((String::from_utf8_lossy(&bytes).into_owned(), true)),
-        // Torn by a crash before any token could be given.
+        // It is none: earlier versions could leave it torn by a crash, before any token was given.
         Ok(_) => {
             vfs.remove_file(&path).map_err(told)?;
             token_secret(machine, directory)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret: String = (0..4).map(|_| format!("{:016x}", (machine.random)())).collect();
-            create_with(vfs, &path, secret.as_bytes()).map_err(told)?;
-            vfs.sync_directory(directory).map_err(told)?;
+            // Under its name it is on the disk: what a process that died has left there could be read and yet be lost.
+            replace(vfs, &path, secret.as_bytes()).map_err(told)?;
             Ok((secret, false))
         }
         Err(error) => Err(told(error)),

@@ -1,7 +1,7 @@
 //! Snapshots of the newest read view, and the thread that takes them on a timer and at the end.
 //!
-//! An increment holds what changed since the run before; when the increments have grown past half the base, or the base
-//! is an hour old, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
+//! An increment holds what changed since the run before; when the increments have grown past half the base, the base is an
+//! hour old, or more time has passed than tombstones are kept, a new generation is begun beside it. The batches of a read view never change, so nothing waits for
 //! this, and it holds no lock that anybody else needs. What is much work is done with a low priority, but for the last
 //! one, for which the process waits. What fails is told and tried again, in a new generation.
 
@@ -88,9 +88,8 @@ pub struct Snapshots {
     health: Arc<Health>,
     watched: Watched,
     last: Option<RunMeta>,
-    /// Of the generations that are kept, the newest last: the segment of the journal of bindings that began with it, and
-    /// the position of its base.
-    kept: Vec<(u64, Position)>,
+    /// The epochs and positions of the generations that are kept, of their bases or what was loaded; the newest last.
+    kept: Vec<(Epoch, Position)>,
     /// How often the log had turned out to be another one that is read on, and until when what is known of it may be
     /// ahead of what is published.
     others: u64,
@@ -143,7 +142,7 @@ impl std::fmt::Debug for Snapshots {
 impl Snapshots {
     pub(super) fn new(config: TakerConfig, durable: Durable, watched: Watched) -> Self {
         let Durable { generations, bindings, syncing: _, resubmissions, health, last, path, machine } = durable;
-        let kept = last.iter().map(|meta| (meta.bindings_segment, position(&meta.position))).collect();
+        let kept = last.iter().map(|meta| (meta.epoch, position(&meta.position))).collect();
         Self {
             config,
             path,
@@ -257,7 +256,7 @@ impl Snapshots {
         let meta = self.meta(&view, identity, segment);
         let stored = serde_json::to_vec(&meta).expect("memory takes what stands beside the rows");
         let mut writer = if before.is_some() { self.generations.begin_run()? } else { self.generations.begin()? };
-        let (after, read_to) = (before.map_or(0, |(epoch, _)| epoch), Arc::clone(view.position()));
+        let (after, instant) = (before.map_or(0, |(epoch, _)| epoch), (view.epoch(), (**view.position()).clone()));
         let mut pace = match urgency {
             Urgency::Now => Pace::fast(),
             Urgency::Whenever => Pace::slow(),
@@ -268,7 +267,7 @@ impl Snapshots {
         let run = writer.finish(stored)?;
         self.last = Some(meta);
         if before.is_none() {
-            self.forget_before(segment, &read_to);
+            self.forget_before(instant);
         }
         Ok((run, self.generations.sizes()?.map_or(0, |sizes| sizes.generation)))
     }
@@ -279,6 +278,8 @@ impl Snapshots {
         Ok(self.generations.takes_increments()
             && last.tombstone_retention_ms == self.config.tombstone_retention_ms
             && last.incarnation == view.incarnation()
+            // Else a tombstone may have come and gone since, and what it deleted would be live in the base for ever.
+            && view.epoch() <= last.epoch.saturating_add(self.config.tombstone_retention_ms)
             && sizes.increments_bytes <= sizes.base_bytes / 2
             && sizes.age_ms < BASE_AGE_MS_MAX)
     }
@@ -297,13 +298,13 @@ impl Snapshots {
     }
 
     /// What the journals say from before the older of the two generations that are kept is of no use any more.
-    fn forget_before(&mut self, segment: u64, base: &Position) {
-        self.kept.push((segment, base.clone()));
+    fn forget_before(&mut self, base: (Epoch, Position)) {
+        self.kept.push(base);
         if self.kept.len() > 2 {
             self.kept.remove(0);
         }
         let Some((oldest, position)) = self.kept.first() else { return };
-        if let Err(error) = self.bindings.remove_before(*oldest) {
+        if let Err(error) = self.bindings.forget_to(*oldest) {
             tracing::warn!(%error, "old bindings could not be removed");
         }
         // With one generation nobody knows yet what another one needs.

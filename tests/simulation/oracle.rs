@@ -16,6 +16,7 @@ use tarn::durable::rows::Row;
 use tarn::http::write_resource;
 use tarn::model::{Epoch, Position};
 use tarn::published::ReadView;
+use tarn::source::resubmitted::ResubmittedQueue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::log::{Log, TOPICS, topics};
@@ -134,7 +135,7 @@ impl Oracle {
                     shown.is_forgotten = true;
                 }
             }
-            let may_come_again = shown.is_excused || (shown.is_forgotten && !shown.is_reserved);
+            let may_come_again = shown.is_excused || (power_cut && !shown.is_durable && !shown.is_reserved);
             !may_come_again || again.contains_key(epoch) || epoch <= restored
         });
         let again = again.into_keys().collect();
@@ -202,6 +203,7 @@ impl Oracle {
             source,
             epochs: Box::<WallClock>::default(),
             binding_log: Box::new(()),
+            resubmitted: ResubmittedQueue::default(),
             clock: Arc::new(SystemClock),
         };
         let mut pipeline = Pipeline::new(inlets, shard, ingest, Restored::default(), &topics, None);

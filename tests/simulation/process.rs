@@ -22,6 +22,7 @@ use tarn::model::{Epoch, Position, Topics};
 use tarn::published::{Publisher, ReadView};
 use tarn::snapshot::StoreKind;
 use tarn::source::identity::IdentityHandle;
+use tarn::source::resubmitted::ResubmittedQueue;
 use tarn::source::{Source, SourceStatus};
 
 use super::log::{SimulatedClock, topics};
@@ -108,6 +109,7 @@ pub struct Inlets {
     pub source: Box<dyn Source>,
     pub epochs: Box<dyn EpochSource>,
     pub binding_log: Box<dyn BindingLog>,
+    pub resubmitted: ResubmittedQueue,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -130,12 +132,12 @@ impl Pipeline {
     ) -> Self {
         static NEXT_WORKER: AtomicU64 = AtomicU64::new(0);
         let worker = NEXT_WORKER.fetch_add(1, Ordering::Relaxed);
-        let publisher = Arc::new(Publisher::new(1, 0, Position::default()));
+        let publisher = Arc::new(Publisher::new(1, ingest.incarnation));
         let recorder = Arc::new(Recorder { publisher, vfs, worker, told: Mutex::default() });
         let sink = Arc::clone(&recorder) as Arc<dyn CutSink>;
         let (counters, ignored) = (Arc::new(Counters::default()), Arc::new(IgnoredLog::default()));
         let limits = tarn::decode::Limits::default();
-        let config = EngineConfig { workers: 1, limits, shard, idle_merge_effort: None };
+        let config = EngineConfig { workers: 1, limits, shard, idle_merge_effort: None, slice_states: 7 };
         let (engine, stepped) = Engine::stepped(
             &config,
             HashKeys::random(),
@@ -147,8 +149,9 @@ impl Pipeline {
         WORKERS.with_borrow_mut(|workers| workers.insert(worker, stepped));
         let stop = Arc::new(AtomicBool::new(false));
         let (topics, stopping) = (topics.clone(), Arc::clone(&stop));
-        let Inlets { source, epochs, binding_log, clock } = inlets;
-        let shared = IngestShared { sink, topics, counters, ignored, stop: stopping, clock };
+        let Inlets { source, epochs, binding_log, resubmitted, clock } = inlets;
+        let status = SourceStatus::default();
+        let shared = IngestShared { sink, topics, counters, ignored, resubmitted, status, stop: stopping, clock };
         let ingest = Ingest::new(ingest, source, epochs, engine, binding_log, shared);
         let reading = Some(ingest.reading());
         Self { recorder, ingest: Some(ingest), reading, stop }
@@ -245,11 +248,13 @@ impl Process {
             resume: recovered.position,
             bindings: recovered.bindings,
             last_epoch: recovered.last_epoch,
+            incarnation: recovered.incarnation,
             ..ingest
         };
         let bindings = durable.bindings();
         let binding_log = Box::new(bindings.clone());
-        let inlets = Inlets { source, epochs, binding_log, clock: Arc::new(clock.clone()) };
+        let resubmitted = durable.resubmissions().queue();
+        let inlets = Inlets { source, epochs, binding_log, resubmitted, clock: Arc::new(clock.clone()) };
         let mut pipeline = Pipeline::new(inlets, shard, ingest, recovered.restored, &topics, Some(vfs.clone()));
         if restored > 0 {
             pipeline.step();
@@ -258,8 +263,8 @@ impl Process {
         let health = durable.health();
         let config = TakerConfig { interval: Duration::ZERO, tombstone_retention_ms: shard.tombstone_retention_ms };
         let publisher = Arc::clone(&pipeline.recorder.publisher);
-        let watched =
-            Watched { publisher, topics, status: SourceStatus::default(), identity: IdentityHandle::default() };
+        let identity = Arc::new(Mutex::new(IdentityHandle::default()));
+        let watched = Watched { publisher, topics, status: SourceStatus::default(), identity };
         let snapshots = durable.snapshots(config, watched);
         Ok((Self { pipeline, bindings, snapshots, health }, beginning))
     }
