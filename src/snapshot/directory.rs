@@ -84,8 +84,11 @@ impl Directory {
         let lock = loop {
             match vfs.lock(&lock_path, &words).map_err(failed("lock", &lock_path))? {
                 Lock::Ours(lock) => break lock,
-                // It was killed while it started another process, which lets go of the lock when it is that.
-                Lock::Others(pid) if !is_alive(&pid) && began.elapsed() < ORPHANED_LOCK_S_MAX => {
+                // It was killed, or this process had it, while another one was started, which lets go of the lock when it
+                // has become that.
+                Lock::Others(pid)
+                    if (!is_alive(&pid) || pid.trim() == words.trim()) && began.elapsed() < ORPHANED_LOCK_S_MAX =>
+                {
                     thread::sleep(LOCK_POLL_MS);
                 }
                 Lock::Others(pid) => return Err(SnapshotError::InUse { path, pid: pid.trim().to_owned() }),
