@@ -190,14 +190,17 @@ impl Bindings {
     /// Makes the journal durable and reserves epochs; what fails is told and tried again the next time.
     pub fn sync(&self) {
         let mut written = self.0.journal.lock().expect("no writer of bindings panics");
+        // What could not be done was told.
+        let _ = self.make_durable(&mut written);
+    }
+
+    fn make_durable(&self, written: &mut Written) -> Result<(), JournalError> {
         {
             let mut waiting = self.waiting();
             let ceiling = waiting.greatest.max(self.0.clock.now_ms()).saturating_add(RESERVED_MS);
             waiting.records.push_back(encoded(&Record::Ceiling(ceiling)));
         }
-        if self.write(&mut written, usize::MAX).is_err() {
-            return;
-        }
+        self.write(written, usize::MAX)?;
         match written.journal.sync() {
             Ok(()) => {
                 written.unsynced.clear();
@@ -206,8 +209,12 @@ impl Bindings {
                         tracing::info!("bindings are written again");
                     }
                 });
+                Ok(())
             }
-            Err(error) => self.note_failure(&mut written, &error),
+            Err(error) => {
+                self.note_failure(written, &error);
+                Err(error)
+            }
         }
     }
 
@@ -240,6 +247,8 @@ impl Bindings {
         let mut written = self.0.journal.lock().expect("no writer of bindings panics");
         let unneeded = written.begun.partition_point(|(_, greatest)| *greatest <= epoch);
         let Some((segment, _)) = written.begun.drain(..unneeded).next_back() else { return Ok(()) };
+        // The last word on which epochs are reserved may be in what is removed.
+        self.make_durable(&mut written)?;
         written.journal.remove_before(segment)
     }
 }
