@@ -131,7 +131,7 @@ impl Log {
     }
 
     /// The same records with nothing let go of, all of them written.
-    pub fn from_its_beginning(&self) -> Self {
+    pub fn read_from_its_beginning(&self) -> Self {
         let state = LogState { written: usize::MAX, start: Position::default() };
         Self { state: Arc::new(Mutex::new(state)), ..self.clone() }
     }

@@ -198,7 +198,7 @@ impl Oracle {
             ends_with_source: false,
             ..IngestConfig::default()
         };
-        let source = Box::new(log.from_its_beginning().reader(&Position::default(), &topics, None, 1));
+        let source = Box::new(log.read_from_its_beginning().reader(&Position::default(), &topics, None, 1));
         let inlets = Inlets {
             source,
             epochs: Box::<WallClock>::default(),
