@@ -135,7 +135,7 @@ impl Oracle {
                     shown.is_forgotten = true;
                 }
             }
-            let may_come_again = shown.is_excused || (power_cut && !shown.is_durable && !shown.is_reserved);
+            let may_come_again = !shown.is_reserved && (shown.is_excused || (power_cut && !shown.is_durable));
             !may_come_again || again.contains_key(epoch) || epoch <= restored
         });
         let again = again.into_keys().collect();
@@ -146,6 +146,10 @@ impl Oracle {
     /// Something was sealed and shown.
     pub fn hears(&mut self, told: Told, is_told_of_trouble: bool) {
         let reserved = self.reserved;
+        if is_told_of_trouble {
+            // What was written since the journal was last durable is in doubt as well, until it is written again.
+            self.shown.values_mut().filter(|shown| !shown.is_durable).for_each(|shown| shown.is_excused = true);
+        }
         let number = self.lives.len() - 1;
         let life = self.lives.last_mut().expect("a life has begun");
         let last_shown = self.shown.last_key_value().map_or(0, |(epoch, _)| *epoch);

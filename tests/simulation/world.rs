@@ -21,6 +21,8 @@ use std::time::Duration;
 /// The bindings are to be durable as often as this.
 const SYNC_MS: u64 = 1_000;
 const BEGAN_MS: u64 = 1_795_000_000_000;
+/// Of one that is tried with a fault at every operation.
+const ACTIONS_OF_A_LIFE: usize = 60;
 const DAY_MS: u64 = 86_400_000;
 
 /// What happens, and how often it is drawn.
@@ -62,6 +64,8 @@ pub struct World {
     /// The last position in each generation that was finished, newest last.
     generations: Vec<(u64, Position)>,
     taken: u64,
+    /// Whether anything is broken at random.
+    breaks: bool,
     /// Whether to tell what happens.
     tells: bool,
     /// Whether the reference may be asked: it remembers what is deleted for ever.
@@ -115,6 +119,7 @@ impl World {
             generations: Vec::new(),
             taken: 0,
             forgets_nothing: retention_ms == 7 * DAY_MS,
+            breaks: true,
             tells,
             random,
         }
@@ -143,28 +148,50 @@ impl World {
         }
     }
 
+    /// How many operations a life has in which nothing goes wrong.
+    pub fn count_operations(mut self) -> u64 {
+        self.breaks = false;
+        self.live_for(ACTIONS_OF_A_LIFE);
+        self.vfs.operations()
+    }
+
+    /// The same life with one thing that goes wrong, then a crash, and then one that is left in peace. `kept` is the
+    /// chance of what was not fsynced to be there after a power cut; with none it is a kill.
+    pub fn run_with(mut self, operation: u64, fault: Fault, kept: Option<f64>) {
+        self.breaks = false;
+        self.vfs.fail_at(operation, fault);
+        self.live_for(ACTIONS_OF_A_LIFE);
+        self.end(kept);
+        self.vfs.heal();
+        self.rest();
+    }
+
     /// A life that ends at some time.
     fn live(&mut self) {
-        if let Some(mut process) = self.begin() {
-            for _ in 0..self.random.random_range(5..60) {
-                self.act(&mut process);
-                if self.vfs.stopped() {
-                    break;
-                }
-            }
-            if self.random.random_bool(0.2) && !self.vfs.stopped() {
-                self.stop(&mut process);
+        let actions = self.random.random_range(5..60);
+        self.live_for(actions);
+        let kept = [0.0, 0.3, 0.9, 1.0][self.random.random_range(0..4)];
+        let power_cut = self.random.random_bool(0.6);
+        self.end(Some(kept).filter(|_| power_cut));
+    }
+
+    fn live_for(&mut self, actions: usize) {
+        let Some(mut process) = self.begin() else { return };
+        for _ in 0..actions {
+            self.act(&mut process);
+            if self.vfs.stopped() {
+                return;
             }
         }
-        self.end();
+        if self.random.random_bool(0.2) {
+            self.stop(&mut process);
+        }
     }
 
     /// The process is gone, and perhaps the power was.
-    fn end(&mut self) {
-        let kept = [0.0, 0.3, 0.9, 1.0][self.random.random_range(0..4)];
-        let power_cut = self.random.random_bool(0.6);
-        self.tell(format_args!("ends, power cut {power_cut}, kept {kept}"));
-        if power_cut {
+    fn end(&mut self, kept: Option<f64>) {
+        self.tell(format_args!("ends; kept in a power cut: {kept:?}"));
+        if let Some(kept) = kept {
             self.vfs = self.vfs.after_power_cut(self.random.random(), kept);
             self.oracle.ends(End::PowerCut);
         } else {
@@ -247,7 +274,8 @@ impl World {
             }
             Action::Retain => self.retain(),
             Action::Break => self.break_something(20),
-            Action::Mend => self.vfs.heal(),
+            Action::Mend if self.breaks => self.vfs.heal(),
+            Action::Mend => {}
         }
         self.hear(process);
         if self.clock.elapsed_ms() - self.synced_ms >= SYNC_MS {
@@ -257,6 +285,9 @@ impl World {
 
     /// Something fails soon.
     fn break_something(&mut self, within: u64) {
+        if !self.breaks {
+            return;
+        }
         let fault = match self.random.random_range(0..8) {
             0 => Fault::Full(ErrorKind::StorageFull),
             1 => Fault::Error(ErrorKind::StorageFull),
