@@ -1,10 +1,10 @@
 //! All integration tests in one binary. Families: the 36 recorded records one by one; random logs against an
 //! independent fold at every epoch; the duplicate rule's corners; decoding, case by case, and the fuzzers' corpus; a Kafka
 //! that misbehaves or is another one, alone and under the service; the HTTP surface through a real socket, and what
-//! hostile clients do to it; the command line through the real binary; a restart at any instant; records of the
-//! quarantine submitted again; the real binary killed at random and at named points, on a bad disk, and with any system
-//! call failing; exports and imports; snapshots and journals on sled, under simulated crashes and with flipped bits; data
-//! directories that earlier versions wrote; style.
+//! hostile clients do to it; the command line through the real binary; a restart at any instant; a whole service over
+//! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
+//! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
+//! simulated crashes and with flipped bits; data directories that earlier versions wrote; style.
 
 mod support;
 

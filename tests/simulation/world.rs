@@ -4,6 +4,8 @@
 //! by a stop, a kill or a power cut, at any moment or within an operation on a file. The last one is left in peace.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,7 +18,6 @@ use super::log::{Log, SimulatedClock};
 use super::oracle::{End, Oracle, check_against_the_reference};
 use super::process::Process;
 use crate::support::simulated_files::{Fault, SimulatedVfs};
-use std::time::Duration;
 
 /// The bindings are to be durable as often as this.
 const SYNC_MS: u64 = 1_000;
@@ -207,7 +208,7 @@ impl World {
             &self.vfs,
             &self.clock,
             |resume, topics| Box::new(log.reader(resume, topics, Some(clock), reader)),
-            Box::new(WallClock::new(std::sync::Arc::new(self.clock.clone()))),
+            Box::new(WallClock::new(Arc::new(self.clock.clone()))),
             (self.shard, self.ingest.clone()),
             self.random.random(),
         );
