@@ -302,7 +302,7 @@ fn another_cluster_behind_the_same_addresses_is_noticed_while_running() {
         let offsets = reader.offsets("t", 0);
         assert_eq!(&offsets[..5], [0, 1, 2, 3, 4]);
         match policy {
-            LostPositionPolicy::Halt => assert_eq!((offsets.len(), reader.state().phase), (5, Phase::PositionLost)),
+            LostPositionPolicy::Halt => assert_eq!(reader.state().phase, Phase::PositionLost),
             LostPositionPolicy::Rebuild => unreachable!("shown with the service"),
             LostPositionPolicy::Continue => {
                 reader.until("all of the other", |reader| reader.offsets("t", 0).ends_with(&[7, 8]));

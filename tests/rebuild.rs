@@ -127,9 +127,9 @@ fn another_log_makes_the_state_anew_and_what_was_is_kept_aside() {
     let (service, running) = served(&two.brokers, Some(&data));
     let view = follow(&service, Some(&former));
     assert_eq!(shown(&service, &view), expected, "the first that is shown is complete");
-    until("it is told", &service, || service.status.get().rebuilds.finished == 1);
+    until("what is gone is counted", &service, || service.status.get().rebuilds.gone == gone);
     let state = service.status.get();
-    assert_eq!((state.rebuilds.gone, state.rebuilds.running_since_ms, state.incomplete_since_ms), (gone, None, None));
+    assert_eq!((state.rebuilds.finished, state.rebuilds.running_since_ms, state.incomplete_since_ms), (1, None, None));
     let kept = || {
         let entries = std::fs::read_dir(&data).expect("a directory").flatten();
         entries.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("before-rebuild-"))
