@@ -311,7 +311,7 @@ fn check_tells_good_configurations_from_bad() {
         let both = text(&output.stdout) + &text(&output.stderr);
         (output.status.code(), both)
     };
-    let documented = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tarn.toml")).expect("is there");
+    let documented = fs::read_to_string("config/tarn.toml").expect("is there");
     let kafka = |name: &'static str| [("TARN_SOURCE__KAFKA__PROPERTIES__SASL_PASSWORD", name)];
     for (file, environment) in [("", &[][..]), (&documented, &[]), ("", &kafka("hush")), ("", &ANY_PORTS)] {
         let (code, said) = check(file, environment);

@@ -33,7 +33,7 @@ const REMEMBERED_MS: &str = "3155760000000";
 const AGAIN: i64 = 1_000_000;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    PathBuf::from("tests/fixtures")
 }
 
 /// A service that takes no snapshot but its last.

@@ -9,7 +9,7 @@ use tarn::published::{Filter, PageToken, TokenKey};
 mod properties;
 
 fn replay(target: &str, property: fn(&[u8])) {
-    let folder = format!("{}/tests/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let folder = format!("tests/fuzz/corpus/{target}");
     let mut random = StdRng::seed_from_u64(1);
     let mut files = 0;
     for entry in std::fs::read_dir(&folder).expect("the corpus is part of the repository") {

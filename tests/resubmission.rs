@@ -284,7 +284,7 @@ fn a_record_need_not_stand_in_the_log_that_is_read_now() {
 /// writes it where there is none.
 #[test]
 fn a_journal_of_the_first_version_is_read() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resubmitted-1/resubmitted-000001.log");
+    let fixture = Path::new("tests/fixtures/resubmitted-1/resubmitted-000001.log");
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let opened = || {

@@ -164,7 +164,7 @@ fn the_environment_of_others_may_hold_anything() {
 
 #[test]
 fn the_documented_file_says_the_defaults() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tarn.toml")).expect("is there");
+    let text = std::fs::read_to_string("config/tarn.toml").expect("is there");
     let documented: toml::Table = text.parse().expect("TOML");
     let written = toml::Table::try_from(parse(&text, &[]).expect("valid")).expect("TOML");
     let defaults = toml::Table::try_from(Config::default()).expect("TOML");
