@@ -29,10 +29,11 @@ pub mod resubmission;
 mod shard;
 pub mod shared_batch;
 mod upsert;
+mod views;
 mod worker;
 
 pub use counters::{Counters, IgnoredLog};
-pub use cut::{Binding, BindingLog, Cut, CutSink};
+pub use cut::{Binding, BindingLog, Cut, CutSink, ViewCut, ViewId};
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};

@@ -12,4 +12,5 @@ pub mod published;
 pub mod service;
 pub mod snapshot;
 pub mod source;
+pub mod sql;
 pub mod telemetry;

@@ -6,6 +6,7 @@
 //! Invariants: epochs of read views strictly increase; a view's batches are complete at its epoch and never change.
 //! Not here: how batches come about (`dataflow`), JSON (`http`).
 
+pub mod catalog;
 mod contents;
 pub mod pages;
 mod publisher;
@@ -14,6 +15,7 @@ mod seek;
 pub mod token;
 mod view;
 
+pub use catalog::{Catalog, CatalogView};
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
 pub use token::{ConsistencyToken, PageToken, QuarantineToken, TokenError, TokenKey};

@@ -46,6 +46,7 @@ fn imports_go_one_way() {
         "source",
         "decode",
         "fold",
+        "sql",
         "dataflow",
         "published",
         "generate",
@@ -77,6 +78,7 @@ fn imports_go_one_way() {
 fn big_libraries_live_in_one_part() {
     let homes = [
         ("timely", "dataflow"),
+        ("datafusion", "sql"),
         ("differential_dataflow", "dataflow"),
         ("rdkafka", "source"),
         ("axum", "http"),

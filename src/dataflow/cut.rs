@@ -11,6 +11,7 @@ use super::ledger::{RejectKey, SeenReject};
 use super::shard::KeptUntil;
 use super::shared_batch::Batch;
 use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};
+use crate::sql::{Failure, Row};
 
 /// The batches of one worker's share of every arrangement.
 #[derive(Debug, Clone)]
@@ -33,6 +34,27 @@ pub struct Cut {
     pub kept: Vec<Batch<ResourceId, KeptUntil>>,
     /// The header ids of rejects.
     pub seen_rejects: Vec<Batch<RejectKey, SeenReject>>,
+    /// The views that are complete up to some epoch, in no order.
+    pub views: Vec<ViewCut>,
+}
+
+/// Names one rendering of a view: when the view changes, or what it reads, there is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ViewId(pub u64);
+
+/// One worker's share of a view.
+#[derive(Debug, Clone)]
+pub struct ViewCut {
+    /// Which.
+    pub id: ViewId,
+    /// Complete below this epoch.
+    pub upper: Epoch,
+    /// Complete from this epoch on: before, it was taking what was there already.
+    pub readable_from: Epoch,
+    /// Its rows, as stored.
+    pub rows: Vec<Batch<Row, ()>>,
+    /// The rows that could not be evaluated.
+    pub failures: Vec<Batch<Failure, ()>>,
 }
 
 /// Which position an epoch seals.
@@ -63,6 +85,13 @@ impl BindingLog for () {
     fn note(&mut self, _binding: &Binding) {}
 
     fn forsake(&mut self) {}
+}
+
+impl Binding {
+    /// What there is before anything was read.
+    pub fn nothing(incarnation: u64) -> Self {
+        Self { epoch: 0, position: Arc::default(), incarnation, polled_at: None }
+    }
 }
 
 /// Whoever assembles cuts into read views.

@@ -21,7 +21,7 @@ use super::shard::{Body, Item, Shard};
 use super::shared_batch::{Batch, Row, SharedSpine};
 use super::upsert::{Pin, UpsertTraces, upsert};
 use crate::decode::{Decoded, Decoder};
-use crate::model::{Epoch, EventId, EventOrder, Reject, ResourceId};
+use crate::model::{Coordinates, Epoch, EventId, EventOrder, QuarantineEntry, Reject, ResourceId, State};
 use crate::source::RecordBatch;
 
 /// Where the ingest puts records.
@@ -36,6 +36,13 @@ pub(super) struct Traces {
     upper: Epoch,
     /// The epoch of what was restored; nothing before is ever shown.
     restored: Epoch,
+}
+
+/// What the tables of SQL are made of.
+pub(super) struct Tables {
+    pub(super) states: TraceAgent<SharedSpine<ResourceId, Arc<State>>>,
+    pub(super) orphans: TraceAgent<SharedSpine<ResourceId, ResourceId>>,
+    pub(super) quarantine: TraceAgent<SharedSpine<Coordinates, Arc<QuarantineEntry>>>,
 }
 
 /// Builds the dataflow.
@@ -151,6 +158,15 @@ fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epo
 }
 
 impl Traces {
+    /// What the tables of SQL are made of.
+    pub(super) fn tables(&self) -> Tables {
+        Tables {
+            states: self.upsert.states.clone(),
+            orphans: self.orphans.clone(),
+            quarantine: self.upsert.quarantine.clone(),
+        }
+    }
+
     /// The upper of the last cut.
     pub(super) fn upper(&self) -> Epoch {
         self.upper
@@ -191,6 +207,7 @@ impl Traces {
             quarantine: batches(&mut upsert.quarantine),
             kept: batches(&mut upsert.kept),
             seen_rejects: batches(&mut upsert.seen_rejects),
+            views: Vec::new(),
         })
     }
 }

@@ -98,6 +98,20 @@ impl<K: Row, V: Row> Batch<K, V> {
         })
     }
 
+    /// All updates, in order.
+    pub(super) fn each(&self, mut each: impl FnMut(&K, &V, Epoch, Diff)) {
+        let storage = &self.0.storage;
+        for (key_index, key) in storage.keys.iter().enumerate() {
+            let (lower, upper) = storage.vals.bounds(key_index);
+            for value_index in lower..upper {
+                let (first, end) = storage.upds.bounds(value_index);
+                for index in first..end {
+                    each(key, &storage.vals.vals[value_index], storage.upds.times[index], storage.upds.diffs[index]);
+                }
+            }
+        }
+    }
+
     /// How many updates it holds.
     pub fn updates(&self) -> usize {
         self.0.updates

@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::catalog::{Catalog, Gate};
 use super::view::ReadView;
 use crate::dataflow::{Binding, Cut, CutSink};
-use crate::model::{Epoch, Position};
+use crate::model::Epoch;
 
 /// What waits to be published.
 struct Pending {
     cuts: Vec<Option<Cut>>,
     bindings: VecDeque<Binding>,
+    gate: Gate,
 }
 
 /// The one place where read views come from.
@@ -38,9 +40,10 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher whose first view is empty.
     pub fn new(workers: usize, incarnation: u64) -> Self {
-        let nothing = ReadView::new(0, Arc::new(Position::default()), incarnation, Vec::new());
+        let gate = Gate::new();
+        let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate);
         Self {
-            pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new() }),
+            pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate }),
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
             is_rebuilding: AtomicBool::new(false),
@@ -57,6 +60,11 @@ impl Publisher {
     /// The newest read view, for a look: no reference is counted, which readers on several threads would wait for.
     pub fn glance(&self) -> impl Deref<Target = Arc<ReadView>> + use<> {
         self.view.load()
+    }
+
+    /// These views are to be shown, when all of them are complete; until then those are that were shown before.
+    pub fn want(&self, catalog: Arc<Catalog>) {
+        self.pending.lock().expect("no deliverer panics").gate.want(catalog);
     }
 
     /// Whether what is shown is about to be replaced by a state that is made anew.
@@ -94,10 +102,13 @@ impl CutSink for Publisher {
 
     fn deliver(&self, worker: usize, cut: Cut) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
-        pending.cuts[worker] = Some(cut);
-        let Some(upper) = pending.cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
+        let Pending { cuts, bindings: _, gate } = &mut *pending;
+        cuts[worker] = Some(cut);
+        let Some(core) = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
             return;
         };
+        gate.promote(cuts, self.published());
+        let upper = gate.upper(cuts, core, self.published(), Instant::now());
         let mut newest = None;
         while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {
             newest = pending.bindings.pop_front();
@@ -111,8 +122,7 @@ impl CutSink for Publisher {
                 cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper),
                 "every cut is readable"
             );
-            let Binding { epoch, position, incarnation, polled_at: _ } = binding;
-            self.publish(Arc::new(ReadView::new(epoch, position, incarnation, cuts)));
+            self.publish(Arc::new(ReadView::new(binding, cuts, &pending.gate)));
         }
     }
 

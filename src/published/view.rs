@@ -1,8 +1,10 @@
 //! One instant: the batches of all workers, read at one epoch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::dataflow::{Batch, Cut, Dimension, HashKeys, ReporterKeyHash, Row};
+use super::catalog::{Catalog, Gate};
+use crate::dataflow::{Batch, Binding, Cut, Dimension, HashKeys, ReporterKeyHash, Row, ViewId};
 use crate::model::{Epoch, Position, QuarantineEntry, ResourceId, State};
 
 /// Everything as it was at an epoch.
@@ -12,11 +14,15 @@ pub struct ReadView {
     position: Arc<Position>,
     incarnation: u64,
     cuts: Vec<Cut>,
+    catalog: Arc<Catalog>,
+    detached: Arc<BTreeSet<ViewId>>,
 }
 
 impl ReadView {
-    pub(super) fn new(epoch: Epoch, position: Arc<Position>, incarnation: u64, cuts: Vec<Cut>) -> Self {
-        Self { epoch, position, incarnation, cuts }
+    pub(super) fn new(binding: Binding, cuts: Vec<Cut>, gate: &Gate) -> Self {
+        let Binding { epoch, position, incarnation, polled_at: _ } = binding;
+        let (catalog, detached) = (Arc::clone(&gate.shown), Arc::clone(&gate.detached));
+        Self { epoch, position, incarnation, cuts, catalog, detached }
     }
 
     /// The epoch.
@@ -32,6 +38,16 @@ impl ReadView {
     /// Which life of the state it is of.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// The views that can be read at it.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Whether a view was left behind: it is not complete at this epoch.
+    pub fn is_detached(&self, id: ViewId) -> bool {
+        self.detached.contains(&id)
     }
 
     pub(super) fn cuts(&self) -> &[Cut] {

@@ -1,0 +1,275 @@
+//! What a dataflow of SQL reads: rows of a table or of another view, first what is there, then what changes.
+//!
+//! The worker drives scans between its steps. A scan that begins while there is something to read takes it in slices, a
+//! slice a turn, each at an epoch of its own before the one that is read, so that operators downstream never have to
+//! take a million rows at once; nobody can see those epochs. What changes meanwhile waits.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_dataflow::consolidation::consolidate_updates;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
+
+use super::changes::{Change, Changes, Seen};
+use super::merged::Merged;
+use super::tables::{ResourceWalk, TableBatches};
+use super::tail::Tail;
+use crate::dataflow::shared_batch::Diff;
+use crate::model::{Coordinates, Epoch, QuarantineEntry};
+use crate::sql::{Columns, Failure, Parts, Program, Row, Table, TableKind};
+
+/// Puts updates into a dataflow.
+pub(in crate::dataflow) type Updates<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<(D, Epoch, Diff)>>>;
+
+/// So many rows are evaluated at a time.
+const BATCH_ROWS: usize = 4096;
+/// So many keys are read a turn while there is something to catch up with.
+const SLICE_KEYS: usize = 8192;
+
+/// Where a scan puts what it reads.
+#[derive(Default)]
+pub(in crate::dataflow) struct Outlet {
+    pub(in crate::dataflow) rows: Updates<Row>,
+    pub(in crate::dataflow) failures: Updates<Failure>,
+}
+
+impl Outlet {
+    fn advance_to(&mut self, upper: Epoch) {
+        if *self.rows.time() < upper {
+            self.rows.advance_to(upper);
+            self.failures.advance_to(upper);
+        }
+    }
+
+    fn send(&mut self, mut rows: Vec<(Row, Epoch, Diff)>, mut failures: Vec<(Failure, Epoch, Diff)>) {
+        consolidate_updates_of(&mut rows);
+        consolidate_updates_of(&mut failures);
+        self.rows.send_batch(&mut rows);
+        self.failures.send_batch(&mut failures);
+    }
+}
+
+/// Adds up equal updates.
+fn consolidate_updates_of<D: Ord>(updates: &mut Vec<(D, Epoch, Diff)>) {
+    if updates.len() > 1 {
+        consolidate_updates(updates);
+    }
+}
+
+/// Rows of a table, put through a program.
+pub(in crate::dataflow) struct TableScan {
+    table: Arc<Table>,
+    columns: Vec<usize>,
+    program: Arc<Program>,
+    parts: Parts,
+    outlet: Outlet,
+    hydrating: Option<(Walk, Slices)>,
+    behind: VecDeque<Rc<Changes>>,
+}
+
+/// What is there when a scan begins.
+enum Walk {
+    Resources(ResourceWalk),
+    Rejects(Merged<Coordinates, Arc<QuarantineEntry>>),
+}
+
+/// The epochs of slices: ascending, the last one is the one that is read.
+struct Slices {
+    next: Epoch,
+    last: Epoch,
+}
+
+impl Slices {
+    fn new(updates: usize, last: Epoch) -> Self {
+        let slices = Epoch::try_from(updates.div_ceil(SLICE_KEYS)).unwrap_or(0);
+        Self { next: last.saturating_sub(slices), last }
+    }
+
+    /// The epoch of the next slice.
+    fn next(&mut self) -> Epoch {
+        self.next = (self.next + 1).min(self.last);
+        self.next
+    }
+}
+
+impl TableScan {
+    /// A scan that begins with what `batches` hold just before `upper`, and goes on with what changes from then on.
+    pub(in crate::dataflow) fn new(
+        table: Arc<Table>,
+        columns: Vec<usize>,
+        program: Arc<Program>,
+        outlet: Outlet,
+        batches: TableBatches,
+        upper: Epoch,
+    ) -> Self {
+        let parts = table.parts(&columns);
+        let hydrating = upper.checked_sub(1).map(|last| match table.kind {
+            TableKind::Quarantine => {
+                let walk = batches.rejects(last);
+                let slices = Slices::new(walk.updates(), last);
+                (Walk::Rejects(walk), slices)
+            }
+            _ => {
+                let walk = batches.resources(last);
+                let slices = Slices::new(walk.updates(), last);
+                (Walk::Resources(walk), slices)
+            }
+        });
+        Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new() }
+    }
+
+    /// Takes what has changed; at once, or when it has caught up.
+    pub(in crate::dataflow) fn offer(&mut self, changes: &Rc<Changes>) {
+        if self.hydrating.is_some() || !self.behind.is_empty() {
+            self.behind.push_back(Rc::clone(changes));
+        } else {
+            self.give(changes);
+        }
+    }
+
+    /// Reads a slice of what was there when it began, or some of what has changed since; whether there is more.
+    pub(in crate::dataflow) fn catch_up(&mut self) -> bool {
+        let Some((walk, slices)) = &mut self.hydrating else {
+            if let Some(changes) = self.behind.pop_front() {
+                self.give(&changes);
+            }
+            return !self.behind.is_empty();
+        };
+        let epoch = slices.next();
+        let more = match walk {
+            Walk::Resources(walk) => {
+                let (mut seen, table) = (Vec::with_capacity(SLICE_KEYS), &self.table);
+                let more = walk.next(SLICE_KEYS, |resource| {
+                    if table.holds(resource.resource()) {
+                        seen.push(resource);
+                    }
+                });
+                self.outlet.advance_to(epoch);
+                let resources: Vec<_> = seen.iter().map(|seen| (seen, epoch, 1)).collect();
+                self.resources(&resources);
+                more
+            }
+            Walk::Rejects(walk) => {
+                let mut rejects = Vec::new();
+                let more = walk.next(SLICE_KEYS, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
+                self.outlet.advance_to(epoch);
+                self.rejects(&rejects);
+                more
+            }
+        };
+        if !more {
+            let upper = self.hydrating.take().map_or(0, |(_, slices)| slices.last + 1);
+            self.outlet.advance_to(upper);
+        }
+        true
+    }
+
+    fn give(&mut self, changes: &Changes) {
+        match self.table.kind {
+            TableKind::Quarantine => self.rejects(&changes.rejects),
+            _ => {
+                let mut resources = Vec::new();
+                changes.resources.iter().for_each(|change| self.collect(change, &mut resources));
+                for some in resources.chunks(BATCH_ROWS) {
+                    self.resources(some);
+                }
+            }
+        }
+        self.outlet.advance_to(changes.upper);
+    }
+
+    /// What a change means for the rows of this scan.
+    fn collect<'a>(&self, change: &'a Change, resources: &mut Vec<(&'a Seen, Epoch, Diff)>) {
+        let held = |side: &'a Option<Seen>| side.as_ref().filter(|seen| self.table.holds(seen.resource()));
+        match (held(&change.before), held(&change.after)) {
+            (Some(_), Some(_)) if !change.parts.intersects(self.parts) => {}
+            (before, after) => {
+                resources.extend(before.map(|seen| (seen, change.epoch, -1)));
+                resources.extend(after.map(|seen| (seen, change.epoch, 1)));
+            }
+        }
+    }
+
+    fn resources(&mut self, resources: &[(&Seen, Epoch, Diff)]) {
+        if resources.is_empty() {
+            return;
+        }
+        let entries: Vec<_> = resources.iter().map(|(seen, ..)| seen.resource()).collect();
+        let columns = self.table.of_resources(&self.columns, &entries);
+        self.evaluate(columns, |place| (resources[place].1, resources[place].2));
+    }
+
+    fn rejects(&mut self, rejects: &[(Arc<QuarantineEntry>, Epoch, Diff)]) {
+        for some in rejects.chunks(BATCH_ROWS) {
+            let entries: Vec<&QuarantineEntry> = some.iter().map(|(entry, ..)| &**entry).collect();
+            let columns = self.table.of_rejects(&self.columns, &entries);
+            self.evaluate(columns, |place| (some[place].1, some[place].2));
+        }
+    }
+
+    fn evaluate(&mut self, columns: Columns, when: impl Fn(usize) -> (Epoch, Diff)) {
+        let evaluated = self.program.run_columns(&columns.batch);
+        let update = |row, place: usize| {
+            let (epoch, diff) = when(place);
+            (row, epoch, diff)
+        };
+        let rows = evaluated.rows.into_iter().map(|(place, row)| update(row, columns.places[place]));
+        let unread = columns.failures.into_iter();
+        let unmade = evaluated.failures.into_iter().map(|(place, failure)| (columns.places[place], failure));
+        let failures = unread.chain(unmade).map(|(place, failure)| {
+            let (epoch, diff) = when(place);
+            (failure, epoch, diff)
+        });
+        self.outlet.send(rows.collect(), failures.collect());
+    }
+}
+
+/// The rows of another view.
+pub(in crate::dataflow) struct ViewScan {
+    tail: Tail<Row, ()>,
+    outlet: Outlet,
+    hydrating: Option<(Merged<Row, ()>, Slices)>,
+}
+
+impl ViewScan {
+    /// A scan of what a view holds and will hold.
+    pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, outlet: Outlet) -> Self {
+        let hydrating = tail.upper().checked_sub(1).map(|last| {
+            let walk = Merged::new(tail.batches(), last);
+            let slices = Slices::new(walk.updates(), last);
+            (walk, slices)
+        });
+        Self { tail, outlet, hydrating }
+    }
+
+    /// The epoch of what was there when it began.
+    pub(in crate::dataflow) fn readable_from(&self) -> Epoch {
+        self.hydrating.as_ref().map_or(0, |(_, slices)| slices.last)
+    }
+
+    /// Reads a slice, or what has changed; whether there is more to be read at once.
+    pub(in crate::dataflow) fn turn(&mut self) -> bool {
+        if let Some((walk, slices)) = &mut self.hydrating {
+            let (epoch, mut rows) = (slices.next(), Vec::new());
+            let more = walk.next(SLICE_KEYS, |row, (), diff| rows.push((row.clone(), epoch, diff)));
+            self.outlet.advance_to(epoch);
+            self.outlet.send(rows, Vec::new());
+            if !more {
+                let upper = slices.last + 1;
+                self.hydrating = None;
+                self.outlet.advance_to(upper);
+            }
+            return true;
+        }
+        let upper = self.tail.poll();
+        if *self.outlet.rows.time() < upper {
+            let mut rows = Vec::new();
+            self.tail.take(upper, |row, (), epoch, diff| rows.push((row.clone(), epoch, diff)));
+            self.outlet.send(rows, Vec::new());
+            self.outlet.advance_to(upper);
+        }
+        false
+    }
+}

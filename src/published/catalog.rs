@@ -1,0 +1,121 @@
+//! Which views there are to read, and when each is part of what is shown.
+//!
+//! In: the catalog that is wanted, the cuts of the workers. Out: the catalog that is shown, and how far everything in it
+//! is complete. A new catalog is shown in one step, when every view in it is complete at what is shown already: so a
+//! view that replaces another one and those that read it change together, and nobody waits for them. From then on an
+//! epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown until it
+//! has caught up, and nobody waits for it. Not here: what makes views (`service`), how they are computed (`dataflow`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::dataflow::{Cut, ViewId};
+use crate::model::Epoch;
+use crate::sql::ViewPlan;
+
+/// A view that stays behind for this long is detached.
+const DETACH_AFTER: Duration = Duration::from_secs(5);
+
+/// A view that can be read.
+#[derive(Debug)]
+pub struct CatalogView {
+    /// This rendering of it.
+    pub id: ViewId,
+    /// What it is.
+    pub plan: Arc<ViewPlan>,
+    /// When it was asked for, ms since 1970.
+    pub since_ms: u64,
+}
+
+/// The views that are read together, by name.
+#[derive(Debug, Default, Clone)]
+pub struct Catalog {
+    views: BTreeMap<Arc<str>, Arc<CatalogView>>,
+}
+
+impl Catalog {
+    /// A catalog of these views.
+    pub fn new(views: impl IntoIterator<Item = Arc<CatalogView>>) -> Self {
+        Self { views: views.into_iter().map(|view| (Arc::clone(&view.plan.name), view)).collect() }
+    }
+
+    /// The view of a name.
+    pub fn view(&self, name: &str) -> Option<&Arc<CatalogView>> {
+        self.views.get(name)
+    }
+
+    /// All views, in order of name.
+    pub fn views(&self) -> impl ExactSizeIterator<Item = &Arc<CatalogView>> {
+        self.views.values()
+    }
+}
+
+/// What is shown, what is wanted, and who is left behind.
+pub(super) struct Gate {
+    pub(super) shown: Arc<Catalog>,
+    wanted: Option<Arc<Catalog>>,
+    pub(super) detached: Arc<BTreeSet<ViewId>>,
+    behind_since: Option<Instant>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self { shown: Arc::default(), wanted: None, detached: Arc::default(), behind_since: None }
+    }
+
+    pub(super) fn want(&mut self, catalog: Arc<Catalog>) {
+        self.wanted = Some(catalog);
+    }
+
+    /// Shows the wanted catalog if all of it is complete at the epoch that is shown.
+    pub(super) fn promote(&mut self, cuts: &[Option<Cut>], published: Epoch) {
+        let is_complete = |view: &Arc<CatalogView>| {
+            self.detached.contains(&view.id)
+                || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && published < upper)
+        };
+        if let Some(wanted) = self.wanted.take_if(|wanted| wanted.views().all(is_complete)) {
+            self.shown = wanted;
+        }
+    }
+
+    /// Up to where everything that is shown is complete, when all else is up to `core`.
+    pub(super) fn upper(&mut self, cuts: &[Option<Cut>], core: Epoch, published: Epoch, now: Instant) -> Epoch {
+        let uppers: Vec<(ViewId, Epoch)> = self.shown.views().map(|view| (view.id, upper(cuts, view.id))).collect();
+        let is_back = |id: &ViewId| uppers.iter().any(|(known, upper)| known == id && *upper >= core);
+        if self.detached.iter().any(is_back) {
+            self.detached = Arc::new(self.detached.iter().copied().filter(|id| !is_back(id)).collect());
+        }
+        let attached = || uppers.iter().filter(|(id, _)| !self.detached.contains(id));
+        let together = attached().map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core));
+        if together > published + 1 || core <= published + 1 {
+            self.behind_since = None;
+            return together;
+        }
+        let since = *self.behind_since.get_or_insert(now);
+        if now.duration_since(since) < DETACH_AFTER {
+            return together;
+        }
+        let late: Vec<ViewId> = attached().filter(|(_, upper)| *upper <= published + 1).map(|(id, _)| *id).collect();
+        tracing::warn!(views = ?late, "views are too far behind and are not shown until they have caught up");
+        metrics::counter!("tarn_views_detached_total").increment(late.len() as u64);
+        self.detached = Arc::new(self.detached.iter().copied().chain(late).collect());
+        self.behind_since = None;
+        let attached = uppers.iter().filter(|(id, _)| !self.detached.contains(id));
+        attached.map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core))
+    }
+}
+
+fn upper(cuts: &[Option<Cut>], id: ViewId) -> Epoch {
+    progress(cuts, id).map_or(0, |(_, upper)| upper)
+}
+
+/// From which epoch on and up to which one a view is complete on all workers.
+fn progress(cuts: &[Option<Cut>], id: ViewId) -> Option<(Epoch, Epoch)> {
+    let mut all = (0, Epoch::MAX);
+    for cut in cuts {
+        let view = cut.as_ref()?.views.iter().find(|view| view.id == id)?;
+        all = (all.0.max(view.readable_from), all.1.min(view.upper));
+    }
+    Some(all)
+}

@@ -1,0 +1,30 @@
+//! SQL: tables, queries, plans, and the programs that evaluate them on rows; the only module that knows DataFusion and
+//! Arrow.
+//!
+//! ```text
+//!  queries/*.sql ──parse, resolve, type, optimise (DataFusion)──> logical plan ──lower──> Relation ──> dataflow
+//!  states, quarantine ──tables──> columns ──program──> rows ──dataflow──> rows ──codec──> columns ──> JSON, CSV, Arrow
+//! ```
+//!
+//! A [`Relation`] says what to compute in a few operators; the dataflow renders it and calls back the programs that are
+//! in it (filter and project, keys, accumulators, orders). Rows are opaque bytes there: a [`Row`] is what arrow-row makes
+//! of its columns, so comparing bytes compares values and joining two rows is joining their bytes. Not here: time,
+//! workers, arrangements (`dataflow`), what an instant is (`published`).
+
+mod failure;
+mod grouping;
+mod program;
+mod relation;
+mod row;
+mod table;
+mod top;
+mod view_plan;
+
+pub use failure::Failure;
+pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use program::{Evaluated, Program};
+pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+pub use row::{Codec, Row};
+pub use table::{Columns, Parts, Resource, Table, TableKind};
+pub use top::{Standing, Standings, Top};
+pub use view_plan::{ViewColumn, ViewPlan};

@@ -1,0 +1,196 @@
+//! Expressions evaluated on rows: filter, compute, project; in batches, by DataFusion's physical expressions.
+//!
+//! A row's outcome is that of evaluating it alone. A batch that fails is evaluated again row by row, so that one row's
+//! division by zero costs that row alone.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
+
+use super::failure::Failure;
+use super::row::{Codec, Row};
+
+/// Keeps rows for which all filters are true, and makes rows of other columns of them.
+pub struct Program {
+    input: Codec,
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    outputs: Vec<Arc<dyn PhysicalExpr>>,
+    output: Codec,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.description())
+    }
+}
+
+/// What became of some rows.
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    /// The rows made, each with the place of the one that it was made of, in order.
+    pub rows: Vec<(usize, Row)>,
+    /// The rows that could not be evaluated.
+    pub failures: Vec<(usize, Failure)>,
+}
+
+impl Program {
+    /// A program over rows of the codec `input`; `outputs` are as many as `output` has columns, of their types.
+    pub fn new(
+        input: Codec,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        outputs: Vec<Arc<dyn PhysicalExpr>>,
+        output: Codec,
+    ) -> Self {
+        assert_eq!(outputs.len(), output.schema().fields().len(), "a program makes every column");
+        Self { input, filters, outputs, output }
+    }
+
+    /// A program written as SQL, over columns of these names and types.
+    #[cfg(test)]
+    pub(crate) fn parse(
+        columns: &[(&str, datafusion::arrow::datatypes::DataType)],
+        filters: &[&str],
+        outputs: &[(&str, &str)],
+    ) -> Self {
+        use datafusion::arrow::datatypes::{Field, Schema};
+        let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let known = datafusion::common::DFSchema::try_from(Arc::clone(&schema)).expect("names differ");
+        let session = datafusion::prelude::SessionContext::new();
+        let parse = |text: &str| {
+            let expression = session.parse_sql_expr(text, &known).expect(text);
+            session.create_physical_expr(expression, &known).expect(text)
+        };
+        let filters = filters.iter().map(|text| parse(text)).collect();
+        let expressions: Vec<_> = outputs.iter().map(|(_, text)| parse(text)).collect();
+        let made = outputs.iter().zip(&expressions);
+        let made = made.map(|((name, _), made)| Field::new(*name, made.data_type(&schema).expect("typed"), true));
+        let output = Codec::new(Arc::new(Schema::new(made.collect::<Vec<_>>())));
+        Self::new(Codec::new(schema), filters, expressions, output)
+    }
+
+    /// The columns that it makes.
+    pub fn schema(&self) -> &SchemaRef {
+        self.output.schema()
+    }
+
+    /// What it does, so that two with the same words do the same to rows of the same columns.
+    pub fn description(&self) -> String {
+        let words = |expressions: &[Arc<dyn PhysicalExpr>]| {
+            expressions.iter().map(|expression| expression.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        format!("filter [{}] make [{}]", words(&self.filters), words(&self.outputs))
+    }
+
+    /// Evaluates on rows of its input codec.
+    pub fn run(&self, rows: &[&Row]) -> Evaluated {
+        self.run_columns(&self.input.decode(rows.iter().copied()))
+    }
+
+    /// Evaluates on columns that are not rows yet.
+    pub fn run_columns(&self, batch: &RecordBatch) -> Evaluated {
+        let mut evaluated = Evaluated::default();
+        match self.evaluate(batch) {
+            Ok(rows) => evaluated.rows = rows,
+            Err(_) => {
+                for place in 0..batch.num_rows() {
+                    let alone = batch.slice(place, 1);
+                    match self.evaluate(&alone) {
+                        Ok(rows) => evaluated.rows.extend(rows.into_iter().map(|(_, row)| (place, row))),
+                        Err(failed) => evaluated.failures.push((place, failed.of(&alone))),
+                    }
+                }
+            }
+        }
+        evaluated
+    }
+
+    /// What is kept of a batch, with its places there.
+    fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<(usize, Row)>, Failed> {
+        let (mut batch, mut places) = (batch.clone(), None);
+        for filter in &self.filters {
+            if batch.num_rows() == 0 {
+                return Ok(Vec::new());
+            }
+            let kept = evaluate(filter, &batch)?;
+            let kept = prep_null_mask_filter(kept.as_boolean());
+            let before = places.take().unwrap_or_else(|| (0..batch.num_rows()).collect::<Vec<_>>());
+            places = Some(before.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(at, _)| at).collect());
+            batch = filter_record_batch(&batch, &kept).expect("as many as there are rows");
+        }
+        let columns = self.outputs.iter().map(|output| evaluate(output, &batch)).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.output.encode(&columns, batch.num_rows());
+        let places = places.unwrap_or_else(|| (0..batch.num_rows()).collect());
+        Ok(places.into_iter().zip(rows).collect())
+    }
+}
+
+/// An expression could not be evaluated on a batch.
+pub(super) struct Failed {
+    expression: String,
+    reason: String,
+}
+
+impl Failed {
+    /// The failure of a batch of one row.
+    pub(super) fn of(self, alone: &RecordBatch) -> Failure {
+        Failure { input: as_json(alone).into(), expression: self.expression.into(), reason: self.reason.into() }
+    }
+}
+
+/// The values of an expression on a batch. A panic in a library's kernel is that row's failure, not the process's end:
+/// what a row holds comes from outside.
+pub(super) fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef, Failed> {
+    let values = catch_unwind(AssertUnwindSafe(|| expression.evaluate(batch)?.into_array(batch.num_rows())));
+    let reason = match values {
+        Ok(Ok(values)) => return Ok(values),
+        Ok(Err(error)) => error.strip_backtrace(),
+        Err(_) => "the evaluation panicked".to_owned(),
+    };
+    Err(Failed { expression: fmt_sql(expression.as_ref()).to_string(), reason })
+}
+
+/// The first row of a batch as a JSON object, for people.
+fn as_json(alone: &RecordBatch) -> String {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    let written = writer.write(alone).and_then(|()| writer.finish());
+    match written {
+        Ok(()) => String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned(),
+        Err(error) => format!("{{\"unprintable\": {:?}}}", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Int64Array;
+    use datafusion::arrow::datatypes::DataType;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_fails_costs_itself_alone() {
+        let program = Program::parse(
+            &[("a", DataType::Int64), ("b", DataType::Int64)],
+            &["a IS NOT NULL"],
+            &[("quotient", "10 / a"), ("b", "b")],
+        );
+        let column = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
+        let columns = [column(vec![Some(5), None, Some(0), Some(2)]), column(vec![Some(1), Some(2), Some(3), None])];
+        let batch = RecordBatch::try_new(Arc::clone(program.input.schema()), columns.to_vec()).expect("fits");
+        let evaluated = program.run_columns(&batch);
+        assert_eq!(evaluated.rows.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0, 3]);
+        let made = program.output.decode(evaluated.rows.iter().map(|(_, row)| row));
+        assert_eq!(as_json(&made.slice(0, 1)), r#"{"quotient":2,"b":1}"#);
+        assert_eq!(as_json(&made.slice(1, 1)), r#"{"quotient":5}"#);
+        let [(2, failure)] = &evaluated.failures[..] else { panic!("{evaluated:?}") };
+        assert_eq!((&*failure.input, &*failure.expression), (r#"{"a":0,"b":3}"#, "10 / a"));
+        assert!(failure.reason.contains("Divide by zero"), "{failure:?}");
+    }
+}
