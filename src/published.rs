@@ -14,9 +14,13 @@ pub mod rebuilding;
 mod seek;
 pub mod token;
 mod view;
+mod view_pages;
+mod view_rows;
 
 pub use catalog::{Catalog, CatalogView};
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
 pub use token::{ConsistencyToken, PageToken, QuarantineToken, TokenError, TokenKey};
 pub use view::ReadView;
+pub use view_pages::{RowPlace, RowsPage};
+pub use view_rows::Ordered;

@@ -14,7 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, SourceKind};
 use crate::dataflow::{
     BindingLog, Counters, CutSink, Engine, EpochSource, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestEnd,
-    IngestShared, LogTime, StartError, WallClock,
+    IngestShared, LogTime, StartError, ViewLog, WallClock,
 };
 use crate::durable::resubmitted::Resubmissions;
 use crate::durable::{Durable, DurableError, Health, Machine, Recovered, Taker, TakerConfig, Watched};
@@ -161,6 +161,7 @@ fn start_recovered(
     let engine =
         Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
     let stop = Arc::new(AtomicBool::new(false));
+    let views = ViewLog::default();
     let resubmissions = durable.as_ref().map_or_else(|| Resubmissions::in_memory(&topics), Durable::resubmissions);
     let shared = IngestShared {
         sink: Arc::clone(&publisher) as Arc<dyn CutSink>,
@@ -171,6 +172,7 @@ fn start_recovered(
         status: status.clone(),
         stop: Arc::clone(&stop),
         clock: Arc::new(SystemClock),
+        views: views.clone(),
     };
     let config = Arc::new(config);
     let identity = Arc::new(Mutex::new(source.identity()));

@@ -12,8 +12,10 @@
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
 mod failure;
+mod format;
 mod grouping;
 mod program;
+mod reading;
 mod relation;
 mod row;
 mod table;
@@ -21,8 +23,10 @@ mod top;
 mod view_plan;
 
 pub use failure::Failure;
+pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
 pub use program::{Evaluated, Program};
+pub use reading::{OrderBy, Reading, ReadingError, RowRange};
 pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, Table, TableKind};
