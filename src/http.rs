@@ -8,6 +8,7 @@
 //! (`strict`) · panics become 500 · the route (`routes`) · load is shed (`admission`) · the query is checked (`query`) ·
 //! the handler.
 
+mod accept;
 mod admission;
 mod answer;
 mod body;
@@ -23,6 +24,7 @@ mod routes;
 mod schemas;
 pub mod server;
 mod strict;
+mod views;
 mod watched;
 
 use std::panic::AssertUnwindSafe;

@@ -14,6 +14,8 @@
 mod failure;
 mod format;
 mod grouping;
+mod planned_stub;
+pub use planned_stub::*;
 mod program;
 mod reading;
 mod relation;

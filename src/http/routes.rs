@@ -9,7 +9,7 @@ use axum::routing::MethodRouter;
 
 use super::admission::{Entry, entered};
 use super::query::Parameter;
-use super::{App, openapi, operations, quarantine, resources, resubmission};
+use super::{App, openapi, operations, quarantine, resources, resubmission, views};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,20 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
         (
             read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),
             behind(operations::ignored),
+        ),
+        (read("/api/tarn/v1/views", "ViewList", "The views, their columns and how they are."), behind(views::list)),
+        (
+            read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.").taking(views::PARAMETERS),
+            behind(views::rows),
+        ),
+        (
+            read("/api/tarn/v1/views/{view}/errors", "FailureList", "The rows that a view could not evaluate.")
+                .taking(views::ERROR_PARAMETERS),
+            behind(views::errors),
+        ),
+        (
+            Route::act("/api/tarn/v1/views/reload", "ViewsReloaded", "The folder of queries, read again."),
+            behind(views::reload),
         ),
         (read("/livez", "Health", "Whether the process answers.").under_any_load(), behind(operations::livez)),
         (

@@ -78,7 +78,8 @@ impl ReadView {
                     }
                 }
                 if looks == looks_max && rows.peek().is_some() {
-                    let last = some.last().map(|(row, count)| RowPlace { key: row.bytes().to_vec(), copies: *count as u64 });
+                    let last =
+                        some.last().map(|(row, count)| RowPlace { key: row.bytes().to_vec(), copies: *count as u64 });
                     page.next = last;
                     return page;
                 }

@@ -64,6 +64,11 @@ impl ReadView {
         self.failures(id).next().is_some()
     }
 
+    /// How many rows a view has. Looks at all of them.
+    pub fn count_rows(&self, id: ViewId) -> usize {
+        self.rows_from(id, &[]).map(|(_, count)| count).sum()
+    }
+
     /// About how many rows a view has: outdated ones that are not merged away count too. Costs nothing.
     pub fn updates_held(&self, id: ViewId) -> usize {
         self.shares(id).flat_map(|share| &share.rows).map(Batch::updates).sum()

@@ -93,7 +93,8 @@ impl Reading {
         for order in order {
             first.push((column(&order.column)?.place, order.descending));
         }
-        let selected = plan.columns.iter().map(|column| plan.codec.schema().field(column.place).clone().with_name(&column.name));
+        let selected =
+            plan.columns.iter().map(|column| plan.codec.schema().field(column.place).clone().with_name(&column.name));
         Ok(Self {
             codec: plan.codec.clone(),
             columns: plan.columns.clone(),
@@ -162,11 +163,8 @@ impl Reading {
 fn value(column: &ViewColumn, text: &str) -> Result<ArrayRef, ReadingError> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
-    let refused = || ReadingError::Value {
-        column: column.name.clone(),
-        value: text.to_owned(),
-        kind: column.kind.to_string(),
-    };
+    let refused =
+        || ReadingError::Value { column: column.name.clone(), value: text.to_owned(), kind: column.kind.to_string() };
     let value = cast_with_options(&texts, &column.kind, &options).map_err(|_| refused())?;
     if value.is_null(0) { Err(refused()) } else { Ok(value) }
 }
@@ -181,7 +179,8 @@ fn ranges(codec: &Codec, filters: &[Filter]) -> Vec<RowRange> {
         if prefixes.len() * values.len() > 1024 {
             break;
         }
-        prefixes = prefixes.iter().flat_map(|prefix| values.iter().map(|value| [prefix, value.bytes()].concat())).collect();
+        prefixes =
+            prefixes.iter().flat_map(|prefix| values.iter().map(|value| [prefix, value.bytes()].concat())).collect();
     }
     prefixes.sort_unstable();
     prefixes.dedup();

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::trace::implementations::ValBatcher;
-use differential_dataflow::VecCollection;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Input;
@@ -95,14 +95,8 @@ impl Views {
             let failures = rendered.failures.concat(stored.failures);
             (arrange(stored.rows, "Rows"), arrange(failures, "Failures"))
         });
-        let mut installed = Installed {
-            rows,
-            failures,
-            table_scans: Vec::new(),
-            view_scans: Vec::new(),
-            readable_from: 0,
-            upper: 0,
-        };
+        let mut installed =
+            Installed { rows, failures, table_scans: Vec::new(), view_scans: Vec::new(), readable_from: 0, upper: 0 };
         for (key, outlet) in drawn.sources {
             let from = match key {
                 SourceKey::Table(relation) => {
