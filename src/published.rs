@@ -8,6 +8,7 @@
 
 pub mod catalog;
 mod contents;
+mod instant;
 pub mod pages;
 mod publisher;
 pub mod rebuilding;

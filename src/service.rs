@@ -28,7 +28,7 @@ use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
-use crate::sql::SchemaError;
+use crate::sql::{QueryRunner, SchemaError};
 use rebuild::Rebuilder;
 use views::Views;
 
@@ -55,6 +55,8 @@ pub struct Service {
     pub resubmissions: Resubmissions,
     /// The views.
     pub views: Views,
+    /// Where ad-hoc queries run.
+    pub queries: Arc<QueryRunner>,
     /// How snapshots go; none where the state is in memory alone.
     pub snapshots: Option<Arc<Health>>,
     /// When the process began, ms since 1970.
@@ -238,6 +240,7 @@ fn start_recovered(
         Watched { publisher: Arc::clone(&publisher), topics: topics.clone(), status: status.clone(), identity };
     let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
+    let queries = Arc::new(QueryRunner::new(config.query.concurrent_max)?);
     let views_thread = views.watch(Duration::from_millis(config.views.watch_interval_ms))?;
     let running = Running { stop, views: views.clone(), views_thread, taker, ingest };
     let service = Service {
@@ -251,6 +254,7 @@ fn start_recovered(
         token_key,
         resubmissions,
         views,
+        queries,
         snapshots,
         started_ms: crate::clock::now_ms(),
         was_ready: Arc::new(AtomicBool::new(false)),

@@ -91,6 +91,11 @@ pub(super) fn all() -> Value {
             ])})),
             ("total", integer()),
         ])),
+        "QueryAnswer": at_an_instant(object(&[
+            ("items", json!({"type": "array", "items": {"type": "object"}})),
+            ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
+            ("truncated", boolean()), ("unreadRows", integer()),
+        ])),
         "ViewsReloaded": at_an_instant(object(&[
             ("made", json!({"type": "array", "items": text()})), ("removed", json!({"type": "array", "items": text()})),
             ("refused", json!({"type": "array", "items": object(&[("view", text()), ("problem", text())])})),

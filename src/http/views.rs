@@ -284,18 +284,19 @@ struct RefusedJson {
 /// `POST /api/tarn/v1/views/reload`
 pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let reader = Arc::clone(&app);
-    app.admission.render(answer::USUAL_BYTES, move || {
-        let reloaded = reader.service.views.reload().map_err(|error| {
-            let folder = &reader.service.config.views.directory;
-            ApiError::Unprocessable(format!("the folder of queries `{folder}` cannot be read: {error}"))
-        })?;
-        let refused = reloaded.refused.into_iter().map(|(view, problem)| RefusedJson { view, problem });
-        let content = serde_json::json!({
-            "made": reloaded.made,
-            "removed": reloaded.removed,
-            "refused": refused.collect::<Vec<_>>(),
-        });
-        Ok(answer::answer(&reader, &reader.service.publisher.view(), &content))
-    })
-    .await
+    app.admission
+        .render(answer::USUAL_BYTES, move || {
+            let reloaded = reader.service.views.reload().map_err(|error| {
+                let folder = &reader.service.config.views.directory;
+                ApiError::Unprocessable(format!("the folder of queries `{folder}` cannot be read: {error}"))
+            })?;
+            let refused = reloaded.refused.into_iter().map(|(view, problem)| RefusedJson { view, problem });
+            let content = serde_json::json!({
+                "made": reloaded.made,
+                "removed": reloaded.removed,
+                "refused": refused.collect::<Vec<_>>(),
+            });
+            Ok(answer::answer(&reader, &reader.service.publisher.view(), &content))
+        })
+        .await
 }

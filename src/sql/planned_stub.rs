@@ -38,3 +38,16 @@ pub fn plan_queries(_: &[QueryFile], _: &Tables) -> Planned {
 pub fn read_queries(_: &Path) -> std::io::Result<Vec<QueryFile>> {
     Ok(vec![])
 }
+impl Tables { pub fn iter(&self) -> std::slice::Iter<'static, Arc<super::Table>> { [].iter() } }
+pub fn ad_hoc(
+    _: crate::model::Epoch,
+    environment: Arc<datafusion::execution::runtime_env::RuntimeEnv>,
+) -> datafusion::prelude::SessionContext {
+    datafusion::prelude::SessionContext::new_with_config_rt(datafusion::prelude::SessionConfig::new(), environment)
+}
+pub async fn one_query(
+    context: &datafusion::prelude::SessionContext,
+    sql: &str,
+) -> Result<datafusion::logical_expr::LogicalPlan, String> {
+    context.state().create_logical_plan(sql).await.map_err(|e| e.to_string())
+}
