@@ -11,18 +11,28 @@
 //! of its columns, so comparing bytes compares values and joining two rows is joining their bytes. Not here: time,
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
+mod adhoc;
 mod failure;
+mod format;
 mod grouping;
+mod instant;
+mod planned_stub;
+pub use planned_stub::*;
 mod program;
+mod reading;
 mod relation;
 mod row;
 mod table;
 mod top;
 mod view_plan;
 
+pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use failure::Failure;
+pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use instant::Instant;
 pub use program::{Evaluated, Program};
+pub use reading::{OrderBy, Reading, ReadingError, RowRange};
 pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, Table, TableKind};
