@@ -12,19 +12,24 @@
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
 mod failure;
+pub mod functions;
 mod grouping;
+mod kessel_schema;
 mod program;
 mod relation;
 mod row;
 mod table;
+mod tables;
 mod top;
 mod view_plan;
 
 pub use failure::Failure;
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use kessel_schema::SchemaError;
 pub use program::{Evaluated, Program};
 pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
-pub use table::{Columns, Parts, Resource, Table, TableKind};
+pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
+pub use tables::Tables;
 pub use top::{Standing, Standings, Top};
 pub use view_plan::{ViewColumn, ViewPlan};
