@@ -5,13 +5,13 @@
 
 use std::fmt;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 
 /// A query that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +154,9 @@ impl Source<'_> {
         let mut lines: Vec<String> = Vec::new();
         for token in tokens {
             match token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => lines.push(comment.trim().to_owned()),
+                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
+                    lines.push(comment.trim().to_owned())
+                }
                 Token::Whitespace(Whitespace::MultiLineComment(comment)) => {
                     lines.extend(comment.lines().map(|line| line.trim().trim_start_matches('*').trim().to_owned()));
                 }
@@ -226,7 +228,8 @@ impl Objection {
         if self.construct == "query" {
             self.message = first_line(&diagnostic.message);
         }
-        for help in diagnostic.helps.iter().map(|help| &help.message).chain(diagnostic.notes.iter().map(|note| &note.message))
+        for help in
+            diagnostic.helps.iter().map(|help| &help.message).chain(diagnostic.notes.iter().map(|note| &note.message))
         {
             if !self.message.contains(help.as_str()) {
                 self.message = format!("{}; {}", self.message, first_line(help));
@@ -302,7 +305,8 @@ mod tests {
 
     #[test]
     fn parsers_say_where() {
-        let objection = Objection::from(ParserError::ParserError("Expected: x, found: y at Line: 3, Column: 18".into()));
+        let objection =
+            Objection::from(ParserError::ParserError("Expected: x, found: y at Line: 3, Column: 18".into()));
         assert_eq!(objection, Objection::new(Place::At(Location::new(3, 18)), "syntax", "Expected: x, found: y"));
         let objection = Objection::from(ParserError::ParserError("no place".into()));
         assert_eq!(objection, Objection::new(Place::Query, "syntax", "no place"));

@@ -50,7 +50,11 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
         None => Ok(query),
         Some(second) => {
             let place = Place::At(second.span().start);
-            Err(Objection::new(place, "second statement", "only one SELECT is allowed; put others in files of their own"))
+            Err(Objection::new(
+                place,
+                "second statement",
+                "only one SELECT is allowed; put others in files of their own",
+            ))
         }
     }
 }
