@@ -11,17 +11,24 @@
 //! of its columns, so comparing bytes compares values and joining two rows is joining their bytes. Not here: time,
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
+mod canonical;
+mod exact_sum;
 mod failure;
+mod fixed_width;
+mod functions;
 mod grouping;
+mod numbers;
 mod program;
 mod relation;
 mod row;
+#[cfg(test)]
+mod samples;
 mod table;
 mod top;
 mod view_plan;
 
 pub use failure::Failure;
-pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use program::{Evaluated, Program};
 pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};

@@ -1,0 +1,3 @@
+//! Functions and operators that DataFusion does not have, or that we need to be other ones.
+
+pub mod aggregates;
