@@ -12,12 +12,16 @@
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
 mod adhoc;
+mod canonical;
+mod exact_sum;
 mod failure;
+mod fixed_width;
 mod format;
 pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod numbers;
 mod planned_stub;
 pub use planned_stub::*;
 mod program;
@@ -25,6 +29,8 @@ mod reading;
 mod refusal;
 mod relation;
 mod row;
+#[cfg(test)]
+mod samples;
 mod syntax;
 mod table;
 mod tables;
@@ -34,7 +40,7 @@ mod view_plan;
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
-pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
 pub use kessel_schema::SchemaError;
 pub use program::{Evaluated, Program};
