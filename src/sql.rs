@@ -29,8 +29,10 @@ mod reading;
 mod refusal;
 mod relation;
 mod row;
+mod rules;
 #[cfg(test)]
 mod samples;
+mod session;
 mod syntax;
 mod table;
 mod tables;
