@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Holder, IndexKey, ReporterKeyHash};
+use super::meter::Meter;
 use super::ledger::{RejectKey, SeenReject};
 use super::shard::KeptUntil;
 use super::shared_batch::Batch;
@@ -55,6 +56,8 @@ pub struct ViewCut {
     pub rows: Vec<Batch<Row, ()>>,
     /// The rows that could not be evaluated.
     pub failures: Vec<Batch<Failure, ()>>,
+    /// What its operators do and hold.
+    pub meters: Arc<[Arc<Meter>]>,
 }
 
 /// Which position an epoch seals.
