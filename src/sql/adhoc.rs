@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::instant::{AtInstant, Instant, Read, Relation};
 use super::planned_stub as session;
-use super::planned_stub::Tables;
+use super::tables::Tables;
 use super::view_plan::ViewPlan;
 use crate::model::Epoch;
 
@@ -138,7 +138,7 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     let environment = environment(limits).map_err(|error| QueryError::Failed(error.to_string()))?;
     let context = session::ad_hoc(input.epoch, environment);
     let read = Arc::new(Read::default());
-    let tables = input.tables.iter().map(|table| ("x".to_owned(), Relation::Table(Arc::clone(table))));
+    let tables = input.tables.iter().map(|table| (table.kind.name().to_owned(), Relation::Table(Arc::clone(table))));
     let views = input.views.iter().map(|plan| (plan.name.to_string(), Relation::View(Arc::clone(plan))));
     for (name, relation) in tables.chain(views) {
         let provider = AtInstant { relation, instant: Arc::clone(&input.instant), read: Arc::clone(&read) };
