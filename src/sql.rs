@@ -11,6 +11,7 @@
 //! of its columns, so comparing bytes compares values and joining two rows is joining their bytes. Not here: time,
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
+mod bounds;
 mod failure;
 mod grouping;
 mod program;
@@ -20,10 +21,11 @@ mod table;
 mod top;
 mod view_plan;
 
+pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
 pub use program::{Evaluated, Program};
-pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, Table, TableKind};
 pub use top::{Standing, Standings, Top};

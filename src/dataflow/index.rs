@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::model::{Field, ResourceId, State};
+use crate::sql::Row;
 
 /// What resources can be listed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,13 @@ impl HashKeys {
             hasher.write(text.as_bytes());
             hasher.write_u8(0xff);
         }
+        hasher.finish()
+    }
+
+    /// Which worker a row of a view goes to.
+    pub(super) fn route(self, row: &Row) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        hasher.write(row.bytes());
         hasher.finish()
     }
 
