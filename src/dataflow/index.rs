@@ -5,13 +5,12 @@
 //! Reporter keys, by which orphans are told, use 128 bits. The hash is keyed at random in every process, so nobody can
 //! choose ids that collide.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::model::{Field, ResourceId, State};
-use crate::sql::Row;
 
 /// What resources can be listed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,10 +92,10 @@ impl HashKeys {
         hasher.finish()
     }
 
-    /// Which worker a row of a view goes to.
-    pub(super) fn route(self, row: &Row) -> u64 {
+    /// Which worker has a value: the one whose index this is, by the number of workers.
+    pub(super) fn route<T: Hash>(self, value: &T) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        hasher.write(row.bytes());
+        value.hash(&mut hasher);
         hasher.finish()
     }
 

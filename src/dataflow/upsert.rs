@@ -18,8 +18,8 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
-use timely::progress::frontier::MutableAntichain;
 use timely::progress::Antichain;
+use timely::progress::frontier::MutableAntichain;
 
 use super::arrangement::Arrangement;
 use super::counters::IgnoredLog;

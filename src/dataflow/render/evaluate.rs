@@ -10,8 +10,8 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::CapabilitySet;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::progress::operate::FrontierInterest;
 use timely::progress::Timestamp;
+use timely::progress::operate::FrontierInterest;
 
 use crate::dataflow::meter::Meter;
 use crate::dataflow::shared_batch::Diff;
@@ -27,8 +27,7 @@ pub(super) struct Made<X> {
 }
 
 /// What was made of rows, and the rows of which nothing could be made.
-pub(super) type Outcome<'scope, T, D, R> =
-    (VecCollection<'scope, T, D, R>, VecCollection<'scope, T, Failure, Diff>);
+pub(super) type Outcome<'scope, T, D, R> = (VecCollection<'scope, T, D, R>, VecCollection<'scope, T, Failure, Diff>);
 
 /// Whether what is made of different rows is often the same, so that it pays to add it up here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +97,7 @@ where
                     made_now.session(&capabilities[0]).give_container(&mut made);
                 }
                 if !failures.is_empty() {
-                    let at = |(place, failure)| (failure, some[place].1.clone(), some[place].2);
+                    let at = |(place, failure): (usize, Failure)| (failure, some[place].1.clone(), some[place].2);
                     failed_now.session(&capabilities[1]).give_iterator(failures.into_iter().map(at));
                 }
             }

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use differential_dataflow::batcher::Batcher as _;
 use differential_dataflow::batcher::Extract as _;
 use differential_dataflow::batcher::merge::chunker::ContainerChunker;
 use differential_dataflow::batcher::merge::vec::VecMerger;
 use differential_dataflow::batcher::merge::{MergeBatcher, Sealer};
-use differential_dataflow::batcher::Batcher as _;
 use differential_dataflow::difference::Semigroup;
 use differential_dataflow::{AsCollection, Data, VecCollection};
 use timely::dataflow::Stream;

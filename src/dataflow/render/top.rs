@@ -60,13 +60,7 @@ fn entry_bytes((partition, order, row): &Place) -> usize {
 
 impl Ranking {
     fn new(top: Arc<Top>) -> Self {
-        Self {
-            top,
-            waiting: Waiting::new(),
-            counts: BTreeMap::new(),
-            held: Held::default(),
-            least: Row::empty(),
-        }
+        Self { top, waiting: Waiting::new(), counts: BTreeMap::new(), held: Held::default(), least: Row::empty() }
     }
 
     /// The rows of a group in order, with how often each is there.
