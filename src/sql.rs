@@ -12,6 +12,7 @@
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
 mod adhoc;
+mod bounds;
 mod failure;
 mod format;
 pub mod functions;
@@ -30,6 +31,7 @@ mod top;
 mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
+pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
@@ -37,7 +39,7 @@ pub use instant::Instant;
 pub use kessel_schema::SchemaError;
 pub use program::{Evaluated, Program};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
-pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
 pub use tables::Tables;

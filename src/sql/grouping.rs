@@ -76,6 +76,11 @@ impl Accumulators {
         todo!("{count}")
     }
 
+    /// How many rows they are of.
+    pub fn rows(&self) -> i64 {
+        todo!()
+    }
+
     /// Whether it adds nothing at all, not even a row.
     pub fn is_zero(&self) -> bool {
         todo!()
