@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Holder, IndexKey, ReporterKeyHash};
-use super::meter::Meter;
 use super::ledger::{RejectKey, SeenReject};
+use super::meter::Meter;
 use super::shard::KeptUntil;
 use super::shared_batch::Batch;
 use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
-use differential_dataflow::operators::arrange::agent::ShutdownDeadmans;
-use differential_dataflow::operators::arrange::TraceAgent;
+use differential_dataflow::operators::arrange::{ShutdownButton, TraceAgent};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{CapabilitySet, Input};
 use timely::worker::Worker;
@@ -66,7 +65,16 @@ pub(in crate::dataflow) struct Flow {
     pub(in crate::dataflow) meters: Vec<Arc<Meter>>,
     /// Complete from this epoch on.
     pub(in crate::dataflow) readable_from: Epoch,
-    imports: Vec<ShutdownDeadmans<CapabilitySet<Epoch>>>,
+    imports: Vec<Import>,
+}
+
+/// An arrangement of another dataflow, read until this is dropped.
+struct Import(ShutdownButton<CapabilitySet<Epoch>>);
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        self.0.press();
+    }
 }
 
 /// What is read.
@@ -153,7 +161,7 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
         let shared = self.shared.get_mut(&key)?;
         let (rows, rows_button) = shared.rows.import_core(scope, "Shared");
         let (failures, failures_button) = shared.failures.import_core(scope, "SharedFailures");
-        self.flow.imports.extend([rows_button.press_on_drop(), failures_button.press_on_drop()]);
+        self.flow.imports.extend([Import(rows_button), Import(failures_button)]);
         self.flow.readable_from = self.flow.readable_from.max(shared.flow.readable_from);
         shared.uses += 1;
         self.flow.shared.push(key);

@@ -11,7 +11,6 @@ use timely::worker::Worker;
 use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
-use super::scan::TableScan;
 use crate::dataflow::cut::{ViewCut, ViewId};
 use crate::dataflow::graph::{self, Tables};
 use crate::dataflow::index::HashKeys;
