@@ -25,7 +25,7 @@ mod view_plan;
 
 pub use failure::Failure;
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
-pub use kessel_schema::SchemaError;
+pub use kessel_schema::SchemaFolderError;
 pub use program::{Evaluated, Program};
 pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
