@@ -143,6 +143,27 @@ fn each_table_has_its_columns() {
 }
 
 #[test]
+fn every_resource_stands_in_the_tables_of_its_kind() {
+    let (mut random, topics) = (StdRng::seed_from_u64(7), Topics::default());
+    let tables: Vec<Table> = tables(&topics).into_iter().chain([quarantine(&topics)]).collect();
+    let mut met = std::collections::BTreeSet::new();
+    for _ in 0..1_000 {
+        let (state, orphaned_by) = (random_state(&mut random, &topics), random_orphaned_by(&mut random));
+        let is_host = state.text(Field::ResourceType) == Some("host");
+        let expected: &[&str] = match (state.lifecycle, orphaned_by) {
+            (Lifecycle::Deleted { .. }, _) => &["deleted_resources"],
+            (Lifecycle::Live { .. }, Some(_)) => &["orphaned_resources"],
+            (Lifecycle::Live { .. }, None) if is_host => &["resources", "host"],
+            (Lifecycle::Live { .. }, None) => &["resources"],
+        };
+        let held = tables.iter().filter(|table| table.holds(Resource { state: &state, orphaned_by }));
+        assert_eq!(held.map(|table| table.kind.name()).collect::<Vec<_>>(), expected);
+        met.insert(expected);
+    }
+    assert_eq!(met.len(), 4);
+}
+
+#[test]
 fn random_resources_are_read_as_each_alone_would_be() {
     let (mut random, topics) = (StdRng::seed_from_u64(1), Topics::default());
     let tables = tables(&topics);
