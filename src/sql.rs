@@ -37,6 +37,7 @@ pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
 pub use kessel_schema::SchemaError;
+pub use kessel_schema::SchemaFolderError;
 pub use program::{Evaluated, Program};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
