@@ -18,6 +18,8 @@ mod program;
 mod relation;
 mod row;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod top;
 mod view_plan;
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
@@ -125,7 +125,10 @@ impl Program {
                 return Ok(Vec::new());
             }
             let kept = evaluate(filter, &batch)?;
-            let kept = prep_null_mask_filter(kept.as_boolean());
+            let kept = match kept.as_boolean() {
+                kept if kept.null_count() == 0 => kept.clone(),
+                kept => prep_null_mask_filter(kept),
+            };
             let before = places.take().unwrap_or_else(|| (0..batch.num_rows()).collect::<Vec<_>>());
             places = Some(before.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(at, _)| at).collect());
             batch = filter_record_batch(&batch, &kept).expect("as many as there are rows");
