@@ -44,4 +44,5 @@ pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};
+pub use views::{NewView, ViewCommand, ViewLog};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError, SteppedWorker};

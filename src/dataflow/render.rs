@@ -279,25 +279,8 @@ impl<'a, 'scope> Renderer<'a, 'scope> {
     }
 }
 
-/// The relations that a relation is made of.
-fn inputs(relation: &Relation) -> Vec<&Arc<Relation>> {
-    match &relation.operator {
-        Operator::Constant { .. } | Operator::Table { .. } | Operator::View { .. } | Operator::Recursion { .. } => {
-            Vec::new()
-        }
-        Operator::Apply { input, .. }
-        | Operator::Temporal { input, .. }
-        | Operator::Reduce { input, .. }
-        | Operator::Top { input, .. }
-        | Operator::Distinct { input } => vec![input],
-        Operator::Join { left, right } | Operator::Semijoin { left, right, .. } => vec![&left.input, &right.input],
-        Operator::Union { inputs } => inputs.iter().collect(),
-        Operator::Recursive { start, step, .. } => vec![start, step],
-    }
-}
-
 /// Whether a relation reads a table or a view.
 fn reads(relation: &Relation) -> bool {
     matches!(relation.operator, Operator::Table { .. } | Operator::View { .. })
-        || inputs(relation).into_iter().any(|input| reads(input))
+        || relation.inputs().into_iter().any(|input| reads(input))
 }

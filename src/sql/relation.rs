@@ -156,3 +156,22 @@ pub enum Operator {
         id: RecursionId,
     },
 }
+
+impl Relation {
+    /// The relations that it is made of.
+    pub fn inputs(&self) -> Vec<&Arc<Self>> {
+        match &self.operator {
+            Operator::Constant { .. } | Operator::Table { .. } | Operator::View { .. } | Operator::Recursion { .. } => {
+                Vec::new()
+            }
+            Operator::Apply { input, .. }
+            | Operator::Temporal { input, .. }
+            | Operator::Reduce { input, .. }
+            | Operator::Top { input, .. }
+            | Operator::Distinct { input } => vec![input],
+            Operator::Join { left, right } | Operator::Semijoin { left, right, .. } => vec![&left.input, &right.input],
+            Operator::Union { inputs } => inputs.iter().collect(),
+            Operator::Recursive { start, step, .. } => vec![start, step],
+        }
+    }
+}

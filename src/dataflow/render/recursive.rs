@@ -28,9 +28,9 @@ use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::scope::Iterative;
 use timely::order::Product;
 
+use super::Renderer;
 use super::join::join;
 use super::programs::{apply, keyed, without_key};
-use super::{Renderer, inputs};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
@@ -175,7 +175,7 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
 
     fn depends(&self, relation: &Relation) -> bool {
         matches!(relation.operator, Operator::Recursion { id } if id == self.id)
-            || inputs(relation).into_iter().any(|input| self.depends(input))
+            || relation.inputs().into_iter().any(|input| self.depends(input))
     }
 }
 

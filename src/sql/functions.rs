@@ -1,0 +1,3 @@
+//! Functions and operators that DataFusion does not have.
+
+pub mod json;
