@@ -13,18 +13,24 @@
 
 mod adhoc;
 mod bounds;
+mod canonical;
+mod exact_sum;
 mod failure;
+mod fixed_width;
 mod format;
 pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod numbers;
 mod planned_stub;
 pub use planned_stub::*;
 mod program;
 mod reading;
 mod relation;
 mod row;
+#[cfg(test)]
+mod samples;
 mod table;
 mod tables;
 #[cfg(test)]
@@ -36,7 +42,7 @@ pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
-pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
+pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
 pub use kessel_schema::SchemaError;
 pub use program::{Evaluated, Program};

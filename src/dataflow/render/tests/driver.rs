@@ -15,7 +15,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
 
 use crate::dataflow::index::HashKeys;
-use crate::dataflow::meter::Meter;
+use crate::dataflow::meter::{Measures, Meter};
 use crate::dataflow::render::{Index, Rendered, Sources, render};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
@@ -233,5 +233,65 @@ fn feed(worker: &mut Worker, inputs: &mut Inputs, history: &History, probe: &Pro
     // All that is before the end is said before the sources end.
     while probe.less_than(&history.end) {
         worker.step();
+    }
+}
+
+/// A relation that runs on this thread, an epoch at a time.
+pub(super) struct Running<'a> {
+    worker: &'a mut Worker,
+    pub(super) inputs: Inputs,
+    probe: ProbeHandle<Epoch>,
+    pub(super) said: Arc<Mutex<Said>>,
+    pub(super) epoch: Epoch,
+}
+
+/// Runs a relation on this thread.
+pub(super) fn directly(relation: &Arc<Relation>, sources: usize, body: impl FnOnce(&mut Running<'_>) + Send + Sync + 'static) {
+    let relation = Arc::clone(relation);
+    timely::execute_directly(move |worker| {
+        let (mut inputs, probe) = (Inputs::new(sources, HashKeys::random()), ProbeHandle::new());
+        let said = Arc::<Mutex<Said>>::default();
+        worker.dataflow(|scope| {
+            let Rendered { rows, failures } = render(&relation, scope, &mut inputs);
+            let (rows_kept, failures_kept) = (Arc::clone(&said), Arc::clone(&said));
+            keep(rows, &probe, move |mut rows| rows_kept.lock().unwrap().rows.append(&mut rows));
+            keep(failures, &probe, move |mut failures| failures_kept.lock().unwrap().failures.append(&mut failures));
+        });
+        body(&mut Running { worker, inputs, probe, said, epoch: 0 });
+    });
+}
+
+impl Running<'_> {
+    /// Changes how often a source has a row, from the present epoch on.
+    pub(super) fn change(&mut self, source: usize, values: &[i64], diff: Diff) {
+        let values: Values = values.iter().map(|value| Some(*value)).collect();
+        self.inputs.sessions[source].update(row(&values), diff);
+    }
+
+    /// Ends the present epoch and goes on at another one, when all has been said of what is before it.
+    pub(super) fn go_on_at(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        for session in self.inputs.sessions.iter_mut().chain([&mut self.inputs.clock]) {
+            session.advance_to(epoch);
+            session.flush();
+        }
+        while self.probe.less_than(&epoch) {
+            self.worker.step();
+        }
+    }
+
+    /// Does what there is to do for a moment.
+    pub(super) fn step(&mut self) {
+        self.worker.step();
+    }
+
+    /// What all operators together say they did and hold.
+    pub(super) fn measures(&self) -> Measures {
+        self.inputs.meters.iter().fold(Measures::default(), |sum, meter| sum + meter.read())
+    }
+
+    /// The rows, of so many columns, before the present epoch.
+    pub(super) fn rows(&self, columns: usize) -> Bag {
+        self.said.lock().unwrap().at(self.epoch - 1, columns)
     }
 }

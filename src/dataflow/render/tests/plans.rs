@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 
 use super::driver::Bag;
 use crate::model::Epoch;
-use crate::sql::testing::{Values, program, relation, row};
-use crate::sql::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+use crate::sql::testing::{Call, Values, grouping, numbered_program, program, relation, row, top};
+use crate::sql::{AggregateFunction, Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 
 /// What there is at some time.
 pub(super) struct Now<'a> {
@@ -54,6 +54,69 @@ const PROGRAMS: [(&[&str], &[&str], Scalar); 6] = [
     }),
     (&[], &["a", "a"], |row| Ok(Some(vec![row[0], row[0]]))),
 ];
+
+/// What aggregates make of the rows of a group.
+type Finish = fn(&[(Values, i64)]) -> Values;
+
+/// Groupings of two columns: keys, aggregates, and the same in plain code.
+const GROUPINGS: [(&[&str], &[Call<'_>], Finish); 8] = [
+    (&["a"], &[(AggregateFunction::Count, None, None, false)], |rows| vec![Some(sum(rows, |_| Some(1)).unwrap_or(0))]),
+    (&["b"], &[(AggregateFunction::Sum, Some("a"), None, false)], |rows| vec![sum(rows, |row| row[0])]),
+    (&["a"], &[(AggregateFunction::Least, Some("b"), None, false)], |rows| vec![values_of(rows, 1).min()]),
+    (&["b"], &[(AggregateFunction::Greatest, Some("a"), Some("a < 4"), false)], |rows| {
+        vec![values_of(rows, 0).filter(|a| *a < 4).max()]
+    }),
+    (&["a"], &[(AggregateFunction::Count, Some("b"), None, true)], |rows| {
+        vec![i64::try_from(values_of(rows, 1).collect::<BTreeSet<_>>().len()).ok()]
+    }),
+    (
+        &[],
+        &[(AggregateFunction::Count, Some("a"), Some("b > 2"), false), (AggregateFunction::Sum, Some("b"), None, false)],
+        |rows| {
+            let is_counted = |row: &Values| row[0].filter(|_| row[1].is_some_and(|b| b > 2)).map(|_| 1);
+            vec![Some(sum(rows, is_counted).unwrap_or(0)), sum(rows, |row| row[1])]
+        },
+    ),
+    (
+        &[],
+        &[(AggregateFunction::Least, Some("a"), None, false), (AggregateFunction::Sum, Some("b"), None, true)],
+        |rows| {
+            let distinct: BTreeSet<i64> = values_of(rows, 1).collect();
+            vec![values_of(rows, 0).min(), distinct.first().map(|_| distinct.iter().sum())]
+        },
+    ),
+    (&["a", "b"], &[], |_rows| vec![]),
+];
+
+/// The sum of what is made of each row; none where nothing is.
+fn sum(rows: &[(Values, i64)], value: impl Fn(&Values) -> Option<i64>) -> Option<i64> {
+    rows.iter().filter_map(|(row, count)| Some(value(row)? * count)).reduce(|a, b| a + b)
+}
+
+/// The values of a column that are not null.
+fn values_of(rows: &[(Values, i64)], column: usize) -> impl Iterator<Item = i64> {
+    rows.iter().filter_map(move |(row, _)| row[column])
+}
+
+/// The first rows by the second column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ranked {
+    /// Of each group of equal first columns.
+    pub(super) by_first: bool,
+    pub(super) descending: bool,
+    pub(super) nulls_first: bool,
+    pub(super) offset: usize,
+    pub(super) limit: Option<usize>,
+    pub(super) with_number: bool,
+}
+
+impl Ranked {
+    /// Sorts as the order does.
+    fn rank(self, value: Option<i64>) -> (bool, i64) {
+        let comes_later = value.is_none() != self.nulls_first;
+        (comes_later, value.map_or(0, |value| if self.descending { -value } else { value }))
+    }
+}
 
 impl Plan {
     fn new(operator: Operator, columns: usize, words: String, naive: impl Fn(&mut Now<'_>) -> Bag + 'static) -> Self {
@@ -199,6 +262,61 @@ impl Plan {
         })
     }
 
+    /// A row of two columns for each group.
+    pub(super) fn reduce(self, number: usize) -> Self {
+        let words = format!("reduce({}, {number})", self.words);
+        let (keys, calls, finish) = GROUPINGS[number];
+        let operator = Operator::Reduce { input: self.relation, grouping: grouping(keys, calls) };
+        let naive = self.naive;
+        Self::new(operator, 2, words, move |now| {
+            let mut groups: BTreeMap<Values, Vec<(Values, i64)>> = BTreeMap::new();
+            if keys.is_empty() {
+                groups.insert(Values::new(), Vec::new());
+            }
+            for (row, count) in naive(now) {
+                let key = keys.iter().map(|key| row[usize::from(*key == "b")]).collect();
+                groups.entry(key).or_default().push((row, count));
+            }
+            bag(groups.into_iter().map(|(key, rows)| ([key, finish(&rows)].concat(), 1)))
+        })
+    }
+
+    /// The first rows of each group, by the second column.
+    pub(super) fn top(self, of: Ranked) -> Self {
+        let words = format!("top({}, {of:?})", self.words);
+        let partition: &[&str] = if of.by_first { &["a"] } else { &[] };
+        let order = [("b", of.descending, of.nulls_first)];
+        let top = top(partition, &order, of.offset, of.limit, of.with_number);
+        let naive = self.naive;
+        let columns = if of.with_number { 3 } else { 2 };
+        let first = Self::new(Operator::Top { input: self.relation, top }, columns, words, move |now| {
+            let mut groups: BTreeMap<Option<i64>, Vec<Values>> = BTreeMap::new();
+            for (row, count) in naive(now) {
+                let key = row[0].filter(|_| of.by_first);
+                let group = groups.entry(key).or_default();
+                group.extend(std::iter::repeat_n(row, usize::try_from(count).expect("not negative")));
+            }
+            let kept = groups.into_values().flat_map(|mut rows| {
+                rows.sort_by_key(|row| (of.rank(row[1]), row.clone()));
+                let numbered = rows.into_iter().zip(1..).skip(of.offset).take(of.limit.unwrap_or(usize::MAX));
+                numbered.map(|(mut row, number)| {
+                    row.extend(of.with_number.then_some(Some(number)));
+                    (row, 1)
+                })
+            });
+            bag(kept.collect::<Vec<_>>())
+        });
+        if !of.with_number {
+            return first;
+        }
+        let words = format!("numbers of {}", first.words);
+        let program = numbered_program(&["b", "CAST(number AS BIGINT)"]);
+        let naive = first.naive;
+        Self::new(Operator::Apply { input: first.relation, program }, 2, words, move |now| {
+            bag(naive(now).into_iter().map(|(row, count)| (vec![row[1], row[2]], count)))
+        })
+    }
+
     /// Some relation over so many sources.
     pub(super) fn random(random: &mut StdRng, sources: usize, depth: usize) -> Self {
         if depth == 0 {
@@ -210,7 +328,7 @@ impl Plan {
         }
         let columns = [random.random_range(0..2), random.random_range(0..2)];
         let input = Self::random(random, sources, depth - 1);
-        match random.random_range(0..8) {
+        match random.random_range(0..12) {
             0 | 1 => input.apply(random.random_range(0..PROGRAMS.len())),
             2 => {
                 let other = random.random_range(0..depth);
@@ -230,6 +348,15 @@ impl Plan {
                 let mut factor = || random.random_bool(0.7).then(|| random.random_range(-1..7));
                 input.temporal(factor(), factor())
             }
+            7 | 8 => input.reduce(random.random_range(0..GROUPINGS.len())),
+            9 | 10 => input.top(Ranked {
+                by_first: random.random(),
+                descending: random.random(),
+                nulls_first: random.random(),
+                offset: random.random_range(0..3),
+                limit: random.random_bool(0.8).then(|| random.random_range(0..4)),
+                with_number: random.random(),
+            }),
             _ => {
                 let edges = random.random_range(0..depth);
                 let edges = Self::random(random, sources, edges);
