@@ -13,18 +13,18 @@
 
 mod adhoc;
 mod bounds;
+mod canonical;
+mod exact_sum;
 mod failure;
+mod fixed_width;
 mod format;
 pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod numbers;
 mod planned_stub;
 pub use planned_stub::*;
-mod canonical;
-mod exact_sum;
-mod fixed_width;
-mod numbers;
 mod program;
 mod reading;
 mod relation;
@@ -33,6 +33,8 @@ mod row;
 mod samples;
 mod table;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod top;
 mod view_plan;
 
