@@ -27,10 +27,12 @@ mod planned_stub;
 pub use planned_stub::*;
 mod program;
 mod reading;
+mod refusal;
 mod relation;
 mod row;
 #[cfg(test)]
 mod samples;
+mod syntax;
 mod table;
 mod tables;
 #[cfg(test)]
