@@ -12,6 +12,7 @@
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
 mod adhoc;
+mod bounds;
 mod canonical;
 mod exact_sum;
 mod failure;
@@ -21,10 +22,10 @@ pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod lower;
 mod numbers;
-mod planned_stub;
-pub use planned_stub::*;
 mod program;
+mod queries;
 mod reading;
 mod refusal;
 mod relation;
@@ -36,18 +37,23 @@ mod session;
 mod syntax;
 mod table;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod top;
 mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
+pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
-pub use kessel_schema::SchemaError;
+pub use kessel_schema::SchemaFolderError;
 pub use program::{Evaluated, Program};
+pub use queries::{Planned, QueryFile, plan_queries, read_queries};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
-pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+pub use refusal::Refusal;
+pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
 pub use tables::Tables;

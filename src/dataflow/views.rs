@@ -16,6 +16,7 @@
 //! should be (`service`), when readers see them (`published`).
 
 mod changes;
+mod drawn;
 mod installed;
 mod log;
 mod merged;

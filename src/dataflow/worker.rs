@@ -199,7 +199,7 @@ impl Setup {
         let slices = restored.slices(self.config.slice_states);
         let traces =
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
-        let views = Views::new(worker, &traces.tables());
+        let views = Views::new(worker, &traces.tables(), self.keys);
         Part { input: Some(input), traces, views, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
     }
 }

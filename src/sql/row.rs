@@ -13,7 +13,9 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use serde::{Deserialize, Serialize};
 
 /// A row of some codec's columns.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+// Tests count comparisons (`testing`).
+#[cfg_attr(not(test), derive(PartialOrd, Ord))]
 pub struct Row(Arc<[u8]>);
 
 impl Row {
@@ -82,6 +84,11 @@ impl Codec {
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Whether all columns are sorted ascending with nulls first, as those of relations are.
+    pub fn is_default(&self) -> bool {
+        self.options.iter().all(|options| *options == SortOptions::default())
     }
 
     /// How each column is sorted.

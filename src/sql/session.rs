@@ -87,6 +87,8 @@ fn config() -> SessionConfig {
     // One type for texts: that of tables.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.enable_ident_normalization = true;
+    // In which `->>` binds before `=`.
+    options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
     config
 }
 

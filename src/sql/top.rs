@@ -118,6 +118,11 @@ impl Top {
         self.limit
     }
 
+    /// Whether rows are put out with their number.
+    pub fn is_numbered(&self) -> bool {
+        self.with_number
+    }
+
     /// The row as it is put out, being the `number`th of its group (from 1, `offset` included): with its number as last
     /// column where that was asked for.
     pub fn numbered(&self, row: &Row, number: u64) -> Row {

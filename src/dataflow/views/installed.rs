@@ -6,139 +6,137 @@ use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::TraceAgent;
-use differential_dataflow::operators::arrange::arrangement::arrange_core;
-use differential_dataflow::trace::implementations::ValBatcher;
-use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::Input;
 use timely::worker::Worker;
 
-use super::changes::ChangeFeed;
+use super::changes::{ChangeFeed, Changes};
+use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
-use super::scan::{Outlet, TableScan, ViewScan};
-use super::tail::Tail;
 use crate::dataflow::cut::{ViewCut, ViewId};
 use crate::dataflow::graph::{self, Tables};
-use crate::dataflow::render::{self, Rendered, Sources};
+use crate::dataflow::index::HashKeys;
+use crate::dataflow::meter::{Meter, bytes_of};
+use crate::dataflow::render;
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
-use crate::sql::{Failure, Operator, Relation, Row};
+use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
 
 /// All views of a worker.
 pub(in crate::dataflow) struct Views {
+    keys: HashKeys,
     feed: ChangeFeed,
     installed: BTreeMap<ViewId, Installed>,
+    shared: BTreeMap<SharedKey, SharedArrangement>,
 }
 
-/// One view: its dataflow is there until this is dropped.
+/// One view.
 struct Installed {
     rows: TraceAgent<SharedSpine<Row, ()>>,
     failures: TraceAgent<SharedSpine<Failure, ()>>,
-    table_scans: Vec<TableScan>,
-    view_scans: Vec<ViewScan>,
-    /// Complete from this epoch on.
-    readable_from: Epoch,
+    flow: Flow,
+    meters: Arc<[Arc<Meter>]>,
     /// The upper of the last cut.
     upper: Epoch,
 }
 
-/// What a view's dataflow reads, while it is drawn.
-#[derive(Default)]
-struct Drawn {
-    sources: Vec<(SourceKey, Outlet)>,
-}
-
-/// What is read.
-enum SourceKey {
-    Table(Arc<Relation>),
-    View(Arc<str>),
-}
-
-impl<'scope> Sources<'scope> for Drawn {
-    fn source(&mut self, scope: Scope<'scope, Epoch>, relation: &Arc<Relation>) -> Rendered<'scope> {
-        let mut outlet = Outlet::default();
-        let rows = VecCollection::new(scope.input_from(&mut outlet.rows));
-        let failures = VecCollection::new(scope.input_from(&mut outlet.failures));
-        let key = match &relation.operator {
-            Operator::View { view } => SourceKey::View(Arc::clone(view)),
-            _ => SourceKey::Table(Arc::clone(relation)),
-        };
-        self.sources.push((key, outlet));
-        Rendered { rows, failures }
-    }
-}
-
 impl Views {
     /// The views of a worker whose tables are these; none yet.
-    pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables) -> Self {
-        Self { feed: ChangeFeed::new(worker, tables), installed: BTreeMap::new() }
+    pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables, keys: HashKeys) -> Self {
+        let feed = ChangeFeed::new(worker, tables);
+        Self { keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new() }
     }
 
     /// Does what it is told.
     pub(in crate::dataflow) fn command(&mut self, worker: &mut Worker, command: &ViewCommand) {
         match command {
             ViewCommand::Install(view) => {
-                let installed = self.install(worker, view);
-                self.installed.insert(view.id, installed);
+                let mut sides = Vec::new();
+                joined_sides(&view.plan.relation, &mut sides);
+                sides.into_iter().for_each(|side| self.share(worker, view, side));
+                self.install(worker, view);
             }
-            // Its inputs end with it, and its dataflow with them.
-            ViewCommand::Remove(id) => drop(self.installed.remove(id)),
+            ViewCommand::Remove(id) => {
+                // Its inputs end with it, and its dataflow with them.
+                if let Some(removed) = self.installed.remove(id) {
+                    self.release(removed.flow);
+                }
+            }
         }
     }
 
-    fn install(&mut self, worker: &mut Worker, view: &NewView) -> Installed {
-        let mut drawn = Drawn::default();
-        let plan = &view.plan;
-        let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
-            let rendered = render::render(&plan.relation, scope, &mut drawn);
-            let stored = render::apply(rendered.rows, &plan.stored);
-            let failures = rendered.failures.concat(stored.failures);
-            (arrange(stored.rows, "Rows"), arrange(failures, "Failures"))
-        });
-        let mut installed =
-            Installed { rows, failures, table_scans: Vec::new(), view_scans: Vec::new(), readable_from: 0, upper: 0 };
-        for (key, outlet) in drawn.sources {
-            let from = match key {
-                SourceKey::Table(relation) => {
-                    let Operator::Table { table, columns, program } = &relation.operator else { continue };
-                    let (batches, upper) = (self.feed.batches(), self.feed.upper());
-                    let (table, columns, program) = (Arc::clone(table), columns.clone(), Arc::clone(program));
-                    installed.table_scans.push(TableScan::new(table, columns, program, outlet, batches, upper));
-                    upper.saturating_sub(1)
-                }
-                SourceKey::View(name) => {
-                    let id = view.reads.get(&name).expect("a view says which renderings it reads");
-                    let read = self.installed.get(id).expect("a view is installed before those that read it");
-                    let scan = ViewScan::new(Tail::new(worker, &read.rows), outlet);
-                    let from = scan.readable_from().max(read.readable_from);
-                    installed.view_scans.push(scan);
-                    from
-                }
-            };
-            installed.readable_from = installed.readable_from.max(from);
+    /// Arranges a side of a join for whoever needs it, if it is not arranged yet.
+    fn share(&mut self, worker: &mut Worker, view: &NewView, side: &Keyed) {
+        let key = SharedKey::of(side, &view.reads);
+        if self.shared.contains_key(&key) {
+            return;
         }
-        installed
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let keys = self.keys;
+        let (rows, failures) = worker.dataflow_named("Shared", |scope| {
+            let index = render::index(side, scope, &mut drawing);
+            (index.rows.trace, arrange_failures(index.failures, keys))
+        });
+        let (feed, installed) = (&self.feed, &self.installed);
+        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        self.shared.insert(key, SharedArrangement { rows, failures, flow, uses: 0 });
+    }
+
+    fn install(&mut self, worker: &mut Worker, view: &NewView) {
+        let plan = &view.plan;
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let keys = self.keys;
+        let meter = Arc::new(Meter::new(plan.relation.fingerprint, "rows"));
+        let held = Arc::clone(&meter);
+        let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
+            let rendered = render::view(plan, scope, &mut drawing);
+            let rows = rendered.rows.map(|row| (row, ())).inner;
+            let bytes = |row: &Row, (): &()| bytes_of(row) + size_of::<(Epoch, Diff)>();
+            let rows = render::arrange(rows, "Rows", held, move |row| keys.route(row), bytes);
+            (rows.trace, arrange_failures(rendered.failures, keys))
+        });
+        let (feed, installed) = (&self.feed, &self.installed);
+        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        let meters = flow.meters.iter().cloned().chain([meter]).collect();
+        self.installed.insert(view.id, Installed { rows, failures, flow, meters, upper: 0 });
+        // What was arranged for this view and turned out not to be read.
+        self.shared.retain(|_, shared| shared.uses > 0);
+    }
+
+    /// Lets a dataflow go, and what it alone was sharing.
+    fn release(&mut self, flow: Flow) {
+        for key in &flow.shared {
+            let Some(shared) = self.shared.get_mut(key) else { continue };
+            shared.uses -= 1;
+            if shared.uses == 0
+                && let Some(unused) = self.shared.remove(key)
+            {
+                self.release(unused.flow);
+            }
+        }
     }
 
     /// Feeds the views with what has changed, and lets new ones catch up a little; whether there is more to do at once.
     pub(in crate::dataflow) fn turn(&mut self) -> bool {
-        let mut more = false;
-        if let Some(changes) = self.feed.poll().map(Rc::new) {
-            for scan in self.installed.values_mut().flat_map(|view| &mut view.table_scans) {
-                scan.offer(&changes);
-            }
+        if self.installed.is_empty() {
+            self.feed.skip();
+            return false;
         }
-        // One at a time, the oldest first: what else is on its way waits for no more than a slice.
-        let catching_up = self.installed.values_mut().flat_map(|view| &mut view.table_scans);
-        more |= catching_up.into_iter().any(TableScan::catch_up);
-        for scan in self.installed.values_mut().flat_map(|view| &mut view.view_scans) {
-            more |= scan.turn();
+        let changes = self.feed.poll().map(Rc::new);
+        let shared = self.shared.values_mut().map(|shared| &mut shared.flow);
+        let flows = shared.chain(self.installed.values_mut().map(|view| &mut view.flow));
+        let (mut more, mut slices) = (false, 1);
+        for flow in flows {
+            more |= flow.turn(changes.as_ref(), &mut slices);
         }
         more
     }
 
     /// Whether any view has come further since the last cut; compaction goes as far as `published`.
     pub(in crate::dataflow) fn advance(&mut self, published: Epoch) -> bool {
+        for shared in self.shared.values_mut() {
+            let (rows, failures) = (graph::upper(&mut shared.rows), graph::upper(&mut shared.failures));
+            graph::compact(&mut shared.rows, published, rows);
+            graph::compact(&mut shared.failures, published, failures);
+        }
         let mut further = false;
         for view in self.installed.values_mut() {
             let (rows, failures) = (graph::upper(&mut view.rows), graph::upper(&mut view.failures));
@@ -153,25 +151,71 @@ impl Views {
 
     /// The batches of all views that are complete.
     pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
-        let complete = self.installed.iter_mut().filter(|(_, view)| view.upper > view.readable_from);
+        let complete = self.installed.iter_mut().filter(|(_, view)| view.upper > view.flow.readable_from);
         complete
             .map(|(id, view)| ViewCut {
                 id: *id,
                 upper: view.upper,
-                readable_from: view.readable_from,
+                readable_from: view.flow.readable_from,
                 rows: graph::batches(&mut view.rows),
                 failures: graph::batches(&mut view.failures),
+                meters: Arc::clone(&view.meters),
             })
             .collect()
     }
 }
 
-/// Arranges rows by themselves, so that they can be read in order.
-fn arrange<D>(updates: VecCollection<'_, Epoch, D, Diff>, name: &str) -> TraceAgent<SharedSpine<D, ()>>
-where
-    D: differential_dataflow::ExchangeData + std::hash::Hash + Send + Sync,
-{
-    let keyed = updates.map(|row| (row, ()));
-    let by_row = Exchange::new(|update: &((D, ()), Epoch, Diff)| render::route(&(update.0).0));
-    arrange_core::<_, _, _, SharedSpine<D, ()>>(keyed.inner, by_row, name, ValBatcher::<D, (), Epoch, Diff>::new).trace
+impl Flow {
+    /// Takes what has changed and catches up by at most so many slices; whether there is more to do at once.
+    fn turn(&mut self, changes: Option<&Rc<Changes>>, slices: &mut usize) -> bool {
+        let mut more = false;
+        if let Some(changes) = changes {
+            self.table_scans.iter_mut().for_each(|scan| scan.offer(changes));
+            self.clocks.iter_mut().for_each(|clock| clock.advance_to(changes.upper));
+        }
+        for scan in &mut self.table_scans {
+            if scan.is_behind() {
+                more = true;
+                if *slices > 0 {
+                    scan.catch_up();
+                    *slices -= 1;
+                }
+            }
+        }
+        for scan in &mut self.view_scans {
+            more |= scan.turn();
+        }
+        more
+    }
+}
+
+/// The rows of a rendering, and from when on they are complete.
+fn read(installed: &BTreeMap<ViewId, Installed>, id: ViewId) -> (TraceAgent<SharedSpine<Row, ()>>, Epoch) {
+    let read = installed.get(&id).expect("a view is installed before those that read it");
+    (read.rows.clone(), read.flow.readable_from)
+}
+
+/// The sides of joins that are arranged in a dataflow of their own, each after those that it is made of. What stands
+/// within a recursion changes with its rounds and cannot be shared.
+fn joined_sides<'a>(relation: &'a Relation, sides: &mut Vec<&'a Keyed>) {
+    if let Operator::Recursive { start, .. } = &relation.operator {
+        return joined_sides(start, sides);
+    }
+    relation.inputs().into_iter().for_each(|input| joined_sides(input, sides));
+    match &relation.operator {
+        Operator::Join { left, right } => sides.extend([left, right]),
+        Operator::Semijoin { left, .. } => sides.push(left),
+        _ => {}
+    }
+}
+
+/// Arranges failures by themselves, so that they can be read in order.
+fn arrange_failures(
+    failures: VecCollection<'_, Epoch, Failure, Diff>,
+    keys: HashKeys,
+) -> TraceAgent<SharedSpine<Failure, ()>> {
+    let meter = Arc::new(Meter::new(Fingerprint::of("failures"), "failures"));
+    let bytes = |failure: &Failure, (): &()| size_of_val(failure) + failure.input.len() + failure.reason.len();
+    let failures = failures.map(|failure| (failure, ())).inner;
+    render::arrange(failures, "Failures", meter, move |failure| keys.route(failure), bytes).trace
 }

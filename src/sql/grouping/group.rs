@@ -1,5 +1,6 @@
 //! A group whose values are kept in order: minima, maxima, and what counts equal values once.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct Group {
     grouping: Arc<Grouping>,
     sum: Accumulators,
     values: Box<[Values]>,
+    /// What the values take.
+    bytes: usize,
 }
 
 /// The values of one argument.
@@ -30,7 +33,7 @@ impl Group {
     /// A group without rows.
     pub fn new(grouping: &Arc<Grouping>) -> Self {
         let values = grouping.ordered.iter().map(|_| Values::default()).collect();
-        Self { grouping: Arc::clone(grouping), sum: Accumulators::default(), values }
+        Self { grouping: Arc::clone(grouping), sum: Accumulators::default(), values, bytes: 0 }
     }
 
     /// Adds a row so many times, or takes it away.
@@ -38,9 +41,26 @@ impl Group {
         self.sum.add_times(&contribution.accumulators, count);
         for ((values, value), ordered) in self.values.iter_mut().zip(&contribution.values).zip(&self.grouping.ordered) {
             if let Some(value) = value {
+                let before = values.counts.len();
                 values.apply(value, count, ordered);
+                let bytes = size_of::<(Row, i64)>() + value.bytes().len();
+                match values.counts.len().cmp(&before) {
+                    Ordering::Less => self.bytes -= bytes,
+                    Ordering::Equal => {}
+                    Ordering::Greater => self.bytes += bytes,
+                }
             }
         }
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> i64 {
+        self.sum.rows()
+    }
+
+    /// About how many bytes its values take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing is left of it.
