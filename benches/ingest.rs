@@ -48,6 +48,7 @@ fn main() {
 /// Replays the log to its end, when everything is visible.
 fn replay(path: &Path, workers: usize) -> Service {
     let mut config = Config::default();
+    config.views.directory.clear();
     config.source.kind = SourceKind::Log;
     config.source.log.path = path.display().to_string();
     config.dataflow.workers = workers;

@@ -197,6 +197,34 @@ section! {
 }
 
 section! {
+    /// `[views]`
+    #[derive(Debug)]
+    ViewsSection {
+        /// The folder of queries; empty: no views.
+        directory: String = "queries".to_owned(),
+        /// The folder of Kessel's resource schemas, from which typed tables come; empty: none.
+        schema_directory: String = "config/kessel-schema".to_owned(),
+        /// How often the folder is looked at, ms; 0: never.
+        watch_interval_ms: u64 = 1_000,
+    }
+}
+
+section! {
+    /// `[query]`
+    #[derive(Debug)]
+    QuerySection {
+        /// A query is ended after this, ms.
+        timeout_ms: u64 = 10_000,
+        /// A query may hold this much.
+        memory_bytes_max: usize = 256 * 1024 * 1024,
+        /// An answer has at most this many rows.
+        rows_max: usize = 10_000,
+        /// So many run at once; more wait, and then are sent away.
+        concurrent_max: usize = 2,
+    }
+}
+
+section! {
     /// `[quarantine]`
     #[derive(Debug)]
     QuarantineSection {
@@ -275,6 +303,10 @@ section! {
         quarantine: QuarantineSection = QuarantineSection::default(),
         /// `[snapshot]`
         snapshot: SnapshotSection = SnapshotSection::default(),
+        /// `[views]`
+        views: ViewsSection = ViewsSection::default(),
+        /// `[query]`
+        query: QuerySection = QuerySection::default(),
         /// `[http]`
         http: HttpSection = HttpSection::default(),
         /// `[log]`

@@ -14,6 +14,7 @@
 //! passes the published epoch, so a cut can be read at it. Failure: a panic here is a broken invariant and ends the
 //! process. Not here: how cuts become a read view (`published`).
 
+mod arrangement;
 pub mod counters;
 pub mod cut;
 pub mod epochs;
@@ -22,6 +23,8 @@ pub mod index;
 pub mod ingest;
 mod ledger;
 mod merging;
+pub mod meter;
+mod render;
 mod reporter_keys;
 mod resealing;
 mod restored;
@@ -41,4 +44,5 @@ pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};
+pub use views::{NewView, ViewCommand, ViewLog};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError, SteppedWorker};

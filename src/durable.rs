@@ -6,7 +6,6 @@
 //! disk that does not work stops nothing; it is told ([`Health`]) and tried again. The same as text that people can read,
 //! and back: [`exchange`]. Not here: files (`snapshot`).
 
-mod background;
 mod bindings;
 pub mod exchange;
 mod machine;

@@ -8,6 +8,8 @@
 //! (`strict`) · panics become 500 · the route (`routes`) · load is shed (`admission`) · the query is checked (`query`) ·
 //! the handler.
 
+mod accept;
+mod adhoc;
 mod admission;
 mod answer;
 mod body;
@@ -23,6 +25,7 @@ mod routes;
 mod schemas;
 pub mod server;
 mod strict;
+mod views;
 mod watched;
 
 use std::panic::AssertUnwindSafe;
@@ -35,6 +38,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use crate::service::Service;
@@ -50,6 +54,8 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) admission: Admission,
+    /// Turns of ad-hoc queries.
+    pub(crate) queries: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
@@ -63,7 +69,8 @@ impl App {
     /// The handlers' view of a service; `metrics` renders what was recorded.
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
-        Arc::new(Self { service, metrics, admission, draining: AtomicBool::new(false) })
+        let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
+        Arc::new(Self { service, metrics, admission, queries, draining: AtomicBool::new(false) })
     }
 
     /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.

@@ -1,4 +1,5 @@
 //! Tarn.
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod dataflow;

@@ -8,15 +8,20 @@
 
 pub mod catalog;
 mod contents;
+mod instant;
 pub mod pages;
 mod publisher;
 pub mod rebuilding;
 mod seek;
 pub mod token;
 mod view;
+mod view_pages;
+mod view_rows;
 
 pub use catalog::{Catalog, CatalogView};
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
-pub use token::{ConsistencyToken, PageToken, QuarantineToken, TokenError, TokenKey};
+pub use token::{ConsistencyToken, PageToken, QuarantineToken, RowToken, TokenError, TokenKey};
 pub use view::ReadView;
+pub use view_pages::{RowPlace, RowsPage};
+pub use view_rows::Ordered;

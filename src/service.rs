@@ -3,6 +3,7 @@
 //! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
 
 mod rebuild;
+pub mod views;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,9 @@ use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
+use crate::sql::{QueryRunner, SchemaError};
 use rebuild::Rebuilder;
+use views::Views;
 
 /// What readers look at.
 #[derive(Debug, Clone)]
@@ -50,6 +53,10 @@ pub struct Service {
     pub token_key: TokenKey,
     /// Where records of the quarantine are submitted again.
     pub resubmissions: Resubmissions,
+    /// The views.
+    pub views: Views,
+    /// Where ad-hoc queries run.
+    pub queries: Arc<QueryRunner>,
     /// How snapshots go; none where the state is in memory alone.
     pub snapshots: Option<Arc<Health>>,
     /// When the process began, ms since 1970.
@@ -70,6 +77,9 @@ pub enum ServiceError {
     /// The ingest thread could not be started.
     #[error("could not start the ingest thread")]
     Thread(#[from] std::io::Error),
+    /// The schemas from which tables are made cannot be used.
+    #[error("the folder of resource schemas cannot be used")]
+    Tables(#[from] SchemaError),
     /// The data directory cannot be used.
     #[error("the data directory cannot be used")]
     Durable(#[source] DurableError),
@@ -79,6 +89,8 @@ pub enum ServiceError {
 #[derive(Debug)]
 pub struct Running {
     stop: Arc<AtomicBool>,
+    views: Views,
+    views_thread: JoinHandle<()>,
     taker: Option<Taker>,
     ingest: JoinHandle<Result<IngestEnd, SourceError>>,
 }
@@ -92,7 +104,8 @@ impl Service {
         let state = self.status.get();
         let reached = |end: Position| self.publisher.view().position().reached(&end);
         // Whether reading has stopped since does not matter: an end is told when every position is in its log.
-        let ready = !self.publisher.is_rebuilding() && state.end_at_start.is_some_and(reached);
+        let ready =
+            !self.publisher.is_rebuilding() && self.views.are_shown() && state.end_at_start.is_some_and(reached);
         if ready {
             self.was_ready.store(true, Ordering::Release);
         }
@@ -161,6 +174,7 @@ fn start_recovered(
     let engine =
         Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;
     let stop = Arc::new(AtomicBool::new(false));
+    let views = Views::open(&config.views, &topics, Arc::clone(&publisher))?;
     let resubmissions = durable.as_ref().map_or_else(|| Resubmissions::in_memory(&topics), Durable::resubmissions);
     let shared = IngestShared {
         sink: Arc::clone(&publisher) as Arc<dyn CutSink>,
@@ -171,6 +185,7 @@ fn start_recovered(
         status: status.clone(),
         stop: Arc::clone(&stop),
         clock: Arc::new(SystemClock),
+        views: views.log(),
     };
     let config = Arc::new(config);
     let identity = Arc::new(Mutex::new(source.identity()));
@@ -225,6 +240,9 @@ fn start_recovered(
         Watched { publisher: Arc::clone(&publisher), topics: topics.clone(), status: status.clone(), identity };
     let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
+    let queries = Arc::new(QueryRunner::new(config.query.concurrent_max)?);
+    let views_thread = views.watch(Duration::from_millis(config.views.watch_interval_ms))?;
+    let running = Running { stop, views: views.clone(), views_thread, taker, ingest };
     let service = Service {
         config,
         publisher,
@@ -235,11 +253,13 @@ fn start_recovered(
         keys,
         token_key,
         resubmissions,
+        views,
+        queries,
         snapshots,
         started_ms: crate::clock::now_ms(),
         was_ready: Arc::new(AtomicBool::new(false)),
     };
-    Ok((service, Running { stop, taker, ingest }))
+    Ok((service, running))
 }
 
 /// One arm a source.
@@ -302,6 +322,8 @@ impl Running {
     /// Waits for the end; everything read is then visible, and in a snapshot where there are any.
     pub fn join(self) -> Result<IngestEnd, SourceError> {
         let end = self.ingest.join().expect("the ingest does not panic");
+        self.views.stop();
+        self.views_thread.join().expect("the thread of the views does not panic");
         if let Some(taker) = self.taker {
             taker.stop();
         }

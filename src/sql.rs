@@ -11,27 +11,43 @@
 //! of its columns, so comparing bytes compares values and joining two rows is joining their bytes. Not here: time,
 //! workers, arrangements (`dataflow`), what an instant is (`published`).
 
+mod adhoc;
+mod bounds;
 mod canonical;
 mod exact_sum;
 mod failure;
 mod fixed_width;
-mod functions;
+mod format;
+pub mod functions;
 mod grouping;
+mod instant;
+mod kessel_schema;
 mod numbers;
+mod planned_stub;
+pub use planned_stub::*;
 mod program;
+mod reading;
 mod relation;
 mod row;
 #[cfg(test)]
 mod samples;
 mod table;
+mod tables;
 mod top;
 mod view_plan;
 
+pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
+pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
+pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
+pub use instant::Instant;
+pub use kessel_schema::SchemaError;
 pub use program::{Evaluated, Program};
-pub use relation::{Bounds, Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
+pub use reading::{OrderBy, Reading, ReadingError, RowRange};
+pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
-pub use table::{Columns, Parts, Resource, Table, TableKind};
+pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
+pub use tables::Tables;
 pub use top::{Standing, Standings, Top};
 pub use view_plan::{ViewColumn, ViewPlan};

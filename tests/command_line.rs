@@ -59,8 +59,12 @@ impl Drop for Process {
     }
 }
 
-pub const ANY_PORTS: [(&str, &str); 2] =
-    [("TARN_HTTP__LISTEN", "127.0.0.1:0"), ("TARN_HTTP__ADMIN_LISTEN", "127.0.0.1:0")];
+pub const ANY_PORTS: [(&str, &str); 3] = [
+    ("TARN_HTTP__LISTEN", "127.0.0.1:0"),
+    ("TARN_HTTP__ADMIN_LISTEN", "127.0.0.1:0"),
+    // Tests of views say which.
+    ("TARN_VIEWS__DIRECTORY", ""),
+];
 
 /// The demo on free ports.
 fn demo(more: &[&str]) -> Command {

@@ -444,6 +444,7 @@ fn replayed(records: &[Given], order: fn(&Value) -> String, broken: &[u8]) -> Se
     let path = folder.path().join("log.ndjson");
     std::fs::write(&path, log).expect("room");
     let mut config = Config::default();
+    config.views.directory.clear();
     config.source.kind = SourceKind::Log;
     config.source.log.path = path.display().to_string();
     let (service, running) = start(config, Time::Log, tarn::snapshot::Verification::OnThread).expect("it starts");

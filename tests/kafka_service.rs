@@ -26,6 +26,7 @@ fn serving(kafka: KafkaConfig) -> (Service, Running) {
 
 fn config() -> Config {
     let mut config = Config::default();
+    config.views.directory.clear();
     config.dataflow.workers = 1;
     config.ingest.idle_seal_interval_ms = 20;
     config

@@ -43,6 +43,7 @@ fn produce(cluster: &Cluster, events: &[Generated]) {
 
 fn served(brokers: &str, data: Option<&Path>) -> (Service, Running) {
     let mut config = Config::default();
+    config.views.directory.clear();
     config.dataflow.workers = 2;
     config.ingest.idle_seal_interval_ms = 20;
     config.source.kafka.brokers = brokers.to_owned();

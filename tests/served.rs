@@ -28,6 +28,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let mut config = Config::default();
+        config.views.directory.clear();
         config.dataflow.workers = 2;
         Self {
             config,

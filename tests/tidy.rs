@@ -41,6 +41,7 @@ fn every_file_opens_with_what_it_promises_and_is_short() {
 fn imports_go_one_way() {
     // A part imports only those before it.
     let order = [
+        "background",
         "clock",
         "model",
         "source",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::index::{Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{RejectKey, SeenReject};
+use super::meter::Meter;
 use super::shard::KeptUntil;
 use super::shared_batch::Batch;
 use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};
@@ -55,6 +56,8 @@ pub struct ViewCut {
     pub rows: Vec<Batch<Row, ()>>,
     /// The rows that could not be evaluated.
     pub failures: Vec<Batch<Failure, ()>>,
+    /// What its operators do and hold.
+    pub meters: Arc<[Arc<Meter>]>,
 }
 
 /// Which position an epoch seals.

@@ -12,7 +12,7 @@ use timely::progress::Antichain;
 use uuid::Uuid;
 
 use super::counters::{self, Counters, IgnoredLog};
-use super::cut::Cut;
+use super::cut::{Cut, ViewCut};
 use super::index::{Holder, ReporterKeyHash};
 use super::reporter_keys::reporter_keys;
 use super::restored::Slices;
@@ -140,19 +140,19 @@ pub(super) fn route_of(reject: &Reject) -> ResourceId {
 }
 
 /// The batches of a trace and the time up to which they are complete.
-fn batches<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Vec<Batch<K, V>> {
+pub(super) fn batches<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Vec<Batch<K, V>> {
     let mut batches = Vec::new();
     trace.map_spans(|span| batches.extend(span.inner.clone()));
     batches
 }
 
-fn upper<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Epoch {
+pub(super) fn upper<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -> Epoch {
     let mut upper = Antichain::new();
     trace.read_upper(&mut upper);
     upper.as_option().copied().unwrap_or(Epoch::MAX)
 }
 
-fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epoch, upper: Epoch) {
+pub(super) fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epoch, upper: Epoch) {
     trace.set_logical_compaction(Antichain::from_elem(since).borrow());
     trace.set_physical_compaction(Antichain::from_elem(upper).borrow());
 }
@@ -172,8 +172,8 @@ impl Traces {
         self.upper
     }
 
-    /// A cut, if any arrangement has come further since the last one. `published` is how far compaction may go.
-    pub(super) fn cut(&mut self, published: Epoch) -> Option<Cut> {
+    /// Whether all arrangements have come further since the last time; compaction goes as far as `published`.
+    pub(super) fn advance(&mut self, published: Epoch) -> bool {
         let upsert = &mut self.upsert;
         let uppers = [
             upper(&mut upsert.states),
@@ -184,7 +184,7 @@ impl Traces {
             upper(&mut upsert.kept),
             upper(&mut upsert.seen_rejects),
         ];
-        let upper = uppers.into_iter().min().filter(|upper| *upper > self.upper)?;
+        let Some(upper) = uppers.into_iter().min().filter(|upper| *upper > self.upper) else { return false };
         (self.upper, self.since) = (upper, published.max(self.since));
         compact(&mut upsert.states, self.since, uppers[0]);
         compact(&mut upsert.index, self.since, uppers[1]);
@@ -193,12 +193,18 @@ impl Traces {
         compact(&mut self.orphans, self.since, uppers[4]);
         compact(&mut upsert.kept, self.since, uppers[5]);
         compact(&mut upsert.seen_rejects, self.since, uppers[6]);
-        if upper <= self.restored {
-            // Whoever took this would hold batches that are merged now, and never show them.
+        true
+    }
+
+    /// A cut of what is complete, with these views; none before what was restored is there: whoever took that would hold
+    /// batches that are merged now, and never show them.
+    pub(super) fn cut(&mut self, views: impl FnOnce() -> Vec<ViewCut>) -> Option<Cut> {
+        if self.upper <= self.restored {
             return None;
         }
+        let upsert = &mut self.upsert;
         Some(Cut {
-            upper,
+            upper: self.upper,
             since: self.since,
             states: batches(&mut upsert.states),
             index: batches(&mut upsert.index),
@@ -207,7 +213,7 @@ impl Traces {
             quarantine: batches(&mut upsert.quarantine),
             kept: batches(&mut upsert.kept),
             seen_rejects: batches(&mut upsert.seen_rejects),
-            views: Vec::new(),
+            views: views(),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! Reporter keys, by which orphans are told, use 128 bits. The hash is keyed at random in every process, so nobody can
 //! choose ids that collide.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -89,6 +89,13 @@ impl HashKeys {
             hasher.write(text.as_bytes());
             hasher.write_u8(0xff);
         }
+        hasher.finish()
+    }
+
+    /// Which worker has a value: the one whose index this is, by the number of workers.
+    pub(super) fn route<T: Hash>(self, value: &T) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        value.hash(&mut hasher);
         hasher.finish()
     }
 

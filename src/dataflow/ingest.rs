@@ -15,10 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use super::counters::{self, Counters, IgnoredLog};
 use super::cut::{Binding, BindingLog, CutSink};
 use super::epochs::EpochSource;
 use super::resealing::Resealing;
+use super::views::{ViewCommand, ViewLog};
 use super::worker::Engine;
 use crate::clock::Clock;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
@@ -67,6 +70,7 @@ pub struct Ingest {
     epochs: Box<dyn EpochSource>,
     engine: Engine,
     sink: Arc<dyn CutSink>,
+    views: Receiver<ViewCommand>,
     binding_log: Box<dyn BindingLog>,
     topics: Topics,
     counters: Arc<Counters>,
@@ -113,6 +117,8 @@ pub struct IngestShared {
     pub stop: Arc<AtomicBool>,
     /// By which it is told when to seal.
     pub clock: Arc<dyn Clock>,
+    /// Which views the workers are to have.
+    pub views: ViewLog,
 }
 
 impl Ingest {
@@ -125,7 +131,7 @@ impl Ingest {
         binding_log: Box<dyn BindingLog>,
         shared: IngestShared,
     ) -> Self {
-        let IngestShared { sink, topics, counters, ignored, resubmitted, status, stop, clock } = shared;
+        let IngestShared { sink, topics, counters, ignored, resubmitted, status, stop, clock, views } = shared;
         let mut config = config;
         let resealing = Resealing::new(std::mem::take(&mut config.bindings));
         let position = config.resume.clone();
@@ -139,6 +145,7 @@ impl Ingest {
             clock,
             epochs,
             engine,
+            views: views.follow(),
             sink,
             topics,
             counters,
@@ -207,6 +214,7 @@ impl Ingest {
     /// Polls once and seals what is due; whether there may be more.
     pub fn step(&mut self, reading: &mut Reading) -> Result<bool, SourceError> {
         let stopping = self.stop.load(Ordering::Acquire);
+        self.views.try_iter().for_each(|command| self.engine.view(&command));
         if !stopping {
             self.reseal(&mut reading.open);
             self.take_resubmitted(&mut reading.open);

@@ -12,24 +12,22 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use differential_dataflow::consolidation::consolidate_updates;
-use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
-use differential_dataflow::trace::{Builder as _, Description, Span, Trace};
+use differential_dataflow::operators::arrange::TraceAgent;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
+use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
-use timely::progress::{Antichain, Stamp};
 
+use super::arrangement::Arrangement;
 use super::counters::IgnoredLog;
 use super::index::{Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{RejectKey, SeenReject};
-use super::merging;
 use super::restored::Slices;
 use super::shard::{Deltas, Item, KeptUntil, RELEASE_DELAY_MS, Shard};
-use super::shared_batch::{Builder, Diff, Row, SharedSpine, Update};
+use super::shared_batch::{Diff, SharedSpine, Update};
 use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
 
 /// The traces that the operator writes.
@@ -45,42 +43,6 @@ pub(super) struct UpsertTraces {
 pub(super) type HolderUpdate = Update<ReporterKeyHash, Holder>;
 /// A resource and by how many its pins change.
 pub(super) type Pin = (ResourceId, Epoch, Diff);
-
-/// One arrangement under construction.
-struct Arrangement<K: Row, V: Row> {
-    writer: TraceWriter<SharedSpine<K, V>>,
-    lower: Epoch,
-}
-
-impl<K: Row, V: Row> Arrangement<K, V> {
-    fn new(scope: Scope<'_, Epoch>, info: &OperatorInfo) -> (TraceAgent<SharedSpine<K, V>>, Self) {
-        let activator = Some(scope.activator_for(Rc::clone(&info.address)));
-        let mut trace = SharedSpine::<K, V>::new(info.clone(), None, activator);
-        if let Some(logic) = merging::next_logic(scope.worker().config()) {
-            trace.set_exert_logic(logic);
-        }
-        let (reader, writer) = TraceAgent::new(trace, info.clone(), None);
-        (reader, Self { writer, lower: 0 })
-    }
-
-    /// Ends a batch of `updates` at `upper`.
-    fn seal(&mut self, updates: &mut Vec<Update<K, V>>, upper: &Antichain<Epoch>) {
-        let first = updates.iter().map(|(_, epoch, _)| *epoch).min();
-        consolidate_updates(updates);
-        if updates.is_empty() {
-            self.writer.seal(upper.clone());
-        } else {
-            let mut builder = Builder::<K, V>::default();
-            builder.push(updates);
-            updates.clear();
-            let lower = Antichain::from_elem(self.lower);
-            let description = Description::new(lower, upper.clone(), Antichain::from_elem(0));
-            let stamp = first.map(Stamp::from_elem).unwrap_or_default();
-            self.writer.insert(Span::new(description, builder.done().map(Into::into)), stamp);
-        }
-        self.lower = upper.as_option().copied().unwrap_or(Epoch::MAX);
-    }
-}
 
 /// The arrangements that the operator writes.
 struct Arrangements {
@@ -119,11 +81,11 @@ impl Arrangements {
     }
 
     fn exert(&mut self) {
-        self.states.writer.exert();
-        self.index.writer.exert();
-        self.quarantine.writer.exert();
-        self.kept.writer.exert();
-        self.seen_rejects.writer.exert();
+        self.states.exert();
+        self.index.exert();
+        self.quarantine.exert();
+        self.kept.exert();
+        self.seen_rejects.exert();
     }
 }
 

@@ -15,8 +15,14 @@
 //! All workers apply installations and removals in the same order between the same epochs. Not here: which views there
 //! should be (`service`), when readers see them (`published`).
 
-pub mod changes;
+mod changes;
+mod drawn;
+mod installed;
+mod log;
 mod merged;
 mod scan;
 mod tables;
 mod tail;
+
+pub(super) use installed::Views;
+pub use log::{NewView, ViewCommand, ViewLog};

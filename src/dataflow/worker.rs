@@ -20,6 +20,7 @@ use super::merging::{self, Workload};
 use super::restored::Restored;
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
+use super::views::{ViewCommand, Views};
 use crate::decode::{Decoder, Limits};
 use crate::model::Epoch;
 use crate::source::RecordBatch;
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Records(RecordBatch),
     /// No more records at or before this epoch.
     Seal(Epoch),
+    /// Compute a view, or no longer.
+    View(ViewCommand),
 }
 
 /// The running workers.
@@ -153,6 +156,12 @@ impl Engine {
         self.threads.iter().for_each(Thread::unpark);
     }
 
+    /// Passes on what views there are to be, in its place among the epochs.
+    pub(super) fn view(&self, command: &ViewCommand) {
+        self.commands.iter().for_each(|worker| drop(worker.send(Command::View(command.clone()))));
+        self.threads.iter().for_each(Thread::unpark);
+    }
+
     /// Ends the workers when all they were told is done, and waits for them. Panics if one of them did.
     pub fn stop(self) {
         drop(self.commands);
@@ -190,7 +199,8 @@ impl Setup {
         let slices = restored.slices(self.config.slice_states);
         let traces =
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
-        Part { input: Some(input), traces, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
+        let views = Views::new(worker, &traces.tables(), self.keys);
+        Part { input: Some(input), traces, views, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
     }
 }
 
@@ -199,6 +209,7 @@ struct Part {
     /// None once nobody can command it any more.
     input: Option<RecordsInput>,
     traces: graph::Traces,
+    views: Views,
     commands: Receiver<Command>,
     sink: Arc<dyn CutSink>,
     workload: Workload,
@@ -212,13 +223,18 @@ impl Part {
         // Until everything that was begun is in a cut, there is work somewhere in the dataflow.
         let at_work = self.input.as_ref().is_some_and(|open| *open.time() > self.traces.upper());
         self.workload.note(at_work, matches!(next, Some(Next::Now)));
-        match next {
-            Some(Next::Now) => drop(worker.step()),
-            Some(Next::Wait) => drop(worker.step_or_park(Some(rest))),
+        let may_rest = !self.views.turn();
+        match &next {
+            Some(Next::Wait) if may_rest => drop(worker.step_or_park(Some(rest))),
+            Some(Next::Now | Next::Wait) => drop(worker.step()),
+            Some(Next::View(command)) => self.views.command(worker, command),
             Some(Next::End) => self.input = None,
             None => {}
         }
-        if let Some(cut) = self.traces.cut(self.sink.published()) {
+        let published = self.sink.published();
+        if (self.traces.advance(published) | self.views.advance(published))
+            && let Some(cut) = self.traces.cut(|| self.views.cut())
+        {
             self.sink.deliver(worker.index(), cut);
         }
         next.is_some()
@@ -226,7 +242,7 @@ impl Part {
 
     /// The dataflow ends by itself once its input is closed and its traces are let go.
     fn end(self, worker: &mut Worker) {
-        drop((self.input, self.traces));
+        drop((self.input, self.views, self.traces));
         while worker.has_dataflows() {
             worker.step_or_park(Some(Duration::from_millis(10)));
         }
@@ -258,10 +274,12 @@ impl SteppedWorker {
 }
 
 /// What a worker does after it has looked at its commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Next {
     /// Steps and looks again at once.
     Now,
+    /// Installs or removes a view, and looks again at once.
+    View(ViewCommand),
     /// Steps, and sleeps until there is something to do.
     Wait,
     /// Closes its input: nobody can command it any more.
@@ -279,6 +297,7 @@ fn apply(input: &mut RecordsInput, commands: &Receiver<Command>) -> Next {
                 input.flush();
                 return Next::Now;
             }
+            Ok(Command::View(command)) => return Next::View(command),
             Err(TryRecvError::Empty) => return Next::Wait,
             Err(TryRecvError::Disconnected) => return Next::End,
         }

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::background::{Pace, lower_priority};
 use super::bindings::{Bindings, Syncing};
 use super::machine::Machine;
 use super::recovery::Durable;
 use super::resubmitted::Resubmissions;
 use super::rows::{ROWS_VERSION, Row};
 use super::{Health, RunMeta, position, stored_position, topic_names};
+use crate::background::{Pace, lower_priority};
 use crate::model::{Epoch, Position, Topics};
 use crate::published::{Publisher, ReadView};
 use crate::snapshot::{Generations, RunInfo, RunWriter, SnapshotError, keep_aside};

@@ -13,6 +13,8 @@ pub enum ApiError {
     NotFound(String),
     /// The route takes other methods.
     MethodNotAllowed(String),
+    /// It cannot be written as the client wants it.
+    NotAcceptable(String),
     /// The state has moved on.
     Conflict(String),
     /// It is understood, and cannot be done with what there is.
@@ -31,6 +33,7 @@ impl IntoResponse for ApiError {
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, message),
             Self::NotFound(message) => (StatusCode::NOT_FOUND, message),
             Self::MethodNotAllowed(message) => (StatusCode::METHOD_NOT_ALLOWED, message),
+            Self::NotAcceptable(message) => (StatusCode::NOT_ACCEPTABLE, message),
             Self::Conflict(message) => (StatusCode::CONFLICT, message),
             Self::Unprocessable(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".to_owned()),

@@ -97,7 +97,8 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
             let default = LIMIT_DEFAULT.min(limit_max);
             json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
         }
-        Kind::PageToken => json!({"type": "string"}),
+        Kind::PageToken | Kind::Order => json!({"type": "string"}),
+        Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
     };
     let mut described = json!({
         "name": parameter.name, "in": "query", "required": false, "description": parameter.summary, "schema": one,

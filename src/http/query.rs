@@ -4,6 +4,8 @@
 //! What a route takes stands in the table of routes; one layer (`admission`) has the query parsed and checked by it
 //! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
+use std::collections::BTreeMap;
+
 use super::ApiError;
 use crate::published::TokenError;
 use crate::published::token::TOKEN_CHARS_MAX;
@@ -28,6 +30,10 @@ pub enum Kind {
     Limit,
     /// Where a list goes on.
     PageToken,
+    /// Columns separated by commas, each with a `-` before it where the greatest comes first.
+    Order,
+    /// Stands for every name that is not another parameter's: a column of a view.
+    Column,
 }
 
 /// A parameter of a route.
@@ -57,11 +63,18 @@ impl Query {
         }
         let query = Self(url_pairs(text)?);
         for (name, value) in &query.0 {
-            let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+            let column = || known.iter().find(|parameter| parameter.kind == Kind::Column);
+            let Some(parameter) = known.iter().find(|parameter| parameter.name == name).or_else(column) else {
                 return Err(ApiError::Invalid(unknown(name, known)));
             };
             check(parameter, value, limit_max)
                 .map_err(|what| ApiError::Invalid(format!("`{name}` is {:?}; it must be {what}", shown(value))))?;
+        }
+        for (name, values) in query.columns(known) {
+            if values.len() > VALUES_MAX {
+                let message = format!("`{name}` is given {} times; at most {VALUES_MAX} are allowed", values.len());
+                return Err(ApiError::Invalid(message));
+            }
         }
         for Parameter { name, many, .. } in known {
             let (times, allowed) = (query.values(name).count(), if *many { VALUES_MAX } else { 1 });
@@ -83,6 +96,17 @@ impl Query {
         values.sort_unstable();
         values.dedup();
         values
+    }
+
+    /// Every name that is none of these, with all its values.
+    pub(super) fn columns(&self, known: &[Parameter]) -> Vec<(String, Vec<String>)> {
+        let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in &self.0 {
+            if known.iter().all(|parameter| parameter.name != name) {
+                columns.entry(name.clone()).or_default().push(value.clone());
+            }
+        }
+        columns.into_iter().collect()
     }
 
     /// The value of a parameter that comes once.
@@ -118,11 +142,12 @@ fn shown(text: &str) -> String {
 
 /// The error is what the value must be.
 fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), String> {
-    if value.is_empty() {
+    // A column may hold an empty text.
+    if value.is_empty() && parameter.kind != Kind::Column {
         return Err("left out, or not empty".to_owned());
     }
     let (good, what) = match parameter.kind {
-        Kind::Text => (
+        Kind::Text | Kind::Order | Kind::Column => (
             value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
             format!("text of at most {TEXT_BYTES_MAX} bytes without control characters"),
         ),

@@ -9,7 +9,7 @@ use axum::routing::MethodRouter;
 
 use super::admission::{Entry, entered};
 use super::query::Parameter;
-use super::{App, openapi, operations, quarantine, resources, resubmission};
+use super::{App, adhoc, openapi, operations, quarantine, resources, resubmission, views};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub enum Scope {
     Admin,
 }
 
-/// How a route is called. One that changes something takes no body: what it does stands in its path and query.
+/// How a route is called. One that changes something takes no body: what it does stands in its path and query. Only a
+/// question in SQL has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Looks.
@@ -62,6 +63,10 @@ impl Route {
 
     const fn act(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
         Self { verb: Verb::Post, scope: Scope::Admin, ..Self::read(path, schema, summary) }
+    }
+
+    const fn ask(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
+        Self { verb: Verb::Post, ..Self::read(path, schema, summary) }
     }
 
     const fn taking(self, parameters: &'static [Parameter]) -> Self {
@@ -127,6 +132,28 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
         (
             read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),
             behind(operations::ignored),
+        ),
+        (read("/api/tarn/v1/views", "ViewList", "The views, their columns and how they are."), behind(views::list)),
+        (
+            read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.").taking(views::PARAMETERS),
+            behind(views::rows),
+        ),
+        (
+            read("/api/tarn/v1/views/{view}/errors", "FailureList", "The rows that a view could not evaluate.")
+                .taking(views::ERROR_PARAMETERS),
+            behind(views::errors),
+        ),
+        (
+            Route::ask(
+                "/api/tarn/v1/query",
+                "QueryAnswer",
+                "The answer to a SQL query over everything at one instant.",
+            ),
+            behind(adhoc::query),
+        ),
+        (
+            Route::act("/api/tarn/v1/views/reload", "ViewsReloaded", "The folder of queries, read again."),
+            behind(views::reload),
         ),
         (read("/livez", "Health", "Whether the process answers.").under_any_load(), behind(operations::livez)),
         (

@@ -74,6 +74,32 @@ pub(super) fn all() -> Value {
         "Health": object(&[("status", text()), ("code", integer())]),
         "Metrics": text(),
         "OpenApi": json!({"type": "object"}),
+        "ViewList": at_an_instant(object(&[("items", list_of("View"))])),
+        "View": object(&[
+            ("name", text()), ("description", text()),
+            ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
+            ("reads", json!({"type": "array", "items": text()})), ("rows", nullable_integer()),
+            ("since", nullable_time()), ("health", text()), ("problem", nullable_text()),
+        ]),
+        "RowList": at_an_instant(object(&[
+            ("items", json!({"type": "array", "items": {"type": "object"}})), ("nextPageToken", nullable_text()),
+        ])),
+        "FailureList": at_an_instant(object(&[
+            ("items", json!({"type": "array", "items": object(&[
+                ("input", json!({"type": ["object", "null"]})), ("expression", text()), ("reason", text()),
+                ("count", integer()),
+            ])})),
+            ("total", integer()),
+        ])),
+        "QueryAnswer": at_an_instant(object(&[
+            ("items", json!({"type": "array", "items": {"type": "object"}})),
+            ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
+            ("truncated", boolean()), ("unreadRows", integer()),
+        ])),
+        "ViewsReloaded": at_an_instant(object(&[
+            ("made", json!({"type": "array", "items": text()})), ("removed", json!({"type": "array", "items": text()})),
+            ("refused", json!({"type": "array", "items": object(&[("view", text()), ("problem", text())])})),
+        ])),
         "Instant": object(&[
             ("asOf", time()), ("epoch", integer()), ("position", list_of("PartitionPosition")),
             ("consistencyToken", text()),

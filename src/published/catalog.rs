@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::dataflow::{Cut, ViewId};
 use crate::model::Epoch;
 use crate::sql::ViewPlan;
@@ -51,21 +53,20 @@ impl Catalog {
     }
 }
 
+/// The catalog that is wanted: one for all that show the same service.
+pub(super) type Wanted = Arc<ArcSwap<Catalog>>;
+
 /// What is shown, what is wanted, and who is left behind.
 pub(super) struct Gate {
     pub(super) shown: Arc<Catalog>,
-    wanted: Option<Arc<Catalog>>,
+    wanted: Wanted,
     pub(super) detached: Arc<BTreeSet<ViewId>>,
     behind_since: Option<Instant>,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
-        Self { shown: Arc::default(), wanted: None, detached: Arc::default(), behind_since: None }
-    }
-
-    pub(super) fn want(&mut self, catalog: Arc<Catalog>) {
-        self.wanted = Some(catalog);
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self { shown: Arc::default(), wanted, detached: Arc::default(), behind_since: None }
     }
 
     /// Shows the wanted catalog if all of it is complete at the epoch that is shown.
@@ -74,8 +75,9 @@ impl Gate {
             self.detached.contains(&view.id)
                 || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && published < upper)
         };
-        if let Some(wanted) = self.wanted.take_if(|wanted| wanted.views().all(is_complete)) {
-            self.shown = wanted;
+        let wanted = self.wanted.load();
+        if !Arc::ptr_eq(&wanted, &self.shown) && wanted.views().all(is_complete) {
+            self.shown = Arc::clone(&wanted);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::catalog::{Catalog, Gate};
+use super::catalog::{Catalog, Gate, Wanted};
 use super::view::ReadView;
 use crate::dataflow::{Binding, Cut, CutSink};
 use crate::model::Epoch;
@@ -23,6 +23,7 @@ struct Pending {
 /// The one place where read views come from.
 pub struct Publisher {
     pending: Mutex<Pending>,
+    wanted: Wanted,
     view: ArcSwap<ReadView>,
     published: AtomicU64,
     is_rebuilding: AtomicBool,
@@ -40,10 +41,20 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher whose first view is empty.
     pub fn new(workers: usize, incarnation: u64) -> Self {
-        let gate = Gate::new();
+        Self::wanting(Wanted::default(), workers, incarnation)
+    }
+
+    /// A publisher that shows the same views as this one, of other workers.
+    pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Self {
+        Self::wanting(Arc::clone(&self.wanted), workers, incarnation)
+    }
+
+    fn wanting(wanted: Wanted, workers: usize, incarnation: u64) -> Self {
+        let gate = Gate::new(Arc::clone(&wanted));
         let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate);
         Self {
             pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate }),
+            wanted,
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
             is_rebuilding: AtomicBool::new(false),
@@ -64,7 +75,12 @@ impl Publisher {
 
     /// These views are to be shown, when all of them are complete; until then those are that were shown before.
     pub fn want(&self, catalog: Arc<Catalog>) {
-        self.pending.lock().expect("no deliverer panics").gate.want(catalog);
+        self.wanted.store(catalog);
+    }
+
+    /// Whether the views that are wanted are those that are shown.
+    pub fn shows_what_is_wanted(&self) -> bool {
+        Arc::ptr_eq(self.view().catalog(), &self.wanted.load())
     }
 
     /// Whether what is shown is about to be replaced by a state that is made anew.

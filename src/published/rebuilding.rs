@@ -42,14 +42,18 @@ impl Rebuilding {
         is_complete: IsComplete,
         on_shown: OnShown,
     ) -> Self {
-        let hidden = Publisher::new(workers, incarnation);
+        let hidden = shown.beside(workers, incarnation);
         Self { hidden, shown, is_complete, on_shown: Mutex::new(Some(on_shown)) }
+    }
+
+    fn is_whole(&self, view: &ReadView) -> bool {
+        self.hidden.shows_what_is_wanted() && (self.is_complete)(view)
     }
 
     fn show(&self) {
         let mut on_shown = self.on_shown.lock().expect("nobody panics who shows a state");
         let view = self.hidden.view();
-        if view.epoch() <= self.shown.published() || (on_shown.is_some() && !(self.is_complete)(&view)) {
+        if view.epoch() <= self.shown.published() || (on_shown.is_some() && !self.is_whole(&view)) {
             return;
         }
         let former = self.shown.view();

@@ -1,8 +1,9 @@
 //! Tokens: small, opaque, versioned, authenticated.
 //!
 //! A *consistency token* names the position that an answer reflects, and the log it belongs to; a *page token* says
-//! where a list of resources goes on, and for which filter; a *quarantine token* where the list of rejects goes on. All end in a MAC, so nobody reads positions into them or makes one up;
-//! a token of another process's key, of another version or a damaged one is refused with a reason.
+//! where a list of resources goes on, and for which filter; a *quarantine token* and a *row token* where the lists of
+//! rejects and of a view's rows go on. All end in a MAC, so nobody reads positions into them or makes one up; a token of
+//! another process's key, of another version or a damaged one is refused with a reason.
 
 use std::hash::{Hash, Hasher};
 
@@ -13,14 +14,16 @@ use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 
 use super::pages::Filter;
+use super::view_pages::RowPlace;
 use crate::model::{Epoch, Position, ResourceId};
 
 const CONSISTENCY_VERSION: u8 = 1;
 const PAGE_VERSION: u8 = 65;
 const QUARANTINE_VERSION: u8 = 129;
+const ROW_VERSION: u8 = 193;
 const MAC_BYTES: usize = 12;
 /// A longer text is no token of ours: a position of two hundred partitions fits.
-pub const TOKEN_CHARS_MAX: usize = 4_096;
+pub const TOKEN_CHARS_MAX: usize = 12_288;
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +167,41 @@ impl PageToken {
         }
         Ok(Self { after })
     }
+}
+
+/// Where a list of rows goes on, and of which list: `list` names the view, its columns, filters and order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowToken {
+    /// Where.
+    pub place: RowPlace,
+}
+
+impl RowToken {
+    /// As text, for a list that is named so.
+    pub fn encode(&self, list: &str, key: &TokenKey) -> String {
+        let mut body = vec![ROW_VERSION];
+        body.extend_from_slice(&list_hash(list).to_be_bytes());
+        put_varint(&mut body, self.place.copies);
+        body.extend_from_slice(&self.place.key);
+        key.seal(body)
+    }
+
+    /// From text, for a list that is named so.
+    pub fn decode(text: &str, list: &str, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, ROW_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        if u64::from_be_bytes(take(&mut rest)?) != list_hash(list) {
+            return Err(TokenError::OtherFilter);
+        }
+        let copies = get_varint(&mut rest)?;
+        Ok(Self { place: RowPlace { key: rest.to_vec(), copies } })
+    }
+}
+
+fn list_hash(list: &str) -> u64 {
+    let mut hasher = SipHasher13::new();
+    list.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where the list of the quarantine goes on: after the place of the last entry shown, which may have cleared since.

@@ -82,6 +82,11 @@ impl Program {
         self.output.schema()
     }
 
+    /// Whether there can be rows of which it makes none.
+    pub fn may_drop(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
     /// What it does, so that two with the same words do the same to rows of the same columns.
     pub fn description(&self) -> String {
         let words = |expressions: &[Arc<dyn PhysicalExpr>]| {

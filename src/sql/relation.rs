@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::bounds::Bounds;
 use super::grouping::Grouping;
 use super::program::Program;
 use super::row::Row;
@@ -62,17 +63,6 @@ pub enum Keep {
     Matches,
     /// Those whose key is not, and those without a key.
     Others,
-}
-
-/// From when and until when a row counts, by the time of the epoch.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// One column, a 64-bit integer: the first epoch (ms since 1970) at which the row counts; dropped or null: never.
-    /// None: since ever.
-    pub from: Option<Arc<Program>>,
-    /// One column, a 64-bit integer: the first epoch at which it no longer does; dropped or null: it never counts.
-    /// None: for ever.
-    pub until: Option<Arc<Program>>,
 }
 
 /// How rows come about.
@@ -165,4 +155,23 @@ pub enum Operator {
         /// Of this one.
         id: RecursionId,
     },
+}
+
+impl Relation {
+    /// The relations that it is made of.
+    pub fn inputs(&self) -> Vec<&Arc<Self>> {
+        match &self.operator {
+            Operator::Constant { .. } | Operator::Table { .. } | Operator::View { .. } | Operator::Recursion { .. } => {
+                Vec::new()
+            }
+            Operator::Apply { input, .. }
+            | Operator::Temporal { input, .. }
+            | Operator::Reduce { input, .. }
+            | Operator::Top { input, .. }
+            | Operator::Distinct { input } => vec![input],
+            Operator::Join { left, right } | Operator::Semijoin { left, right, .. } => vec![&left.input, &right.input],
+            Operator::Union { inputs } => inputs.iter().collect(),
+            Operator::Recursive { start, step, .. } => vec![start, step],
+        }
+    }
 }

@@ -49,6 +49,7 @@ impl fmt::Debug for Row {
 #[derive(Clone)]
 pub struct Codec {
     schema: SchemaRef,
+    options: Arc<[SortOptions]>,
     converter: Arc<RowConverter>,
 }
 
@@ -75,12 +76,23 @@ impl Codec {
         let fields = schema.fields().iter().zip(options);
         let fields = fields.map(|(field, options)| SortField::new_with_options(field.data_type().clone(), *options));
         let converter = RowConverter::new(fields.collect()).expect("columns of types that have an order");
-        Self { schema, converter: Arc::new(converter) }
+        Self { schema, options: options.into(), converter: Arc::new(converter) }
     }
 
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// How each column is sorted.
+    pub fn options(&self) -> &[SortOptions] {
+        &self.options
+    }
+
+    /// Rows of one of the columns alone: what is theirs in a whole row.
+    pub fn column(&self, place: usize) -> Self {
+        let schema = self.schema.project(&[place]).expect("a column of the codec");
+        Self::sorted(Arc::new(schema), &self.options[place..=place])
     }
 
     /// The rows of `count` values in each of the columns.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::program::Program;
 use super::relation::{Fingerprint, Relation};
@@ -43,4 +44,20 @@ pub struct ViewColumn {
     pub kind: DataType,
     /// Its place in the stored row.
     pub place: usize,
+}
+
+impl ViewPlan {
+    /// The columns as selected.
+    pub fn selected_schema(&self) -> SchemaRef {
+        let stored = self.codec.schema();
+        let fields = self.columns.iter().map(|column| stored.field(column.place).clone().with_name(&column.name));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Stored columns as they were selected.
+    pub fn selected(&self, stored: &RecordBatch) -> RecordBatch {
+        let columns = self.columns.iter().map(|column| Arc::clone(stored.column(column.place))).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(stored.num_rows()));
+        RecordBatch::try_new_with_options(self.selected_schema(), columns, &options).expect("the same columns")
+    }
 }

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use tarn::clock::Clock;
 use tarn::dataflow::{
     Binding, BindingLog, Counters, Cut, CutSink, Engine, EngineConfig, EpochSource, HashKeys, IgnoredLog, Ingest,
-    IngestConfig, IngestShared, Reading, Restored, ShardConfig, SteppedWorker,
+    IngestConfig, IngestShared, Reading, Restored, ShardConfig, SteppedWorker, ViewLog,
 };
 use tarn::durable::{Bindings, Durable, DurableError, Health, Machine, Snapshots, TakerConfig, Watched};
 use tarn::model::{Epoch, Position, Topics};
@@ -151,7 +151,17 @@ impl Pipeline {
         let (topics, stopping) = (topics.clone(), Arc::clone(&stop));
         let Inlets { source, epochs, binding_log, resubmitted, clock } = inlets;
         let status = SourceStatus::default();
-        let shared = IngestShared { sink, topics, counters, ignored, resubmitted, status, stop: stopping, clock };
+        let shared = IngestShared {
+            sink,
+            topics,
+            counters,
+            ignored,
+            resubmitted,
+            status,
+            stop: stopping,
+            clock,
+            views: ViewLog::default(),
+        };
         let ingest = Ingest::new(ingest, source, epochs, engine, binding_log, shared);
         let reading = Some(ingest.reading());
         Self { recorder, ingest: Some(ingest), reading, stop }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
     Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
-    LogTime, Restored, ShardConfig,
+    LogTime, Restored, ShardConfig, ViewLog,
 };
 use tarn::generate::Generated;
 use tarn::http::write_resource;
@@ -183,6 +183,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         status: SourceStatus::default(),
         stop: Arc::new(AtomicBool::new(false)),
         clock: Arc::new(SystemClock),
+        views: ViewLog::default(),
     };
     let config = IngestConfig {
         epoch_records_max: setup.epoch_records_max,

@@ -36,7 +36,8 @@ pub(in crate::dataflow) struct Outlet {
 }
 
 impl Outlet {
-    fn advance_to(&mut self, upper: Epoch) {
+    /// No updates before this epoch come any more.
+    pub(in crate::dataflow) fn advance_to(&mut self, upper: Epoch) {
         if *self.rows.time() < upper {
             self.rows.advance_to(upper);
             self.failures.advance_to(upper);
@@ -122,20 +123,25 @@ impl TableScan {
 
     /// Takes what has changed; at once, or when it has caught up.
     pub(in crate::dataflow) fn offer(&mut self, changes: &Rc<Changes>) {
-        if self.hydrating.is_some() || !self.behind.is_empty() {
+        if self.is_behind() {
             self.behind.push_back(Rc::clone(changes));
         } else {
             self.give(changes);
         }
     }
 
-    /// Reads a slice of what was there when it began, or some of what has changed since; whether there is more.
-    pub(in crate::dataflow) fn catch_up(&mut self) -> bool {
+    /// Whether there is something to catch up with.
+    pub(in crate::dataflow) fn is_behind(&self) -> bool {
+        self.hydrating.is_some() || !self.behind.is_empty()
+    }
+
+    /// Reads a slice of what was there when it began, or some of what has changed since.
+    pub(in crate::dataflow) fn catch_up(&mut self) {
         let Some((walk, slices)) = &mut self.hydrating else {
             if let Some(changes) = self.behind.pop_front() {
                 self.give(&changes);
             }
-            return !self.behind.is_empty();
+            return;
         };
         let epoch = slices.next();
         let more = match walk {
@@ -163,7 +169,6 @@ impl TableScan {
             let upper = self.hydrating.take().map_or(0, |(_, slices)| slices.last + 1);
             self.outlet.advance_to(upper);
         }
-        true
     }
 
     fn give(&mut self, changes: &Changes) {

@@ -20,23 +20,23 @@ const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 /// Work that pauses now and then, or does not.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     began: Option<Instant>,
 }
 
 impl Pace {
     /// Pauses.
-    pub(super) fn slow() -> Self {
+    pub fn slow() -> Self {
         Self { began: Some(Instant::now()) }
     }
 
     /// Does not pause.
-    pub(super) fn fast() -> Self {
+    pub fn fast() -> Self {
         Self { began: None }
     }
 
     /// Pauses, if it is time to.
-    pub(super) fn keep(&mut self) {
+    pub fn keep(&mut self) {
         let Some(began) = &mut self.began else { return };
         let worked = began.elapsed();
         if worked >= STRETCH {
@@ -47,7 +47,7 @@ impl Pace {
 }
 
 /// Lowers the priority of this thread. On Linux a priority is a thread's; elsewhere it would be that of the whole process.
-pub(super) fn lower_priority() {
+pub fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(STEPS_DOWN) {
         tracing::debug!(%error, "snapshots are written with the usual priority");

@@ -1,0 +1,190 @@
+//! The first rows of each group, numbered if asked for.
+//!
+//! All rows of all groups are in one ordered map, by group, order and row: a small group costs no more than its rows. A
+//! change that comes behind the rows that are shown is put into the map and that is all; another one costs a look at
+//! those that are shown before and after it, never at the rest.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use differential_dataflow::VecCollection;
+use timely::dataflow::channels::pact::Exchange;
+
+use super::evaluate::{Made, Outcome, Repeats, evaluate};
+use super::in_order::{InOrder, Waiting, in_order};
+use crate::dataflow::index::HashKeys;
+use crate::dataflow::meter::{Held, Meter, bytes_of};
+use crate::dataflow::shared_batch::Diff;
+use crate::model::Epoch;
+use crate::sql::{Row, Standing, Top};
+
+/// A row's group, what sorts it there, and the row itself.
+type Place = (Row, Row, Row);
+
+/// The first rows of each group.
+pub(super) fn top<'scope>(
+    rows: VecCollection<'scope, Epoch, Row, Diff>,
+    top: &Arc<Top>,
+    keys: HashKeys,
+    evaluating: Arc<Meter>,
+    ranking: Arc<Meter>,
+) -> Outcome<'scope, Epoch, Row, Diff> {
+    let standing = Arc::clone(top);
+    let places = move |rows: &[&Row]| {
+        let standings = standing.run(rows);
+        let place = |(at, Standing { partition, order }): (usize, Standing)| (at, (partition, order, rows[at].clone()));
+        Made { rows: standings.rows.into_iter().map(place).collect(), failures: standings.failures }
+    };
+    let (places, failures) =
+        evaluate(rows, "Standings", evaluating, Repeats::Seldom, places, |place: Place, count| (place, count));
+    let by_partition = Exchange::new(move |update: &(Place, Epoch, Diff)| keys.route(&update.0.0));
+    (in_order(places.inner, by_partition, "Top", ranking, Ranking::new(Arc::clone(top))), failures)
+}
+
+/// All rows in order.
+struct Ranking {
+    top: Arc<Top>,
+    waiting: Waiting<Place, Diff>,
+    counts: BTreeMap<Place, Diff>,
+    held: Held,
+    /// Sorts before all others.
+    least: Row,
+}
+
+/// What an entry takes.
+fn entry_bytes((partition, order, row): &Place) -> usize {
+    bytes_of(partition) + bytes_of(order) + bytes_of(row) + size_of::<Diff>()
+}
+
+impl Ranking {
+    fn new(top: Arc<Top>) -> Self {
+        Self { top, waiting: Waiting::new(), counts: BTreeMap::new(), held: Held::default(), least: Row::empty() }
+    }
+
+    /// The rows of a group in order, with how often each is there.
+    fn group<'a>(&'a self, partition: &Row) -> impl Iterator<Item = (&'a Place, Diff)> {
+        let first = (partition.clone(), self.least.clone(), self.least.clone());
+        let partition = partition.clone();
+        let from_first = self.counts.range((Bound::Included(first), Bound::Unbounded));
+        from_first.take_while(move |(place, _)| place.0 == partition).map(|(place, count)| (place, *count))
+    }
+
+    /// Whether a change at `place` is behind all rows that are shown of its group, so that these stay as they are. How
+    /// many entries were looked at is added to `steps`.
+    fn is_behind(&self, place: &Place, steps: &mut usize) -> bool {
+        let Some(limit) = self.top.limit() else { return false };
+        let mut rest = Diff::try_from(self.top.offset().saturating_add(limit)).unwrap_or(Diff::MAX);
+        for (before, count) in self.group(&place.0) {
+            *steps += 1;
+            if before >= place {
+                return false;
+            }
+            rest -= count;
+            if rest <= 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The rows that are shown of a group, each as often as it is.
+    fn shown(&self, partition: &Row, steps: &mut usize) -> Vec<Row> {
+        let (mut passed, limit) = (self.top.offset(), self.top.limit().unwrap_or(usize::MAX));
+        let mut shown = Vec::new();
+        for ((_, _, row), count) in self.group(partition) {
+            *steps += 1;
+            let count = usize::try_from(count).expect("a row is there or has no entry");
+            let over = count.saturating_sub(passed);
+            passed -= count - over;
+            shown.extend(std::iter::repeat_n(row, over.min(limit - shown.len())).cloned());
+            if shown.len() == limit {
+                break;
+            }
+        }
+        shown
+    }
+
+    /// Changes how often a row is there.
+    fn change(&mut self, place: Place, change: Diff) {
+        match self.counts.entry(place) {
+            Entry::Vacant(entry) => {
+                assert!(change > 0, "a row is taken away that is not there");
+                self.held.add(entry_bytes(entry.key()));
+                entry.insert(change);
+            }
+            Entry::Occupied(mut entry) => {
+                *entry.get_mut() += change;
+                assert!(*entry.get() >= 0, "a row is taken away more often than it is there");
+                if *entry.get() == 0 {
+                    let (place, _) = entry.remove_entry();
+                    self.held.remove(entry_bytes(&place));
+                }
+            }
+        }
+    }
+
+    /// Applies what changes in one group at one time.
+    fn change_group(
+        &mut self,
+        changes: impl Iterator<Item = (Place, Diff)>,
+        time: Epoch,
+        steps: &mut usize,
+        made: &mut Vec<(Row, Epoch, Diff)>,
+    ) {
+        let mut changes = changes.peekable();
+        let Some((first, _)) = changes.peek() else { return };
+        // They are sorted: if the first is behind, all are.
+        if self.is_behind(first, steps) {
+            changes.for_each(|(place, change)| self.change(place, change));
+            return;
+        }
+        let partition = first.0.clone();
+        let before = self.shown(&partition, steps);
+        changes.for_each(|(place, change)| self.change(place, change));
+        let after = self.shown(&partition, steps);
+        let first_number = self.top.offset() as u64 + 1;
+        let differences = (0..before.len().max(after.len())).filter(|index| before.get(*index) != after.get(*index));
+        for index in differences {
+            let number = first_number + index as u64;
+            made.extend(before.get(index).map(|row| (self.top.numbered(row, number), time, -1)));
+            made.extend(after.get(index).map(|row| (self.top.numbered(row, number), time, 1)));
+        }
+    }
+}
+
+impl InOrder for Ranking {
+    type Datum = Place;
+    type Weight = Diff;
+    type Made = Row;
+
+    fn take(&mut self, updates: &mut Vec<(Place, Epoch, Diff)>) {
+        self.waiting.put(updates);
+    }
+
+    fn act(&mut self, until: Epoch, meter: &Meter, made: &mut Vec<(Row, Epoch, Diff)>) {
+        let mut updates: Vec<_> = self.waiting.until(until).collect();
+        // Group by group, then by time, then in order.
+        updates.sort_by(|(a, at, _), (b, bt, _)| a.0.cmp(&b.0).then(at.cmp(bt)));
+        let mut updates = updates.into_iter().peekable();
+        let mut steps = 0;
+        while let Some((place, time, _)) = updates.peek() {
+            let (partition, time) = (place.0.clone(), *time);
+            let changes = std::iter::from_fn(|| updates.next_if(|(place, at, _)| place.0 == partition && *at == time));
+            let changes: Vec<_> = changes.map(|(place, _, change)| (place, change)).collect();
+            self.change_group(changes.into_iter(), time, &mut steps, made);
+        }
+        meter.stepped(steps);
+        // A row that is not numbered and moved among the others did not change.
+        differential_dataflow::consolidation::consolidate_updates(made);
+    }
+
+    fn next(&self) -> Option<Epoch> {
+        self.waiting.next()
+    }
+
+    fn held(&self) -> Held {
+        self.held
+    }
+}

@@ -1,0 +1,221 @@
+//! The views of one worker: installs and removes them, drives their scans, and hands over their batches.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_dataflow::VecCollection;
+use differential_dataflow::operators::arrange::TraceAgent;
+use timely::worker::Worker;
+
+use super::changes::{ChangeFeed, Changes};
+use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
+use super::log::{NewView, ViewCommand};
+use crate::dataflow::cut::{ViewCut, ViewId};
+use crate::dataflow::graph::{self, Tables};
+use crate::dataflow::index::HashKeys;
+use crate::dataflow::meter::{Meter, bytes_of};
+use crate::dataflow::render;
+use crate::dataflow::shared_batch::{Diff, SharedSpine};
+use crate::model::Epoch;
+use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
+
+/// All views of a worker.
+pub(in crate::dataflow) struct Views {
+    keys: HashKeys,
+    feed: ChangeFeed,
+    installed: BTreeMap<ViewId, Installed>,
+    shared: BTreeMap<SharedKey, SharedArrangement>,
+}
+
+/// One view.
+struct Installed {
+    rows: TraceAgent<SharedSpine<Row, ()>>,
+    failures: TraceAgent<SharedSpine<Failure, ()>>,
+    flow: Flow,
+    meters: Arc<[Arc<Meter>]>,
+    /// The upper of the last cut.
+    upper: Epoch,
+}
+
+impl Views {
+    /// The views of a worker whose tables are these; none yet.
+    pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables, keys: HashKeys) -> Self {
+        let feed = ChangeFeed::new(worker, tables);
+        Self { keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new() }
+    }
+
+    /// Does what it is told.
+    pub(in crate::dataflow) fn command(&mut self, worker: &mut Worker, command: &ViewCommand) {
+        match command {
+            ViewCommand::Install(view) => {
+                let mut sides = Vec::new();
+                joined_sides(&view.plan.relation, &mut sides);
+                sides.into_iter().for_each(|side| self.share(worker, view, side));
+                self.install(worker, view);
+            }
+            ViewCommand::Remove(id) => {
+                // Its inputs end with it, and its dataflow with them.
+                if let Some(removed) = self.installed.remove(id) {
+                    self.release(removed.flow);
+                }
+            }
+        }
+    }
+
+    /// Arranges a side of a join for whoever needs it, if it is not arranged yet.
+    fn share(&mut self, worker: &mut Worker, view: &NewView, side: &Keyed) {
+        let key = SharedKey::of(side, &view.reads);
+        if self.shared.contains_key(&key) {
+            return;
+        }
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let keys = self.keys;
+        let (rows, failures) = worker.dataflow_named("Shared", |scope| {
+            let index = render::index(side, scope, &mut drawing);
+            (index.rows.trace, arrange_failures(index.failures, keys))
+        });
+        let (feed, installed) = (&self.feed, &self.installed);
+        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        self.shared.insert(key, SharedArrangement { rows, failures, flow, uses: 0 });
+    }
+
+    fn install(&mut self, worker: &mut Worker, view: &NewView) {
+        let plan = &view.plan;
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let keys = self.keys;
+        let meter = Arc::new(Meter::new(plan.relation.fingerprint, "rows"));
+        let held = Arc::clone(&meter);
+        let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
+            let rendered = render::view(plan, scope, &mut drawing);
+            let rows = rendered.rows.map(|row| (row, ())).inner;
+            let bytes = |row: &Row, (): &()| bytes_of(row) + size_of::<(Epoch, Diff)>();
+            let rows = render::arrange(rows, "Rows", held, move |row| keys.route(row), bytes);
+            (rows.trace, arrange_failures(rendered.failures, keys))
+        });
+        let (feed, installed) = (&self.feed, &self.installed);
+        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        let meters = flow.meters.iter().cloned().chain([meter]).collect();
+        self.installed.insert(view.id, Installed { rows, failures, flow, meters, upper: 0 });
+        // What was arranged for this view and turned out not to be read.
+        self.shared.retain(|_, shared| shared.uses > 0);
+    }
+
+    /// Lets a dataflow go, and what it alone was sharing.
+    fn release(&mut self, flow: Flow) {
+        for key in &flow.shared {
+            let Some(shared) = self.shared.get_mut(key) else { continue };
+            shared.uses -= 1;
+            if shared.uses == 0
+                && let Some(unused) = self.shared.remove(key)
+            {
+                self.release(unused.flow);
+            }
+        }
+    }
+
+    /// Feeds the views with what has changed, and lets new ones catch up a little; whether there is more to do at once.
+    pub(in crate::dataflow) fn turn(&mut self) -> bool {
+        if self.installed.is_empty() {
+            self.feed.skip();
+            return false;
+        }
+        let changes = self.feed.poll().map(Rc::new);
+        let shared = self.shared.values_mut().map(|shared| &mut shared.flow);
+        let flows = shared.chain(self.installed.values_mut().map(|view| &mut view.flow));
+        let (mut more, mut slices) = (false, 1);
+        for flow in flows {
+            more |= flow.turn(changes.as_ref(), &mut slices);
+        }
+        more
+    }
+
+    /// Whether any view has come further since the last cut; compaction goes as far as `published`.
+    pub(in crate::dataflow) fn advance(&mut self, published: Epoch) -> bool {
+        for shared in self.shared.values_mut() {
+            let (rows, failures) = (graph::upper(&mut shared.rows), graph::upper(&mut shared.failures));
+            graph::compact(&mut shared.rows, published, rows);
+            graph::compact(&mut shared.failures, published, failures);
+        }
+        let mut further = false;
+        for view in self.installed.values_mut() {
+            let (rows, failures) = (graph::upper(&mut view.rows), graph::upper(&mut view.failures));
+            let upper = rows.min(failures);
+            further |= upper > view.upper;
+            view.upper = upper;
+            graph::compact(&mut view.rows, published, rows);
+            graph::compact(&mut view.failures, published, failures);
+        }
+        further
+    }
+
+    /// The batches of all views that are complete.
+    pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
+        let complete = self.installed.iter_mut().filter(|(_, view)| view.upper > view.flow.readable_from);
+        complete
+            .map(|(id, view)| ViewCut {
+                id: *id,
+                upper: view.upper,
+                readable_from: view.flow.readable_from,
+                rows: graph::batches(&mut view.rows),
+                failures: graph::batches(&mut view.failures),
+                meters: Arc::clone(&view.meters),
+            })
+            .collect()
+    }
+}
+
+impl Flow {
+    /// Takes what has changed and catches up by at most so many slices; whether there is more to do at once.
+    fn turn(&mut self, changes: Option<&Rc<Changes>>, slices: &mut usize) -> bool {
+        let mut more = false;
+        if let Some(changes) = changes {
+            self.table_scans.iter_mut().for_each(|scan| scan.offer(changes));
+            self.clocks.iter_mut().for_each(|clock| clock.advance_to(changes.upper));
+        }
+        for scan in &mut self.table_scans {
+            if scan.is_behind() {
+                more = true;
+                if *slices > 0 {
+                    scan.catch_up();
+                    *slices -= 1;
+                }
+            }
+        }
+        for scan in &mut self.view_scans {
+            more |= scan.turn();
+        }
+        more
+    }
+}
+
+/// The rows of a rendering, and from when on they are complete.
+fn read(installed: &BTreeMap<ViewId, Installed>, id: ViewId) -> (TraceAgent<SharedSpine<Row, ()>>, Epoch) {
+    let read = installed.get(&id).expect("a view is installed before those that read it");
+    (read.rows.clone(), read.flow.readable_from)
+}
+
+/// The sides of joins that are arranged in a dataflow of their own, each after those that it is made of. What stands
+/// within a recursion changes with its rounds and cannot be shared.
+fn joined_sides<'a>(relation: &'a Relation, sides: &mut Vec<&'a Keyed>) {
+    if let Operator::Recursive { start, .. } = &relation.operator {
+        return joined_sides(start, sides);
+    }
+    relation.inputs().into_iter().for_each(|input| joined_sides(input, sides));
+    match &relation.operator {
+        Operator::Join { left, right } => sides.extend([left, right]),
+        Operator::Semijoin { left, .. } => sides.push(left),
+        _ => {}
+    }
+}
+
+/// Arranges failures by themselves, so that they can be read in order.
+fn arrange_failures(
+    failures: VecCollection<'_, Epoch, Failure, Diff>,
+    keys: HashKeys,
+) -> TraceAgent<SharedSpine<Failure, ()>> {
+    let meter = Arc::new(Meter::new(Fingerprint::of("failures"), "failures"));
+    let bytes = |failure: &Failure, (): &()| size_of_val(failure) + failure.input.len() + failure.reason.len();
+    let failures = failures.map(|failure| (failure, ())).inner;
+    render::arrange(failures, "Failures", meter, move |failure| keys.route(failure), bytes).trace
+}

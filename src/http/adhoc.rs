@@ -1,0 +1,106 @@
+//! Ad-hoc SQL: `POST /api/tarn/v1/query {"sql": ".."}`, answered from the newest read view.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::accept::accepted;
+use super::{ApiError, App, answer};
+use crate::published::ReadView;
+use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits};
+
+/// A longer body is not read.
+const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    sql: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ColumnJson {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnsweredJson {
+    columns: Vec<ColumnJson>,
+    truncated: bool,
+    unread_rows: u64,
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Refused(why) => Self::Invalid(why),
+            QueryError::TooMuch(why) | QueryError::Failed(why) => Self::Unprocessable(why),
+        }
+    }
+}
+
+/// `POST /api/tarn/v1/query`
+pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, ApiError> {
+    let format = accepted(&headers)?;
+    if body.len() > BODY_BYTES_MAX {
+        let message = format!("the body has {} bytes; at most {BODY_BYTES_MAX} are allowed", body.len());
+        return Err(ApiError::Invalid(message));
+    }
+    let form = r#"the body must be {"sql": "SELECT .."}"#;
+    let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
+    let config = &app.service.config;
+    let wait = Duration::from_millis(config.http.queue_deadline_ms);
+    let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
+    let _turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+    let limits = QueryLimits {
+        timeout: Duration::from_millis(config.query.timeout_ms),
+        memory_bytes: config.query.memory_bytes_max,
+        rows: config.query.rows_max,
+    };
+    let view = app.service.publisher.view();
+    let answered = app.service.queries.run(sql, input(&app, &view), limits).await?;
+    let rendering = Arc::clone(&app);
+    app.admission.render(answer::USUAL_BYTES, move || rendered(&rendering, &view, &answered, format)).await
+}
+
+/// What a query reads: everything at one instant, but for views that were left behind.
+fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
+    let shown = view.catalog().views().filter(|shown| !view.is_detached(shown.id));
+    QueryInput {
+        tables: Arc::clone(app.service.views.tables()),
+        views: shown.map(|shown| Arc::clone(&shown.plan)).collect(),
+        instant: Arc::clone(view) as Arc<dyn Instant>,
+        epoch: view.epoch(),
+    }
+}
+
+fn rendered(app: &App, view: &ReadView, answered: &QueryAnswer, format: Format) -> Result<Response, ApiError> {
+    let QueryAnswer { schema, batches, is_cut, unread } = answered;
+    let written = format.write(schema, batches).map_err(|error| ApiError::Unprocessable(error.to_string()))?;
+    if format == Format::Json {
+        let mut items = answer::begin_list(written.len() + answer::USUAL_BYTES);
+        items.extend_from_slice(&written);
+        let columns = schema.fields().iter();
+        let columns =
+            columns.map(|field| ColumnJson { name: field.name().clone(), kind: field.data_type().to_string() });
+        let rest = AnsweredJson { columns: columns.collect(), truncated: *is_cut, unread_rows: *unread };
+        return Ok(answer::list(app, view, items, &rest));
+    }
+    let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("tarn-truncated"),
+        HeaderValue::from_static(if *is_cut { "true" } else { "false" }),
+    );
+    headers.insert(HeaderName::from_static("tarn-unread-rows"), HeaderValue::from(*unread));
+    Ok(answer::found_on(app, view, response))
+}

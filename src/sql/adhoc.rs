@@ -1,0 +1,185 @@
+//! Ad-hoc SQL: one query, read only, over one instant, within limits.
+//!
+//! Queries run on threads of their own, of low priority, so that they disturb neither ingestion nor other reads; dropping
+//! the answer's future ends its query. What a row may not be read of (a value of another type than declared) is left out
+//! and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::execute_stream;
+use futures_util::StreamExt;
+use tokio::runtime::Runtime;
+
+use super::instant::{AtInstant, Instant, Read, Relation};
+use super::planned_stub as session;
+use super::tables::Tables;
+use super::view_plan::ViewPlan;
+use crate::model::Epoch;
+
+/// What a query may use.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryLimits {
+    /// It is ended after this.
+    pub timeout: Duration,
+    /// It may hold this much.
+    pub memory_bytes: usize,
+    /// Its answer has at most this many rows.
+    pub rows: usize,
+}
+
+/// What a query answers.
+#[derive(Debug)]
+pub struct QueryAnswer {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows, in order.
+    pub batches: Vec<RecordBatch>,
+    /// Whether there are more than the limit allows.
+    pub is_cut: bool,
+    /// Rows of tables that could not be read, and count for nothing.
+    pub unread: u64,
+}
+
+/// Why a query is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// It cannot be understood, or may not be asked.
+    #[error("{0}")]
+    Refused(String),
+    /// It needs more than it may use.
+    #[error("{0}")]
+    TooMuch(String),
+    /// A value cannot be computed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a query reads.
+pub struct QueryInput {
+    /// The tables.
+    pub tables: Arc<Tables>,
+    /// The views that can be read.
+    pub views: Vec<Arc<ViewPlan>>,
+    /// The instant.
+    pub instant: Arc<dyn Instant>,
+    /// Its epoch: what `now()` is.
+    pub epoch: Epoch,
+}
+
+/// Where queries run.
+#[derive(Debug)]
+pub struct QueryRunner {
+    /// None once it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for QueryRunner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It may be dropped on a thread that must not wait.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ends the query when nobody waits for it any more.
+struct EndOnDrop(tokio::task::AbortHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl QueryRunner {
+    /// Threads for so many queries at once.
+    pub fn new(concurrent: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(concurrent.max(1))
+            .thread_name("tarn-query")
+            .on_thread_start(crate::background::lower_priority)
+            .enable_time()
+            .build()?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
+    /// The answer to a query.
+    pub async fn run(&self, sql: String, input: QueryInput, limits: QueryLimits) -> Result<QueryAnswer, QueryError> {
+        let runtime = self.runtime.as_ref().expect("there until it is dropped");
+        let task = runtime.spawn(async move {
+            match tokio::time::timeout(limits.timeout, answer(&sql, &input, limits)).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let seconds = limits.timeout.as_secs_f64();
+                    Err(QueryError::TooMuch(format!(
+                        "the query was ended after {seconds} s; ask for less, or add a view"
+                    )))
+                }
+            }
+        });
+        let _end = EndOnDrop(task.abort_handle());
+        match task.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => Err(QueryError::Failed("the evaluation panicked".to_owned())),
+            Err(_) => Err(QueryError::Failed("the query was ended".to_owned())),
+        }
+    }
+}
+
+async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<QueryAnswer, QueryError> {
+    let environment = environment(limits).map_err(|error| QueryError::Failed(error.to_string()))?;
+    let context = session::ad_hoc(input.epoch, environment);
+    let read = Arc::new(Read::default());
+    let tables = input.tables.iter().map(|table| (table.kind.name().to_owned(), Relation::Table(Arc::clone(table))));
+    let views = input.views.iter().map(|plan| (plan.name.to_string(), Relation::View(Arc::clone(plan))));
+    for (name, relation) in tables.chain(views) {
+        let provider = AtInstant { relation, instant: Arc::clone(&input.instant), read: Arc::clone(&read) };
+        context.register_table(name, Arc::new(provider)).map_err(failed)?;
+    }
+    let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
+    let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
+    let plan = frame.create_physical_plan().await.map_err(refused)?;
+    let schema = plan.schema();
+    let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
+    let (mut batches, mut rows, mut is_cut) = (Vec::new(), 0, false);
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(failed)?;
+        let taken = batch.num_rows().min(limits.rows - rows);
+        is_cut = taken < batch.num_rows();
+        rows += taken;
+        batches.push(batch.slice(0, taken));
+        if is_cut {
+            break;
+        }
+        // However fast batches come, others get a turn and the time is looked at.
+        tokio::task::yield_now().await;
+    }
+    Ok(QueryAnswer { schema, batches, is_cut, unread: read.failures.load(Ordering::Relaxed) })
+}
+
+fn environment(limits: QueryLimits) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+    let nowhere = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let pool = Arc::new(GreedyMemoryPool::new(limits.memory_bytes));
+    RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(nowhere).build_arc()
+}
+
+fn refused(error: DataFusionError) -> QueryError {
+    QueryError::Refused(error.strip_backtrace())
+}
+
+fn failed(error: DataFusionError) -> QueryError {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(what) => {
+            QueryError::TooMuch(format!("the query needs too much memory: {what}"))
+        }
+        _ => QueryError::Failed(error.strip_backtrace()),
+    }
+}
