@@ -43,7 +43,7 @@ pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
 pub use kessel_schema::SchemaError;
-pub use program::{Evaluated, Program};
+pub use program::{Evaluated, Program, is_evaluating};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
