@@ -27,6 +27,8 @@ pub(super) struct Values {
     counts: BTreeMap<Row, i64>,
     /// Each that is there, once; its sum only where that is asked for.
     pub(super) distinct: Tally,
+    /// What the values take.
+    bytes: usize,
 }
 
 impl Group {
@@ -68,6 +70,13 @@ impl Group {
         self.sum.is_zero() && self.values.iter().all(|values| values.counts.is_empty())
     }
 
+    /// How many values it keeps in order, equal ones of an argument once, and about how many bytes these and its sums take.
+    pub fn held(&self) -> (usize, usize) {
+        let values = self.values.iter().map(|values| (values.counts.len(), values.bytes));
+        let (count, bytes) = values.fold((0, 0), |(count, bytes), values| (count + values.0, bytes + values.1));
+        (count, bytes + self.sum.heap_bytes())
+    }
+
     /// Its row; none without rows, if it is not global.
     pub fn finish(&self, key: &Row) -> Option<Result<Row, Failure>> {
         self.grouping.finish_with(key, &self.sum, &self.values)
@@ -78,10 +87,16 @@ impl Values {
     fn apply(&mut self, value: &Row, count: i64, ordered: &Ordered) {
         let before = self.counts.get(value).copied().unwrap_or(0);
         let after = before + count;
-        if after == 0 {
+        // Of an entry: its bytes and the two counts before them, and its place in the map.
+        let entry_bytes = value.bytes().len() + 2 * size_of::<usize>() + size_of::<(Row, i64)>();
+        if count == 0 {
+            return;
+        } else if after == 0 {
             self.counts.remove(value);
+            self.bytes -= entry_bytes;
         } else if before == 0 {
             self.counts.insert(value.clone(), after);
+            self.bytes += entry_bytes;
         } else if let Some(known) = self.counts.get_mut(value) {
             *known = after;
         }
