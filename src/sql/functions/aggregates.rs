@@ -35,7 +35,7 @@ use super::super::numbers::Numbers;
 use accumulators::{Canonical, Distinct, Exact, ExactGroups};
 
 /// Makes of a single `DISTINCT` aggregate two groupings, and of a sum beside it a sum of sums.
-const UNSOUND_RULE: &str = "single_distinct_aggregation_to_group_by";
+pub(in crate::sql) const UNSOUND_RULE: &str = "single_distinct_aggregation_to_group_by";
 
 /// Puts our aggregates in the place of DataFusion's.
 pub fn register(session: &SessionContext) {
