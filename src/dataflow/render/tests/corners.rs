@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use differential_dataflow::VecCollection;
-use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::TraceReader;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::progress::Antichain;
@@ -13,8 +12,8 @@ use super::plans::Plan;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::render::recursive::ROUNDS;
-use crate::dataflow::render::{Index, Rendered, Sources, index, render};
-use crate::dataflow::shared_batch::{Diff, SharedSpine};
+use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources, index, render};
+use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::testing::row;
 use crate::sql::{Keyed, Operator, RecursionId, Relation, Row};
@@ -165,7 +164,7 @@ fn what_occurs_twice_is_drawn_once_and_fails_once() {
 struct Sharing<'a> {
     inputs: &'a mut Inputs,
     side: &'a Keyed,
-    trace: &'a mut TraceAgent<SharedSpine<Row, Row>>,
+    trace: &'a mut ByKeyTrace,
 }
 
 impl<'scope> Sources<'scope> for Sharing<'_> {
