@@ -3,6 +3,8 @@
 //! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
 
 mod rebuild;
+pub mod scripted;
+pub mod view_tests;
 pub mod views;
 
 use std::path::Path;
