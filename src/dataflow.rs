@@ -36,7 +36,8 @@ mod views;
 mod worker;
 
 pub use counters::{Counters, IgnoredLog};
-pub use cut::{Binding, BindingLog, Cut, CutSink, ViewCut, ViewId};
+pub use cut::{Binding, BindingLog, Cut, CutSink, SharedUse, ViewCut, ViewId};
+pub use meter::Measures;
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};
