@@ -4,6 +4,7 @@
 
 mod rebuild;
 pub mod scripted;
+pub mod view_health;
 pub mod view_tests;
 pub mod views;
 

@@ -44,7 +44,7 @@ impl<'a, K: crate::dataflow::Row> Iterator for Ordered<'a, K> {
 
 impl ReadView {
     /// All workers' shares of a view.
-    fn shares(&self, id: ViewId) -> impl Iterator<Item = &ViewCut> {
+    pub(super) fn shares(&self, id: ViewId) -> impl Iterator<Item = &ViewCut> {
         self.cuts().iter().flat_map(move |cut| cut.views.iter().filter(move |view| view.id == id))
     }
 
