@@ -13,6 +13,7 @@
 
 mod adhoc;
 mod bounds;
+mod explain;
 mod failure;
 mod format;
 pub mod functions;
@@ -32,6 +33,7 @@ mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
+pub use explain::{ExplainedOperator, Explanation};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
