@@ -37,11 +37,11 @@ mod worker;
 
 pub use counters::{Counters, IgnoredLog};
 pub use cut::{Binding, BindingLog, Cut, CutSink, SharedUse, ViewCut, ViewId};
-pub use meter::Measures;
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};
 pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
+pub use meter::Measures;
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};

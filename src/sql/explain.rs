@@ -56,6 +56,16 @@ impl Explanation {
     }
 }
 
+impl ViewPlan {
+    /// How it is computed, for people: DataFusion's plan, then ours, with what `note` says of each operator.
+    pub fn explain(&self, note: &dyn Fn(&ExplainedOperator) -> String) -> String {
+        let description = if self.description.is_empty() { String::new() } else { format!(": {}", self.description) };
+        let logical: String = self.plan.lines().map(|line| format!("  {line}\n")).collect();
+        let operators: String = Explanation::of(self).tree(note).lines().map(|line| format!("  {line}\n")).collect();
+        format!("view {}{description}\n\nlogical plan\n{logical}\noperators\n{operators}", self.name)
+    }
+}
+
 /// Numbers the operators.
 struct Walk {
     operators: Vec<ExplainedOperator>,

@@ -14,7 +14,7 @@ use super::log::{NewView, ViewCommand};
 use crate::dataflow::cut::{SharedUse, ViewCut, ViewId};
 use crate::dataflow::graph::{self, Tables};
 use crate::dataflow::index::HashKeys;
-use crate::dataflow::meter::{Meter, bytes_of};
+use crate::dataflow::meter::{Meter, ROWS, bytes_of};
 use crate::dataflow::render;
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
@@ -86,7 +86,7 @@ impl Views {
         let plan = &view.plan;
         let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
         let keys = self.keys;
-        let meter = Arc::new(Meter::new(plan.relation.fingerprint, "rows"));
+        let meter = Arc::new(Meter::new(plan.relation.fingerprint, ROWS));
         let held = Arc::clone(&meter);
         let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
             let rendered = render::view(plan, scope, &mut drawing);
