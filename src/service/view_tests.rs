@@ -19,7 +19,7 @@ use super::scripted::Scripted;
 use crate::config::Config;
 use crate::model::Topics;
 use crate::published::{CatalogView, ReadView};
-use crate::sql::{Failure, SchemaError, Tables, ViewPlan, plan_queries, read_queries};
+use crate::sql::{Failure, SchemaFolderError, Tables, ViewPlan, plan_queries, read_queries};
 use file::{Case, ExpectedError, Step};
 use table::{Cells, ExpectedRows};
 
@@ -42,7 +42,7 @@ pub enum CheckError {
     },
     /// The schemas from which tables are made cannot be used.
     #[error("the folder of resource schemas cannot be used")]
-    Tables(#[from] SchemaError),
+    Tables(#[from] SchemaFolderError),
 }
 
 /// What a folder holds.
@@ -66,7 +66,7 @@ impl Checked {
 }
 
 /// The tables that a service of this configuration has; `topics` names those of its events.
-pub fn tables(config: &Config, topics: &Topics) -> Result<Tables, SchemaError> {
+pub fn tables(config: &Config, topics: &Topics) -> Result<Tables, SchemaFolderError> {
     let folder = Path::new(&config.views.schema_directory);
     Tables::read(Some(folder).filter(|path| !path.as_os_str().is_empty() && path.exists()), topics)
 }

@@ -121,16 +121,18 @@ fn time(bounds: &Bounds) -> String {
     bounds.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
+/// How something is sorted, as far as `ORDER BY` alone would sort it otherwise.
+pub(super) fn order_words(options: SortOptions) -> &'static str {
+    match (options.descending, options.nulls_first) {
+        (false, false) => "",
+        (false, true) => " NULLS FIRST",
+        (true, true) => " DESC",
+        (true, false) => " DESC NULLS LAST",
+    }
+}
+
 fn sorted(codec: &Codec) -> String {
-    let column = |(name, options): (&String, &SortOptions)| {
-        let order = match (options.descending, options.nulls_first) {
-            (false, true) => "",
-            (false, false) => " NULLS LAST",
-            (true, true) => " DESC",
-            (true, false) => " DESC NULLS LAST",
-        };
-        format!("{name}{order}")
-    };
+    let column = |(name, options): (&String, &SortOptions)| format!("{name}{}", order_words(*options));
     let names = codec.schema().fields().iter().map(|field| field.name());
     let columns: Vec<String> = names.zip(codec.options()).map(column).collect();
     format!("sorted by {}", columns.join(", "))
