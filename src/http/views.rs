@@ -42,6 +42,9 @@ pub(super) const PARAMETERS: &[Parameter] = &[
 /// The parameters of a view's errors.
 pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT];
 
+/// Says where a list goes on, where its body has no room for it.
+pub(super) const NEXT_PAGE_TOKEN: &str = "tarn-next-page-token";
+
 /// So many rows are looked at for a page in the view's own order.
 const LOOKS_MAX: usize = 100_000;
 /// A row token holds no longer key.
@@ -206,7 +209,7 @@ fn page(app: &App, name: &str, query: &Query, format: Format) -> Result<Response
     }
     let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
     if let Some(token) = next_page_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
-        response.headers_mut().insert(HeaderName::from_static("tarn-next-page-token"), token);
+        response.headers_mut().insert(HeaderName::from_static(NEXT_PAGE_TOKEN), token);
     }
     Ok(answer::found_on(app, &view, response))
 }

@@ -24,8 +24,6 @@ use crate::sql::ViewPlan;
 
 /// More turns than any step takes: beyond, something never ends.
 const TURNS_MAX: usize = 10_000_000;
-/// Epochs before the first step, in which the views are made.
-const LEAD: Epoch = 100;
 
 /// A record as a script has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +115,10 @@ impl std::fmt::Debug for Scripted {
 }
 
 impl Scripted {
-    /// A service with these views, each after those that it reads, and nothing in it; its first step is to be at `start`
-    /// or later.
-    pub fn new(config: &Config, topics: &Topics, plans: &[Arc<ViewPlan>], start: Epoch) -> Self {
+    /// A service with these views, each after those that it reads, and nothing in it.
+    pub fn new(config: &Config, topics: &Topics, plans: &[Arc<ViewPlan>]) -> Self {
         let script = Arc::new(Script::default());
-        let publisher = Arc::new(Publisher::new(1, 0));
+        let publisher = Arc::new(Publisher::of_everything(1, 0));
         let sink = Arc::clone(&publisher) as Arc<dyn CutSink>;
         let (counters, ignored) = (Arc::new(Counters::default()), Arc::new(IgnoredLog::default()));
         let engine = EngineConfig { workers: 1, idle_merge_effort: None, ..config.engine() };
@@ -159,20 +156,7 @@ impl Scripted {
         let time = Box::new(ScriptedTime(Arc::clone(&script)));
         let ingest = Ingest::new(ingest, source, time, engine, Box::new(()), shared);
         let reading = ingest.reading();
-        let mut scripted = Self { script, publisher, ingest, reading, worker: Some(worker) };
-        scripted.lead_up_to(start);
-        scripted
-    }
-
-    /// Has the views made: a catalog is shown one epoch after it is complete.
-    fn lead_up_to(&mut self, start: Epoch) {
-        for before in (1..=LEAD).rev() {
-            self.step(start.saturating_sub(before).max(1), Vec::new());
-            if self.publisher.shows_what_is_wanted() {
-                return;
-            }
-        }
-        panic!("views without any rows to read are made within {LEAD} epochs");
+        Self { script, publisher, ingest, reading, worker: Some(worker) }
     }
 
     /// Takes a step: these records, all at this time, which is later than that of the step before. What there is then.

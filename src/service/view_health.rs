@@ -69,6 +69,34 @@ pub struct ViewCondition {
     pub problem: Option<String>,
 }
 
+/// What a view has, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ViewNumbers {
+    /// Its rows; none while it cannot be read.
+    pub rows: Option<usize>,
+    /// Rows that could not be evaluated; none while it is not there.
+    pub errors: Option<usize>,
+    /// What its operators hold, without what they share.
+    pub bytes: u64,
+    /// How far it is behind what is shown, ms; none while it is not there.
+    pub lag_ms: Option<u64>,
+}
+
+impl ViewCondition {
+    /// What it has at the instant.
+    pub fn numbers(&self, view: &ReadView) -> ViewNumbers {
+        let shown = self.shown.as_ref().map(|shown| shown.id);
+        let readable = shown.filter(|_| self.health.is_readable());
+        let progress = shown.and_then(|id| view.view_progress(id));
+        ViewNumbers {
+            rows: readable.map(|id| view.count_rows(id)),
+            errors: readable.map(|id| view.count_failures(id)),
+            bytes: shown.map_or(0, |id| view.view_cost(id).own_total().bytes),
+            lag_ms: progress.map(|(_, upper)| view.epoch().saturating_sub(upper.saturating_sub(1))),
+        }
+    }
+}
+
 impl Service {
     /// How every view of the folder is at an instant, in order of name.
     pub fn view_conditions(&self, view: &ReadView) -> Vec<ViewCondition> {

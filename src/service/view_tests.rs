@@ -152,12 +152,11 @@ fn run(
     config: &Config,
     topics: &Topics,
 ) -> Result<(), String> {
-    let start = case.steps.first().map_or(0, |step| step.epoch);
-    let mut service = Scripted::new(config, topics, plans, start);
+    let mut service = Scripted::new(config, topics, plans);
     let mut before: Vec<Cells> = Vec::new();
     for step in &case.steps {
         let view = service.step(step.epoch, step.records.clone());
-        let shown = view.catalog().view(&plan.name).expect("a view without hydration is there from the start");
+        let shown = view.catalog().view(&plan.name).expect("all views are there from the first epoch on");
         let rows = table::rows_of(&view, shown, &case.names);
         let wrong = look(step, &rows, &before, plan).or_else(|| look_at_errors(step, &view, shown, &case.names));
         if let Some(wrong) = wrong {
