@@ -23,15 +23,19 @@ pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod lower;
 mod numbers;
-mod planned_stub;
-pub use planned_stub::*;
 mod program;
+mod queries;
 mod reading;
+mod refusal;
 mod relation;
 mod row;
+mod rules;
 #[cfg(test)]
 mod samples;
+mod session;
+mod syntax;
 mod table;
 mod tables;
 #[cfg(test)]
@@ -48,7 +52,9 @@ pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution,
 pub use instant::Instant;
 pub use kessel_schema::SchemaFolderError;
 pub use program::{Evaluated, Program};
+pub use queries::{Planned, QueryFile, plan_queries, read_queries};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
+pub use refusal::Refusal;
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
