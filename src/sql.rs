@@ -15,6 +15,7 @@ mod adhoc;
 mod bounds;
 mod canonical;
 mod exact_sum;
+mod explain;
 mod failure;
 mod fixed_width;
 mod format;
@@ -44,6 +45,7 @@ mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
+pub use explain::{ExplainedOperator, Explanation};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
 pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};

@@ -43,7 +43,7 @@ pub(super) use arrange::arrange;
 use hashed::Hashed;
 
 use super::index::HashKeys;
-use super::meter::{Meter, bytes_of};
+use super::meter::{Meter, STORE, bytes_of};
 use super::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keep, Keyed, Operator, Relation, Row, ViewPlan};
@@ -104,7 +104,7 @@ pub(super) fn view<'scope>(
 ) -> Rendered<'scope> {
     let mut renderer = Renderer::new(scope, sources);
     let rows = renderer.rows(&plan.relation);
-    let meter = renderer.meter(&plan.relation, "store");
+    let meter = renderer.meter(&plan.relation, STORE);
     let (rows, failures) = programs::apply(rows, &plan.stored, meter);
     renderer.failures.push(failures);
     Rendered { rows, failures: renderer.failures() }

@@ -96,6 +96,17 @@ impl Program {
         format!("filter [{}] make [{}]", words(&self.filters), words(&self.outputs))
     }
 
+    /// What it does, as SQL.
+    pub fn explain(&self) -> String {
+        let outputs = self.outputs.iter().zip(self.schema().fields()).map(|(expression, field)| {
+            let words = fmt_sql(expression.as_ref()).to_string();
+            if words == *field.name() { words } else { format!("{words} AS {}", field.name()) }
+        });
+        let outputs = outputs.collect::<Vec<_>>().join(", ");
+        let filters: Vec<String> = self.filters.iter().map(|filter| fmt_sql(filter.as_ref()).to_string()).collect();
+        if filters.is_empty() { outputs } else { format!("{outputs} WHERE {}", filters.join(" AND ")) }
+    }
+
     /// Evaluates on rows of its input codec.
     pub fn run(&self, rows: &[&Row]) -> Evaluated {
         self.run_columns(&self.input.decode(rows.iter().copied()))
