@@ -13,7 +13,8 @@
 //! is allowed, so a recursion without end costs that many rounds and no more, and the dataflow goes on: what the last
 //! round would still bring is told as a failure of the view as a whole ([`Failure::of_view`]), which retracts when the
 //! recursion comes to an end again. Until then what it has so far is exactly what so many rounds derive, so it can go on
-//! from there.
+//! from there. Rounds alone do not bound a recursion whose rows double in each of them: one that derives more than is
+//! allowed is cut off for good, by leaving out all that it would still derive, before memory ends.
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use timely::dataflow::scope::Iterative;
 use timely::order::Product;
 
 use super::Renderer;
+use super::distinct::consolidate;
 use super::hashed::Hashed;
 use super::join::join;
 use super::programs::{apply, keyed, without_key};
@@ -39,6 +41,8 @@ use crate::sql::{Failure, Keep, Keyed, Operator, RecursionId, Relation, Row};
 
 /// So many times rows may be derived from those of the time before.
 pub(super) const ROUNDS: u64 = 1_000;
+/// So many rows may be derived on a worker, each as often as there is a way to.
+const DERIVED: Diff = if cfg!(test) { 100_000 } else { 10_000_000 };
 
 /// An epoch and a round.
 type Time = Product<Epoch, u64>;
@@ -62,6 +66,7 @@ pub(super) fn recursive<'scope>(
         let (variable, recursion) = Variable::new(inner, Product::new(0, 1));
         let mut round = Round { renderer, relation, inner, id, recursion, failures: Vec::new() };
         let derived = round.rows(step);
+        let (derived, explosion) = bounded(derived);
         let all = distinct(first.enter(inner).concat(derived), keys).inner;
         let (within, beyond) = all.ok_err(|update| if update.1.inner <= ROUNDS { Ok(update) } else { Err(update) });
         variable.set(within.clone().as_collection());
@@ -69,12 +74,32 @@ pub(super) fn recursive<'scope>(
             let reason = format!("the recursion still brings new rows after {ROUNDS} rounds");
             Failure::of_view("WITH RECURSIVE", &reason)
         });
-        round.failures.push(endless);
+        round.failures.extend([explosion, endless]);
         failures.extend(round.failures.into_iter().map(|failures| failures.leave(scope)));
         within.as_collection().leave(scope)
     });
     renderer.failures.append(&mut failures);
-    rows
+    // What one round brought and another one took away again does not go on.
+    let meter = renderer.meter(relation, "recursion");
+    consolidate(rows, meter)
+}
+
+/// Rows until there are too many. A row leaves on the worker on which it came, so none can leave that was left out.
+fn bounded<'inner>(rows: Rows<'inner>) -> (Rows<'inner>, VecCollection<'inner, Time, Failure, Diff>) {
+    let (mut derived, mut is_cut_off) = (0, false);
+    let (within, beyond) = rows.inner.ok_err(move |(row, time, change): (Row, Time, Diff)| {
+        if is_cut_off {
+            return Err((None, time, change));
+        }
+        derived += change;
+        is_cut_off = derived > DERIVED;
+        if !is_cut_off {
+            return Ok((row, time, change));
+        }
+        let reason = format!("the recursion derives more than {DERIVED} rows: it is cut off until the view is replaced");
+        Err((Some(Failure::of_view("WITH RECURSIVE", &reason)), time, 1))
+    });
+    (within.as_collection(), beyond.as_collection().flat_map(|failure| failure))
 }
 
 /// What is derived in a round.

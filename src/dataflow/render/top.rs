@@ -57,9 +57,9 @@ struct Ranking {
     least: Row,
 }
 
-/// What an entry takes.
-fn entry_bytes((partition, order, row): &Place) -> usize {
-    partition.bytes() + bytes_of(order) + bytes_of(row) + size_of::<Diff>()
+/// What an entry takes. All entries of a group share its row.
+fn entry_bytes((_, order, row): &Place) -> usize {
+    size_of::<(Hashed, Diff)>() + bytes_of(order) + bytes_of(row)
 }
 
 impl Ranking {
@@ -128,6 +128,13 @@ impl Ranking {
         }
     }
 
+    /// Changes how often rows of a group are there, whose row is in memory already.
+    fn change_all(&mut self, changes: Vec<(Place, Diff)>, partition: &Hashed) {
+        for ((_, order, row), change) in changes {
+            self.change((partition.clone(), order, row), change);
+        }
+    }
+
     /// Applies what changes in one group at one time, in order.
     fn change_group(
         &mut self,
@@ -137,12 +144,13 @@ impl Ranking {
         made: &mut Vec<(Row, Epoch, Diff)>,
     ) {
         let Some((first, _)) = changes.first() else { return };
+        let known = self.group(&first.0).next().map(|(place, _)| place.0.clone());
+        let partition = known.unwrap_or_else(|| first.0.clone());
         if self.is_behind(first, steps) {
             // So are all that come after it.
-            changes.into_iter().for_each(|(place, change)| self.change(place, change));
+            self.change_all(changes, &partition);
             return;
         }
-        let partition = first.0.clone();
         let (offset, is_numbered) = (self.top.offset(), self.top.is_numbered());
         // Where all but the first are shown, without numbers, the first are fewer to look at.
         let (passed, limit, sign) = match self.top.limit() {
@@ -153,7 +161,7 @@ impl Ranking {
             limit => (offset, limit.unwrap_or(usize::MAX), 1),
         };
         let before = self.some(&partition, passed, limit, steps);
-        changes.into_iter().for_each(|(place, change)| self.change(place, change));
+        self.change_all(changes, &partition);
         let after = self.some(&partition, passed, limit, steps);
         for index in 0..before.len().max(after.len()) {
             let (before, after) = (before.get(index), after.get(index));

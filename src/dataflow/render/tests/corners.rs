@@ -72,6 +72,23 @@ fn a_recursion_without_end_is_cut_off_and_goes_on_when_it_is_mended() {
 }
 
 #[test]
+fn a_recursion_that_explodes_is_cut_off_for_good_and_time_goes_on() {
+    let id = RecursionId(7);
+    let twice = |output| Plan::recursion(id).mapped(2, &[], &[output, "b"], |_row| unreachable!("not computed anew"));
+    let step = Plan::union(vec![twice("2 * a"), twice("2 * a + 1")]);
+    directly(&Plan::source(0).recursive(id, step).relation, 1, |running| {
+        running.change(0, &[1, 5], 1);
+        running.go_on_at(1);
+        assert!(is_endless(running));
+        running.change(0, &[1, 5], -1);
+        running.go_on_at(2);
+        running.change(0, &[2, 5], 1);
+        running.go_on_at(3);
+        assert!(is_endless(running));
+    });
+}
+
+#[test]
 fn a_recursion_with_cycles_forgets_what_nothing_derives_any_more() {
     let plan = Plan::source(0).reachable(Plan::source(1), 1);
     directly(&plan.relation, 2, |running| {
