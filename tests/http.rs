@@ -234,7 +234,7 @@ fn first(address: SocketAddr, list: &str, id: &str) -> String {
 }
 
 /// Whether a value is what a schema says; the fields that the schema names on top go to `known`.
-fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<String>) -> Result<(), String> {
+pub fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<String>) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.rsplit('/').next().expect("a name");
         let named = &api["components"]["schemas"][name];
