@@ -18,7 +18,9 @@ fn json(address: SocketAddr, path: &str) -> (u16, Value) {
 
 #[test]
 fn the_surface() {
-    let served = Served::on_log(Setup::default());
+    let mut setup = Setup::default();
+    setup.config.views.directory = "queries".to_owned();
+    let served = Served::on_log(setup);
     let at = served.readers;
     pages_show_every_resource_once(&served);
     pages_go_on_whatever_the_order_of_the_filters(at);
@@ -197,14 +199,14 @@ fn the_description_is_true(served: &Served) {
         assert_eq!(described, here.iter().map(|route| route.path).collect());
         for route in here {
             if route.verb == Verb::Post {
-                // What it answers is held to this in `resubmission`.
+                // What it answers is held to this in `resubmission`, `views_changing` and `adhoc`.
                 assert!(api["paths"][route.path]["post"].is_object(), "{}", route.path);
                 continue;
             }
             let path = match route.path {
                 "/api/tarn/v1/resources/{id}" => first(address, "/api/tarn/v1/resources", "resourceId"),
                 "/api/tarn/v1/quarantine/{id}" => first(address, "/api/tarn/v1/quarantine", "id"),
-                path => path.to_owned(),
+                path => path.replace("{view}", "workspace_resources"),
             };
             let answer = get(address, &path);
             assert_eq!(answer.status, 200, "{path}");

@@ -11,6 +11,7 @@ mod support;
 
 mod adhoc;
 mod bad_disk;
+mod check;
 mod command_line;
 mod corners;
 mod crash_points;
