@@ -1,6 +1,7 @@
 //! `ORDER BY .. LIMIT` of everything, and of each group (`ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) <= k`).
 //!
-//! Rows are ordered by the expressions, then by all their columns, ascending: there are no ties.
+//! Rows are ordered by the expressions, then by all their columns, ascending: there are no ties. Floats are what their bits
+//! are, as in DataFusion's sorts and windows: -0.0 comes before 0.0, and is a group of its own.
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use super::tail::Tail;
 use crate::dataflow::cut::{SharedUse, ViewId};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
-use crate::dataflow::render::{Index, Rendered, Sources};
+use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources};
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
@@ -48,7 +48,7 @@ fn views_of(relation: &Relation, each: &mut dyn FnMut(&Arc<str>)) {
 
 /// An arrangement that several dataflows read.
 pub(in crate::dataflow) struct SharedArrangement {
-    pub(in crate::dataflow) rows: TraceAgent<SharedSpine<Row, Row>>,
+    pub(in crate::dataflow) rows: ByKeyTrace,
     pub(in crate::dataflow) failures: TraceAgent<SharedSpine<Failure, ()>>,
     pub(in crate::dataflow) flow: Flow,
     /// Who reads it, and what it costs.
