@@ -246,6 +246,10 @@ pub fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet
     for part in schema["allOf"].as_array().into_iter().flatten() {
         conforms(api, part, value, known)?;
     }
+    if let Some(parts) = schema["oneOf"].as_array() {
+        let ones: Vec<_> = parts.iter().map(|part| conforms(api, part, value, &mut BTreeSet::new())).collect();
+        assert_eq!(ones.iter().filter(|one| one.is_ok()).count(), 1, "{value}: {ones:?}");
+    }
     let types: Vec<&str> = match &schema["type"] {
         Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
         one => one.as_str().into_iter().collect(),
@@ -253,6 +257,7 @@ pub fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet
     let is = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() || types.contains(&"number") => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
