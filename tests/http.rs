@@ -18,7 +18,9 @@ fn json(address: SocketAddr, path: &str) -> (u16, Value) {
 
 #[test]
 fn the_surface() {
-    let served = Served::on_log(Setup::default());
+    let mut setup = Setup::default();
+    setup.config.views.directory = "queries".to_owned();
+    let served = Served::on_log(setup);
     let at = served.readers;
     pages_show_every_resource_once(&served);
     pages_go_on_whatever_the_order_of_the_filters(at);
@@ -197,14 +199,14 @@ fn the_description_is_true(served: &Served) {
         assert_eq!(described, here.iter().map(|route| route.path).collect());
         for route in here {
             if route.verb == Verb::Post {
-                // What it answers is held to this in `resubmission`.
+                // What it answers is held to this in `resubmission`, `views_changing` and `adhoc`.
                 assert!(api["paths"][route.path]["post"].is_object(), "{}", route.path);
                 continue;
             }
             let path = match route.path {
                 "/api/tarn/v1/resources/{id}" => first(address, "/api/tarn/v1/resources", "resourceId"),
                 "/api/tarn/v1/quarantine/{id}" => first(address, "/api/tarn/v1/quarantine", "id"),
-                path => path.to_owned(),
+                path => path.replace("{view}", "workspace_resources"),
             };
             let answer = get(address, &path);
             assert_eq!(answer.status, 200, "{path}");
@@ -234,7 +236,7 @@ fn first(address: SocketAddr, list: &str, id: &str) -> String {
 }
 
 /// Whether a value is what a schema says; the fields that the schema names on top go to `known`.
-fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<String>) -> Result<(), String> {
+pub fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<String>) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.rsplit('/').next().expect("a name");
         let named = &api["components"]["schemas"][name];
@@ -244,6 +246,10 @@ fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<Str
     for part in schema["allOf"].as_array().into_iter().flatten() {
         conforms(api, part, value, known)?;
     }
+    if let Some(parts) = schema["oneOf"].as_array() {
+        let ones: Vec<_> = parts.iter().map(|part| conforms(api, part, value, &mut BTreeSet::new())).collect();
+        assert_eq!(ones.iter().filter(|one| one.is_ok()).count(), 1, "{value}: {ones:?}");
+    }
     let types: Vec<&str> = match &schema["type"] {
         Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
         one => one.as_str().into_iter().collect(),
@@ -251,6 +257,7 @@ fn conforms(api: &Value, schema: &Value, value: &Value, known: &mut BTreeSet<Str
     let is = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() || types.contains(&"number") => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",

@@ -4,11 +4,14 @@
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; a whole service over
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
-//! simulated crashes and with flipped bits; data directories that earlier versions wrote; style.
+//! simulated crashes and with flipped bits; data directories that earlier versions wrote; views over HTTP, their checks
+//! and plans, and while they change; ad-hoc queries; style.
 
 mod support;
 
+mod adhoc;
 mod bad_disk;
+mod check;
 mod command_line;
 mod corners;
 mod crash_points;
@@ -28,9 +31,12 @@ mod restart;
 mod resubmission;
 mod samples;
 mod served;
+mod shipped;
 mod simulation;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
 mod syscall_sweep;
 mod tidy;
+mod views;
+mod views_changing;

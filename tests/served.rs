@@ -193,11 +193,15 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Everything that comes until the connection is closed.
-pub fn rest(mut stream: &TcpStream) -> String {
+pub fn rest(stream: &TcpStream) -> String {
+    String::from_utf8(rest_bytes(stream)).expect("UTF-8")
+}
+
+fn rest_bytes(mut stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A reset after the answer is an end too.
     drop(stream.read_to_end(&mut bytes));
-    String::from_utf8(bytes).expect("UTF-8")
+    bytes
 }
 
 /// One answer from a connection that stays open; none when it is closed before.
@@ -227,10 +231,15 @@ pub fn parse(text: &str) -> Option<Answer> {
 
 /// What is answered to these bytes until the connection is closed.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    String::from_utf8(exchange_bytes(address, request)).expect("UTF-8")
+}
+
+/// The same where the answer may be no text.
+pub fn exchange_bytes(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     // It may be refused before it is sent to its end.
     drop(stream.write_all(request));
-    rest(&stream)
+    rest_bytes(&stream)
 }
 
 /// `GET path`, on a connection of its own.

@@ -1,4 +1,4 @@
-//! `tarn replay`: a log folded as fast as it goes, with a progress bar, a report and a dump.
+//! `tarn replay`: a log folded as fast as it goes, views maintained meanwhile, with a progress bar, a report and a dump.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal, Write};
@@ -9,15 +9,20 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tarn::config::SourceKind;
+use tarn::config::{Config, SourceKind};
 use tarn::dataflow::counters::read;
 use tarn::http::{quarantine_json, write_resource};
 use tarn::model::{Timestamp, plausible_ms};
-use tarn::service::{Service, Time};
+use tarn::published::{CatalogView, ReadView};
+use tarn::service::view_health::ViewCondition;
+use tarn::service::{Service, Time, view_tests};
 use tarn::snapshot::Verification;
+use tarn::sql::{Format, Reading, Row};
 
 use super::{Refused, load, say};
 
+/// So many rows of a view are written at a time.
+const DUMPED_ROWS: usize = 4_096;
 /// With fewer resources, what the process itself takes says nothing about them.
 const RESOURCES_TO_MEASURE: usize = 10_000;
 
@@ -29,7 +34,7 @@ pub struct Arguments {
     /// Write what the state ended in to this folder.
     #[arg(long)]
     dump: Option<PathBuf>,
-    /// A folder of SQL views to maintain (they arrive with the SQL issue; an empty folder is accepted).
+    /// A folder of SQL views to maintain; none without it.
     #[arg(long)]
     queries: Option<PathBuf>,
     /// The form of the report.
@@ -75,7 +80,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         config.ingest.epoch_records_max = records;
     }
     config.check()?;
-    refuse_queries(arguments.queries.as_deref())?;
+    with_queries(&mut config, arguments.queries.as_deref())?;
     let time = arguments.now.map_or(Time::Log, Time::LogUntil);
     tarn::telemetry::start_logging(&config.log).map_err(anyhow::Error::msg)?;
     let bytes_before = resident_bytes();
@@ -100,17 +105,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-fn refuse_queries(folder: Option<&Path>) -> Result<()> {
+/// Maintains the views of a folder alone, as they are now; a query that is refused is not passed over in silence.
+fn with_queries(config: &mut Config, folder: Option<&Path>) -> Result<()> {
+    config.views.directory = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
+    config.views.watch_interval_ms = 0;
     let Some(folder) = folder else { return Ok(()) };
-    let entries = fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "sql") {
-            let message = format!("{}: SQL views are not maintained yet by this version", path.display());
-            return Err(Refused(message).into());
-        }
-    }
-    Ok(())
+    let planned = view_tests::plan(config, folder)?;
+    if planned.is_good() { Ok(()) } else { Err(Refused(planned.refusals.join("; ")).into()) }
 }
 
 fn progress_bar() -> ProgressBar {
@@ -138,6 +139,7 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
         let family = families.entry(family).or_insert_with(|| json!({}));
         family[label] = json!(count);
     }
+    let views: Vec<Value> = service.view_conditions(&view).iter().map(|one| view_report(one, &view)).collect();
     let held = resident_bytes().saturating_sub(bytes_before);
     let live = census.resources + census.orphaned;
     json!({
@@ -145,6 +147,8 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
         "bytes": read(&service.counters.record_bytes),
         "seconds": elapsed.as_secs_f64(),
         "timeToConsistentSeconds": elapsed.as_secs_f64(),
+        // Nothing is shown before all views have it, so the last of them is complete when everything is.
+        "timeToLastViewSeconds": (!views.is_empty()).then(|| elapsed.as_secs_f64()),
         "eventsPerSecond": records as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
         "epoch": view.epoch(),
         "resources": census.resources,
@@ -153,7 +157,20 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
         "quarantine": view.quarantine().len(),
         "bytesPerResource": (live >= RESOURCES_TO_MEASURE).then(|| held / live as u64),
         "workers": service.config.workers(),
+        "views": views,
         "counters": families,
+    })
+}
+
+fn view_report(condition: &ViewCondition, view: &ReadView) -> Value {
+    let numbers = condition.numbers(view);
+    json!({
+        "name": condition.name,
+        "health": condition.health.as_str(),
+        "problem": condition.problem,
+        "rows": numbers.rows,
+        "errors": numbers.errors,
+        "bytesHeld": numbers.bytes,
     })
 }
 
@@ -176,6 +193,16 @@ fn human(report: &Value) -> String {
         text += &format!("; about {:.0} bytes a resource", number("bytesPerResource"));
     }
     text.push('\n');
+    let views = report["views"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !views.is_empty() {
+        text += &format!("{} views, the last complete after {:.2} s\n", views.len(), number("timeToLastViewSeconds"));
+    }
+    for view in views {
+        let shown = |name: &str| view[name].as_u64().map_or_else(|| "no".to_owned(), |count| count.to_string());
+        let name = view["name"].as_str().unwrap_or_default();
+        let (health, bytes) = (view["health"].as_str().unwrap_or_default(), shown("bytesHeld"));
+        text += &format!("  {name}: {} rows, {} errors, {bytes} bytes, {health}\n", shown("rows"), shown("errors"));
+    }
     for (family, counts) in report["counters"].as_object().into_iter().flatten() {
         let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0));
         let counts: Vec<String> = counts.map(|(label, count)| format!("{label} {count}")).collect();
@@ -210,5 +237,29 @@ fn dump(service: &Service, folder: &Path) -> Result<()> {
     for mut file in [resources, orphans, quarantine] {
         file.flush()?;
     }
+    let conditions = service.view_conditions(&view);
+    if !conditions.is_empty() {
+        fs::create_dir_all(folder.join("views"))?;
+    }
+    // What cannot be read is told in the report, and has no file rather than an empty one.
+    let readable = conditions.into_iter().filter(|condition| condition.health.is_readable());
+    for shown in readable.filter_map(|condition| condition.shown) {
+        let mut file = create(&format!("views/{}.ndjson", shown.plan.name))?;
+        dump_view(&view, &shown, &mut file)?;
+        file.flush()?;
+    }
     Ok(())
+}
+
+/// The rows of a view, in its order.
+fn dump_view(view: &ReadView, shown: &CatalogView, out: &mut impl Write) -> Result<()> {
+    let reading = Reading::new(&shown.plan, &[], &[]).expect("nothing is asked for");
+    let mut rows = view.rows_from(shown.id, &[]).flat_map(|(row, count)| std::iter::repeat_n(row, count));
+    loop {
+        let some: Vec<&Row> = rows.by_ref().take(DUMPED_ROWS).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        out.write_all(&Format::JsonLines.write(reading.schema(), &[reading.columns(&some)])?)?;
+    }
 }

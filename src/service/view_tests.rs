@@ -111,7 +111,7 @@ fn planned(config: &Config, folder: &Path, topics: &Topics) -> Result<Checked, C
     let unreadable = |source| CheckError::Folder { path: folder.to_owned(), source };
     let files = read_queries(folder).map_err(unreadable)?;
     let planned = plan_queries(&files, &tables(config, topics)?);
-    let refusals = planned.refusals.iter().map(ToString::to_string).collect();
+    let refusals = planned.refusals.iter().map(|(_, refusal)| refusal.to_string()).collect();
     Ok(Checked { plans: planned.views, refusals, ..Checked::default() })
 }
 

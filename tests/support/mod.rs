@@ -4,4 +4,5 @@ pub mod cluster;
 pub mod engine;
 pub mod injected;
 pub mod reference;
+pub mod reports;
 pub mod simulated_files;

@@ -1,0 +1,142 @@
+//! Ad-hoc SQL over HTTP: what is answered, what is refused, and that no query takes more than it may.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::served::{Answer, Served, Setup, connect, eventually, exchange, hosts, parse};
+use crate::support::reports::{id, report};
+use crate::views::{is_as_described, queries, with_views};
+
+/// More pairs than can be looked at.
+const ENDLESS: &str = "SELECT count(*) FROM resources a, resources b, resources c, resources d WHERE a.data > b.data";
+
+fn request(body: &str, accept: &str) -> String {
+    format!(
+        "POST /api/tarn/v1/query HTTP/1.1\r\nHost: tarn\r\nAccept: {accept}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn ask(at: SocketAddr, sql: &str) -> Answer {
+    let text = exchange(at, request(&json!({ "sql": sql }).to_string(), "*/*").as_bytes());
+    parse(&text).unwrap_or_else(|| panic!("{sql} is answered with {text:?}"))
+}
+
+/// A service with a thousand hosts.
+fn with_hosts(setup: Setup) -> Served {
+    let (served, feed) = Served::fed(setup);
+    for host in hosts(1_000) {
+        feed.send(host).expect("fed");
+    }
+    let at = served.readers;
+    eventually("all hosts", || ask(at, "SELECT count(*) AS hosts FROM host").json()["items"][0]["hosts"] == 1_000);
+    // The log may go on.
+    std::mem::forget(feed);
+    served
+}
+
+#[test]
+fn queries_read_tables_and_views_of_one_instant() {
+    let folder = queries(&[("counts", "SELECT workspace_id, count(*) AS hosts FROM host GROUP BY workspace_id")]);
+    let (served, feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    for number in 0..6 {
+        let workspace = if number % 3 == 0 { "blue" } else { "green" };
+        let name = if number == 5 { json!([5]) } else { json!(format!("host-{number}")) };
+        feed.send(report(number as i64, number, "host", workspace, json!({"ansible_host": name}))).expect("fed");
+    }
+    let joined = "SELECT counts.workspace_id, counts.hosts, host.resource_id FROM counts JOIN host \
+                  ON host.workspace_id = counts.workspace_id WHERE counts.workspace_id = 'blue' ORDER BY resource_id";
+    let expected = [0, 3].map(|number| json!({"workspace_id": "blue", "hosts": 2, "resource_id": id(number)}));
+    eventually("all rows", || ask(at, joined).json()["items"].as_array().map(Vec::len) == Some(2));
+    let answer = ask(at, joined).json();
+    is_as_described(at, "QueryAnswer", &answer);
+    assert_eq!(answer["items"], Value::from(expected.to_vec()));
+    assert_eq!((&answer["truncated"], &answer["unreadRows"]), (&false.into(), &0.into()));
+    assert_eq!(answer["columns"][1], json!({"name": "hosts", "type": "Int64"}));
+    // What cannot be read counts for nothing, and is counted.
+    let names = ask(at, "SELECT ansible_host FROM host").json();
+    assert_eq!((names["items"].as_array().map(Vec::len), &names["unreadRows"]), (Some(5), &1.into()), "{names}");
+    let now = ask(at, "SELECT now() AS now").json();
+    assert_eq!(now["items"][0]["now"].as_str().map(|text| &text[..19]), now["asOf"].as_str().map(|text| &text[..19]));
+    let csv = exchange(at, request(r#"{"sql": "SELECT 1 AS one"}"#, "text/csv").as_bytes());
+    let csv = parse(&csv).expect("an answer");
+    assert_eq!((csv.body.as_str(), csv.header("tarn-truncated")), ("one\n1\n", Some("false")));
+    assert_eq!(
+        parse(&exchange(at, request(r#"{"sql": "SELECT 1"}"#, "image/png").as_bytes())).expect("one").status,
+        406
+    );
+}
+
+#[test]
+fn what_is_no_query_is_refused() {
+    let (served, _feed) = Served::fed(Setup::default());
+    let at = served.readers;
+    for (sql, words) in [
+        ("CREATE TABLE t (a INT)", "query:1:1: CREATE"),
+        ("DROP TABLE resources", "query:1:1: DROP"),
+        ("INSERT INTO resources SELECT * FROM resources", "query:1:1: INSERT"),
+        ("COPY resources TO '/tmp/x'", "only a SELECT is allowed"),
+        ("SET datafusion.execution.batch_size = 1", "only a SELECT is allowed"),
+        ("EXPLAIN SELECT 1", "only a SELECT is allowed"),
+        ("SELECT 1; SELECT 2", "second statement"),
+        ("SELECT colour\nFROM host, nowhere", "nowhere"),
+        ("SELECT colour FROM host", "query:1:8: "),
+        ("SELECT * FROM '/etc/passwd'", "query:1:"),
+        ("", "write a SELECT"),
+    ] {
+        let answer = ask(at, sql);
+        let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.status == 400 && message.contains(words), "{sql}: {}", answer.body);
+    }
+    for body in ["", "SELECT 1", r#"{"sql": 1}"#, r#"{"sql": "SELECT 1", "limit": 1}"#, &"x".repeat(200_000)] {
+        let answer = parse(&exchange(at, request(body, "*/*").as_bytes())).expect("an answer");
+        assert_eq!((answer.status, answer.json()["code"].as_u64()), (400, Some(400)), "{}", answer.body);
+    }
+    let divided = ask(at, "SELECT 1 / (SELECT count(*) FROM quarantine)");
+    assert_eq!(divided.status, 422, "{}", divided.body);
+}
+
+#[test]
+fn a_query_takes_no_more_than_it_may() {
+    let mut setup = Setup::default();
+    let query = &mut setup.config.query;
+    (query.timeout_ms, query.memory_bytes_max, query.rows_max) = (300, 1024 * 1024, 700);
+    let served = with_hosts(setup);
+    let at = served.readers;
+    let cut = ask(at, "SELECT resource_id FROM host").json();
+    assert_eq!((cut["items"].as_array().map(Vec::len), &cut["truncated"]), (Some(700), &true.into()));
+    let whole = ask(at, "SELECT resource_id FROM host LIMIT 700").json();
+    assert_eq!((whole["items"].as_array().map(Vec::len), &whole["truncated"]), (Some(700), &false.into()));
+    let began = Instant::now();
+    let long = ask(at, ENDLESS);
+    assert!(long.status == 422 && long.body.contains("ended after 0.3 s"), "{}", long.body);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let large = ask(at, "SELECT a.data, b.data FROM host a, host b ORDER BY a.data || b.data");
+    assert!(large.status == 422 && large.body.contains("too much memory"), "{}", large.body);
+    // Nothing of it is left.
+    assert_eq!(ask(at, "SELECT count(*) AS hosts FROM host").json()["items"][0]["hosts"], 1_000);
+}
+
+#[test]
+fn queries_wait_for_their_turn_and_end_with_their_client() {
+    let mut setup = Setup::default();
+    (setup.config.query.timeout_ms, setup.config.query.concurrent_max) = (60_000, 1);
+    setup.config.http.queue_deadline_ms = 100;
+    let served = with_hosts(setup);
+    let at = served.readers;
+    let mut patient = connect(at);
+    let endless = request(&json!({ "sql": ENDLESS }).to_string(), "*/*");
+    patient.write_all(endless.as_bytes()).expect("sent");
+    eventually("it is at work", || ask(at, "SELECT 1").status == 503);
+    // Reads of what is maintained go on meanwhile.
+    assert_eq!(crate::served::get(at, "/api/tarn/v1/resources?limit=1").status, 200);
+    let began = Instant::now();
+    drop(patient);
+    eventually("its turn is free", || ask(at, "SELECT 1").status == 200);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
