@@ -34,3 +34,4 @@ mod snapshot_simulation;
 mod snapshot_store;
 mod syscall_sweep;
 mod tidy;
+mod views;

@@ -1,0 +1,20 @@
+//! Maintained views against DataFusion itself: after every epoch the rows of a view are what its own text answers, asked
+//! ad hoc of that instant, with 1, 2 and 4 workers.
+//!
+//! | test | what is compared |
+//! | --- | --- |
+//! | `random` | generated queries over random logs, many in one engine, over views, installed late, replaced and removed |
+//! | `shipped` | the views of `queries/` over generated logs of an Inventory |
+//! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
+//!
+//! `TARN_VIEWS_CHECKS=100000 cargo test --test it views::random` checks more queries; `TARN_VIEWS_SEED=n` one case.
+
+mod cases;
+mod choices;
+mod comparison;
+mod events;
+mod generator;
+mod guarded;
+mod random;
+mod shipped;
+mod slt;
