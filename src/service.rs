@@ -28,7 +28,7 @@ use crate::source::identity::LogIdentity;
 use crate::source::kafka::{KafkaConfig, KafkaSource};
 use crate::source::log_file::{LogFile, LogPath};
 use crate::source::{Source, SourceError, SourceStatus};
-use crate::sql::{QueryRunner, SchemaError};
+use crate::sql::{QueryRunner, SchemaFolderError};
 use rebuild::Rebuilder;
 use views::Views;
 
@@ -79,7 +79,7 @@ pub enum ServiceError {
     Thread(#[from] std::io::Error),
     /// The schemas from which tables are made cannot be used.
     #[error("the folder of resource schemas cannot be used")]
-    Tables(#[from] SchemaError),
+    Tables(#[from] SchemaFolderError),
     /// The data directory cannot be used.
     #[error("the data directory cannot be used")]
     Durable(#[source] DurableError),

@@ -13,20 +13,30 @@
 
 mod adhoc;
 mod bounds;
+mod canonical;
+mod exact_sum;
 mod failure;
+mod fixed_width;
 mod format;
 pub mod functions;
 mod grouping;
 mod instant;
 mod kessel_schema;
+mod numbers;
 mod planned_stub;
 pub use planned_stub::*;
 mod program;
 mod reading;
+mod refusal;
 mod relation;
 mod row;
+#[cfg(test)]
+mod samples;
+mod syntax;
 mod table;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod top;
 mod view_plan;
 
@@ -34,9 +44,9 @@ pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
 pub use failure::Failure;
 pub use format::{Format, FormatError};
-pub use grouping::{Accumulators, Contribution, Contributions, Group, Grouping};
 pub use instant::Instant;
-pub use kessel_schema::SchemaError;
+pub use kessel_schema::SchemaFolderError;
+pub use grouping::{Accumulators, AggregateCall, AggregateFunction, Contribution, Contributions, Group, Grouping};
 pub use program::{Evaluated, Program};
 pub use reading::{OrderBy, Reading, ReadingError, RowRange};
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};

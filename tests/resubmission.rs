@@ -316,11 +316,11 @@ fn a_journal_of_the_first_version_is_read() {
         let (resubmissions, topics) = opened();
         assert_eq!(resubmissions.submit(&[entry(&topics, 10), entry(&topics, 11)]).expect("room"), [0, 1]);
         std::fs::create_dir_all(fixture.parent().expect("a folder")).expect("room");
-        std::fs::copy(data.join("resubmitted-000001.log"), &fixture).expect("room");
+        std::fs::copy(data.join("resubmitted-000001.log"), fixture).expect("room");
         std::fs::remove_dir_all(&data).expect("ours");
     }
     std::fs::DirBuilder::new().mode(0o700).create(&data).expect("room");
-    std::fs::copy(&fixture, data.join("resubmitted-000001.log")).expect("it is there");
+    std::fs::copy(fixture, data.join("resubmitted-000001.log")).expect("it is there");
     let (resubmissions, topics) = opened();
     let batch = resubmissions.queue().take(&topics, |_| true).expect("two records");
     let read: Vec<_> = batch.iter().map(|record| (record.order.coordinates.offset, record.origin.cloned())).collect();

@@ -9,6 +9,7 @@ pub mod data;
 pub mod feed;
 pub mod reference;
 pub mod server;
+pub mod stepped;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -25,6 +25,8 @@ mod programs;
 mod recursive;
 mod reduce;
 mod temporal;
+#[cfg(test)]
+mod tests;
 mod top;
 
 use std::collections::HashMap;

@@ -18,7 +18,7 @@ use crate::config::ViewsSection;
 use crate::dataflow::{NewView, ViewCommand, ViewId, ViewLog};
 use crate::model::Topics;
 use crate::published::{Catalog, CatalogView, Publisher};
-use crate::sql::{Planned, QueryFile, SchemaError, Tables, plan_queries, read_queries};
+use crate::sql::{Planned, QueryFile, SchemaFolderError, Tables, plan_queries, read_queries};
 
 /// How often it is looked whether views are shown and others can go.
 const TICK: Duration = Duration::from_millis(50);
@@ -82,7 +82,7 @@ struct State {
 
 impl Views {
     /// The views that a configuration asks for, planned and told to whoever follows the log.
-    pub fn open(section: &ViewsSection, topics: &Topics, publisher: Arc<Publisher>) -> Result<Self, SchemaError> {
+    pub fn open(section: &ViewsSection, topics: &Topics, publisher: Arc<Publisher>) -> Result<Self, SchemaFolderError> {
         let folder = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let schemas = folder(&section.schema_directory).filter(|path| path.exists() || {
             tracing::warn!(path = %path.display(), "there is no such folder of resource schemas: types have no tables of their own");

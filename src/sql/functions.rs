@@ -1,3 +1,4 @@
-//! Functions and operators that DataFusion does not have.
+//! Functions and operators that DataFusion does not have, or that we need to be other ones.
 
+pub mod aggregates;
 pub mod json;

@@ -39,7 +39,7 @@ pub struct Property {
 
 /// A schema folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
+pub enum SchemaFolderError {
     /// It is not there, or not to be read.
     #[error("{}: {error}; a schema folder has `resources/TYPE/reporters/REPORTER/TYPE.json`", path.display())]
     Unreadable {
@@ -81,12 +81,12 @@ const NO_COLLISION: &str = "a property that is called as a common column already
 impl KesselSchema {
     /// The types in a folder. `taken` are the names of tables that have nothing to do with it, `common` those of columns
     /// that every type has.
-    pub fn read(folder: &Path, taken: &[&str], common: &[&str]) -> Result<Self, SchemaError> {
+    pub fn read(folder: &Path, taken: &[&str], common: &[&str]) -> Result<Self, SchemaFolderError> {
         let mut types = BTreeMap::new();
         for (path, name) in folders(&folder.join("resources"))? {
             let is_plain = is_name(&name, |byte| byte.is_ascii_lowercase() || byte == b'_', |_| false);
             if !is_plain || taken.contains(&name.as_str()) {
-                return Err(SchemaError::Name { path, name, what: "table", allowed: TYPE_NAMES });
+                return Err(SchemaFolderError::Name { path, name, what: "table", allowed: TYPE_NAMES });
             }
             let properties = type_properties(&path, &name, common)?;
             types.insert(Arc::from(name), properties);
@@ -108,7 +108,7 @@ pub(super) fn column_name(property: &str, common: &[&str]) -> String {
 }
 
 /// What all reporters of a type may send.
-fn type_properties(folder: &Path, name: &str, common: &[&str]) -> Result<Vec<Property>, SchemaError> {
+fn type_properties(folder: &Path, name: &str, common: &[&str]) -> Result<Vec<Property>, SchemaFolderError> {
     let mut united: BTreeMap<String, Kinds> = BTreeMap::new();
     for (reporter, _) in folders(&folder.join("reporters"))? {
         let path = reporter.join(name).with_extension("json");
@@ -120,7 +120,7 @@ fn type_properties(folder: &Path, name: &str, common: &[&str]) -> Result<Vec<Pro
     for property in united.keys() {
         let refused = |allowed| {
             let (path, name) = (folder.to_owned(), property.clone());
-            Err(SchemaError::Name { path, name, what: "column", allowed })
+            Err(SchemaFolderError::Name { path, name, what: "column", allowed })
         };
         if !is_name(property, |byte| byte.is_ascii_alphabetic() || byte == b'_', |byte| byte == b'-') {
             return refused(PROPERTY_NAMES);
@@ -134,9 +134,9 @@ fn type_properties(folder: &Path, name: &str, common: &[&str]) -> Result<Vec<Pro
 }
 
 /// The properties that a reporter's schema declares.
-fn properties(path: &Path) -> Result<Map<String, Value>, SchemaError> {
-    let invalid = |detail: String| SchemaError::Invalid { path: path.to_owned(), detail };
-    let text = fs::read(path).map_err(|error| SchemaError::Unreadable { path: path.to_owned(), error })?;
+fn properties(path: &Path) -> Result<Map<String, Value>, SchemaFolderError> {
+    let invalid = |detail: String| SchemaFolderError::Invalid { path: path.to_owned(), detail };
+    let text = fs::read(path).map_err(|error| SchemaFolderError::Unreadable { path: path.to_owned(), error })?;
     let schema = serde_json::from_slice(&text).map_err(|error| invalid(format!("not JSON: {error}")))?;
     let Value::Object(mut schema) = schema else {
         return Err(invalid("a JSON Schema is an object".to_owned()));
@@ -149,8 +149,8 @@ fn properties(path: &Path) -> Result<Map<String, Value>, SchemaError> {
 }
 
 /// The folders in a folder, in alphabetical order; files and what is hidden are passed over.
-fn folders(path: &Path) -> Result<Vec<(PathBuf, String)>, SchemaError> {
-    let unreadable = |error| SchemaError::Unreadable { path: path.to_owned(), error };
+fn folders(path: &Path) -> Result<Vec<(PathBuf, String)>, SchemaFolderError> {
+    let unreadable = |error| SchemaFolderError::Unreadable { path: path.to_owned(), error };
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         let inside = entry.map_err(unreadable)?.path();

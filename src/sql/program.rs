@@ -7,10 +7,11 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
@@ -101,34 +102,22 @@ impl Program {
 
     /// Evaluates on columns that are not rows yet.
     pub fn run_columns(&self, batch: &RecordBatch) -> Evaluated {
-        let mut evaluated = Evaluated::default();
-        match self.evaluate(batch) {
-            Ok(rows) => evaluated.rows = rows,
-            Err(_) => {
-                for place in 0..batch.num_rows() {
-                    let alone = batch.slice(place, 1);
-                    match self.evaluate(&alone) {
-                        Ok(rows) => evaluated.rows.extend(rows.into_iter().map(|(_, row)| (place, row))),
-                        Err(failed) => evaluated.failures.push((place, failed.of(&alone))),
-                    }
-                }
-            }
-        }
-        evaluated
+        let (rows, failures) = outcomes(batch, 0, &|batch| self.evaluate(batch));
+        Evaluated { rows, failures }
     }
 
     /// What is kept of a batch, with its places there.
     fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<(usize, Row)>, Failed> {
         let (mut batch, mut places) = (batch.clone(), None);
         for filter in &self.filters {
-            if batch.num_rows() == 0 {
-                return Ok(Vec::new());
-            }
-            let kept = evaluate(filter, &batch)?;
-            let kept = prep_null_mask_filter(kept.as_boolean());
+            let kept = evaluate_filter(filter, &batch)?;
             let before = places.take().unwrap_or_else(|| (0..batch.num_rows()).collect::<Vec<_>>());
             places = Some(before.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(at, _)| at).collect());
             batch = filter_record_batch(&batch, &kept).expect("as many as there are rows");
+            if batch.num_rows() == 0 {
+                // What is constant is evaluated even for no row, and may fail.
+                return Ok(Vec::new());
+            }
         }
         let columns = self.outputs.iter().map(|output| evaluate(output, &batch)).collect::<Result<Vec<_>, _>>()?;
         let rows = self.output.encode(&columns, batch.num_rows());
@@ -150,10 +139,60 @@ impl Failed {
     }
 }
 
-/// The values of an expression on a batch. A panic in a library's kernel is that row's failure, not the process's end:
-/// what a row holds comes from outside.
+/// What is made of the rows of a batch, with their places there, counted from `first`, and the rows of which nothing can
+/// be made. A batch that fails is tried again in halves, so that a row's outcome is that of evaluating it alone.
+pub(super) fn outcomes<T>(
+    batch: &RecordBatch,
+    first: usize,
+    evaluate: &impl Fn(&RecordBatch) -> Result<Vec<(usize, T)>, Failed>,
+) -> (Vec<(usize, T)>, Vec<(usize, Failure)>) {
+    let count = batch.num_rows();
+    match evaluate(batch) {
+        Ok(mut made) => {
+            made.iter_mut().for_each(|(place, _)| *place += first);
+            (made, Vec::new())
+        }
+        Err(failed) if count == 1 => (Vec::new(), vec![(first, failed.of(batch))]),
+        Err(_) if count == 0 => (Vec::new(), Vec::new()),
+        Err(_) => {
+            let half = count / 2;
+            let (mut made, mut failures) = outcomes(&batch.slice(0, half), first, evaluate);
+            let (made_after, failures_after) = outcomes(&batch.slice(half, count - half), first + half, evaluate);
+            made.extend(made_after);
+            failures.extend(failures_after);
+            (made, failures)
+        }
+    }
+}
+
+/// The values of an expression on a batch.
 pub(super) fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef, Failed> {
-    let values = catch_unwind(AssertUnwindSafe(|| expression.evaluate(batch)?.into_array(batch.num_rows())));
+    guarded(expression, batch, || expression.evaluate(batch))
+}
+
+/// The rows of a batch for which a filter is true, which is not where it is null.
+pub(super) fn evaluate_filter(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray, Failed> {
+    let kept = evaluate(filter, batch)?;
+    let kept = kept.as_boolean();
+    Ok(if kept.null_count() == 0 { kept.clone() } else { prep_null_mask_filter(kept) })
+}
+
+/// The values of an expression on the selected rows of a batch; what stands at the others means nothing.
+pub(super) fn evaluate_selected(
+    expression: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    selected: &BooleanArray,
+) -> Result<ArrayRef, Failed> {
+    guarded(expression, batch, || expression.evaluate_selection(batch, selected))
+}
+
+/// A panic in a library's kernel is that row's failure, not the process's end: what a row holds comes from outside.
+fn guarded(
+    expression: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    evaluate: impl Fn() -> datafusion::common::Result<ColumnarValue>,
+) -> Result<ArrayRef, Failed> {
+    let values = catch_unwind(AssertUnwindSafe(|| evaluate()?.into_array(batch.num_rows())));
     let reason = match values {
         Ok(Ok(values)) => return Ok(values),
         Ok(Err(error)) => error.strip_backtrace(),
@@ -163,7 +202,7 @@ pub(super) fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) 
 }
 
 /// The first row of a batch as a JSON object, for people.
-fn as_json(alone: &RecordBatch) -> String {
+pub(super) fn as_json(alone: &RecordBatch) -> String {
     let mut writer = LineDelimitedWriter::new(Vec::new());
     let written = writer.write(alone).and_then(|()| writer.finish());
     match written {

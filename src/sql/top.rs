@@ -2,12 +2,34 @@
 //!
 //! Rows are ordered by the expressions, then by all their columns, ascending: there are no ties.
 
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::physical_expr::PhysicalExpr;
+
 use super::failure::Failure;
-use super::row::Row;
+use super::fixed_width;
+use super::program::{Failed, evaluate, outcomes};
+use super::row::{Codec, Row};
 
 /// Which rows are the first of their group.
-#[derive(Debug)]
-pub struct Top {}
+pub struct Top {
+    input: Codec,
+    partition: Vec<Arc<dyn PhysicalExpr>>,
+    partition_codec: Codec,
+    order: Vec<(Arc<dyn PhysicalExpr>, SortOptions)>,
+    order_codec: Codec,
+    offset: usize,
+    limit: Option<usize>,
+    with_number: bool,
+}
 
 /// Where a row stands.
 #[derive(Debug, Clone)]
@@ -27,25 +49,89 @@ pub struct Standings {
     pub failures: Vec<(usize, Failure)>,
 }
 
+impl fmt::Debug for Top {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.description())
+    }
+}
+
 impl Top {
+    /// Of rows of the codec `input`: in each group of rows with equal `partition`, those of which `offset` come before, in
+    /// this order, and `limit` at most; `with_number`: with the number of each as last column. Panics if an expression is
+    /// not of these rows, or has no order.
+    pub fn new(
+        input: Codec,
+        partition: Vec<Arc<dyn PhysicalExpr>>,
+        order: Vec<(Arc<dyn PhysicalExpr>, SortOptions)>,
+        offset: usize,
+        limit: Option<usize>,
+        with_number: bool,
+    ) -> Self {
+        let columns = |expressions: &[&Arc<dyn PhysicalExpr>]| {
+            let kinds = expressions.iter().map(|expression| expression.data_type(input.schema()));
+            let fields = kinds.enumerate().map(|(place, kind)| {
+                Field::new(place.to_string(), kind.expect("an expression over these columns"), true)
+            });
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        };
+        let partition_codec = Codec::new(columns(&partition.iter().collect::<Vec<_>>()));
+        let options: Vec<_> = order.iter().map(|(_, options)| *options).collect();
+        let ordering: Vec<_> = order.iter().map(|(expression, _)| expression).collect();
+        let order_codec = Codec::sorted(columns(&ordering), &options);
+        Self { input, partition, partition_codec, order, order_codec, offset, limit, with_number }
+    }
+
+    /// What it does, so that two with the same words do the same to rows of the same columns.
+    pub fn description(&self) -> String {
+        let list = |words: Vec<String>| words.join(", ");
+        let partition = list(self.partition.iter().map(ToString::to_string).collect());
+        let order = list(self.order.iter().map(|(expression, options)| format!("{expression} {options}")).collect());
+        let limit = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
+        let number = if self.with_number { " with number" } else { "" };
+        format!("first [{}, {limit}] of each [{partition}] by [{order}]{number}", self.offset)
+    }
+
     /// Where rows of the input's codec stand.
     pub fn run(&self, rows: &[&Row]) -> Standings {
-        todo!("{rows:?}")
+        let batch = self.input.decode(rows.iter().copied());
+        let (rows, failures) = outcomes(&batch, 0, &|batch| self.evaluate(batch));
+        Standings { rows, failures }
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<(usize, Standing)>, Failed> {
+        let count = batch.num_rows();
+        let partitions = self.partition.iter().map(|expression| evaluate(expression, batch));
+        let partitions = self.partition_codec.encode(&partitions.collect::<Result<Vec<_>, _>>()?, count);
+        let orders = self.order.iter().map(|(expression, _)| evaluate(expression, batch));
+        let orders = self.order_codec.encode(&orders.collect::<Result<Vec<_>, _>>()?, count);
+        let standings = partitions.into_iter().zip(orders).map(|(partition, order)| Standing { partition, order });
+        Ok(standings.enumerate().collect())
     }
 
     /// How many rows are passed over first.
     pub fn offset(&self) -> usize {
-        todo!()
+        self.offset
     }
 
     /// How many rows of a group are kept after these; none: all (an offset alone).
     pub fn limit(&self) -> Option<usize> {
-        todo!()
+        self.limit
+    }
+
+    /// Whether rows are put out with their number.
+    pub fn is_numbered(&self) -> bool {
+        self.with_number
     }
 
     /// The row as it is put out, being the `number`th of its group (from 1, `offset` included): with its number as last
     /// column where that was asked for.
     pub fn numbered(&self, row: &Row, number: u64) -> Row {
-        todo!("{row:?} {number}")
+        if !self.with_number {
+            return row.clone();
+        }
+        let mut bytes = row.bytes().to_vec();
+        // `row_number()` is an unsigned number of 64 bits.
+        fixed_width::write(&ScalarValue::UInt64(Some(number)), &mut bytes);
+        Row::from(&bytes[..])
     }
 }

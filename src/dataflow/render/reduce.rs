@@ -177,6 +177,11 @@ impl Groups {
     fn new(grouping: Arc<Grouping>, begins: Option<Epoch>) -> Self {
         Self { grouping, waiting: Waiting::new(), groups: BTreeMap::new(), held: Held::default(), begins }
     }
+
+    /// What an entry takes without its values.
+    fn entry_bytes(key: &Row) -> usize {
+        bytes_of(key) + size_of::<Group>()
+    }
 }
 
 impl InOrder for Groups {
@@ -199,8 +204,15 @@ impl InOrder for Groups {
         let mut updates = updates.into_iter().peekable();
         while let Some(((key, ..), time, _)) = updates.peek() {
             let (key, time) = (key.clone(), *time);
-            let group = self.groups.entry(key.clone()).or_insert_with(|| Group::new(&self.grouping));
-            let before = group.finish(&key);
+            let mut entry = match self.groups.entry(key.clone()) {
+                Entry::Occupied(entry) => entry,
+                Entry::Vacant(entry) => {
+                    self.held.add(Self::entry_bytes(&key));
+                    entry.insert_entry(Group::new(&self.grouping))
+                }
+            };
+            let group = entry.get_mut();
+            let (before, bytes_before) = (group.finish(&key), group.bytes());
             while let Some(((_, accumulators, values), _, count)) =
                 updates.next_if(|((group, ..), at, _)| *group == key && *at == time)
             {
@@ -208,8 +220,11 @@ impl InOrder for Groups {
                 group.apply(&contribution, count as i64);
             }
             tell(before, group.finish(&key), time, made);
-            if group.is_empty() {
-                self.groups.remove(&key);
+            self.held.bytes = self.held.bytes - bytes_before + group.bytes();
+            assert!(group.rows() >= 0, "a group loses more rows than it has");
+            if group.rows() == 0 {
+                assert!(entry.remove().is_empty(), "something is left of a group without rows");
+                self.held.remove(Self::entry_bytes(&key));
             }
         }
     }

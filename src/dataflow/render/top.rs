@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
+use differential_dataflow::consolidation::consolidate_updates;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
@@ -89,21 +90,20 @@ impl Ranking {
         false
     }
 
-    /// The rows that are shown of a group, each as often as it is.
-    fn shown(&self, partition: &Row, steps: &mut usize) -> Vec<Row> {
-        let (mut passed, limit) = (self.top.offset(), self.top.limit().unwrap_or(usize::MAX));
-        let mut shown = Vec::new();
+    /// The rows of a group after the first `passed`, at most `limit`, each as often as it is there.
+    fn some(&self, partition: &Row, mut passed: usize, limit: usize, steps: &mut usize) -> Vec<Row> {
+        let mut some = Vec::new();
         for ((_, _, row), count) in self.group(partition) {
+            if some.len() == limit {
+                break;
+            }
             *steps += 1;
             let count = usize::try_from(count).expect("a row is there or has no entry");
             let over = count.saturating_sub(passed);
             passed -= count - over;
-            shown.extend(std::iter::repeat_n(row, over.min(limit - shown.len())).cloned());
-            if shown.len() == limit {
-                break;
-            }
+            some.extend(std::iter::repeat_n(row, over.min(limit - some.len())).cloned());
         }
-        shown
+        some
     }
 
     /// Changes how often a row is there.
@@ -125,31 +125,40 @@ impl Ranking {
         }
     }
 
-    /// Applies what changes in one group at one time.
+    /// Applies what changes in one group at one time, in order.
     fn change_group(
         &mut self,
-        changes: impl Iterator<Item = (Place, Diff)>,
+        changes: Vec<(Place, Diff)>,
         time: Epoch,
         steps: &mut usize,
         made: &mut Vec<(Row, Epoch, Diff)>,
     ) {
-        let mut changes = changes.peekable();
-        let Some((first, _)) = changes.peek() else { return };
-        // They are sorted: if the first is behind, all are.
+        let Some((first, _)) = changes.first() else { return };
         if self.is_behind(first, steps) {
-            changes.for_each(|(place, change)| self.change(place, change));
+            // So are all that come after it.
+            changes.into_iter().for_each(|(place, change)| self.change(place, change));
             return;
         }
         let partition = first.0.clone();
-        let before = self.shown(&partition, steps);
-        changes.for_each(|(place, change)| self.change(place, change));
-        let after = self.shown(&partition, steps);
-        let first_number = self.top.offset() as u64 + 1;
-        let differences = (0..before.len().max(after.len())).filter(|index| before.get(*index) != after.get(*index));
-        for index in differences {
-            let number = first_number + index as u64;
-            made.extend(before.get(index).map(|row| (self.top.numbered(row, number), time, -1)));
-            made.extend(after.get(index).map(|row| (self.top.numbered(row, number), time, 1)));
+        let (offset, is_numbered) = (self.top.offset(), self.top.is_numbered());
+        // Where all but the first are shown, without numbers, the first are fewer to look at.
+        let (passed, limit, sign) = match self.top.limit() {
+            None if !is_numbered => {
+                made.extend(changes.iter().map(|((_, _, row), change)| (row.clone(), time, *change)));
+                (0, offset, -1)
+            }
+            limit => (offset, limit.unwrap_or(usize::MAX), 1),
+        };
+        let before = self.some(&partition, passed, limit, steps);
+        changes.into_iter().for_each(|(place, change)| self.change(place, change));
+        let after = self.some(&partition, passed, limit, steps);
+        for index in 0..before.len().max(after.len()) {
+            let (before, after) = (before.get(index), after.get(index));
+            if before != after {
+                let number = (passed + index) as u64 + 1;
+                made.extend(before.map(|row| (self.top.numbered(row, number), time, -sign)));
+                made.extend(after.map(|row| (self.top.numbered(row, number), time, sign)));
+            }
         }
     }
 }
@@ -173,11 +182,11 @@ impl InOrder for Ranking {
             let (partition, time) = (place.0.clone(), *time);
             let changes = std::iter::from_fn(|| updates.next_if(|(place, at, _)| place.0 == partition && *at == time));
             let changes: Vec<_> = changes.map(|(place, _, change)| (place, change)).collect();
-            self.change_group(changes.into_iter(), time, &mut steps, made);
+            self.change_group(changes, time, &mut steps, made);
         }
         meter.stepped(steps);
         // A row that is not numbered and moved among the others did not change.
-        differential_dataflow::consolidation::consolidate_updates(made);
+        consolidate_updates(made);
     }
 
     fn next(&self) -> Option<Epoch> {

@@ -90,6 +90,17 @@ impl ChangeFeed {
         }
     }
 
+    /// Passes over what has changed: nobody reads it.
+    pub(in crate::dataflow) fn skip(&mut self) {
+        let upper = self.states.poll().min(self.orphans.poll()).min(self.quarantine.poll());
+        if upper > self.upper {
+            self.upper = upper;
+            self.states.skip(upper);
+            self.orphans.skip(upper);
+            self.quarantine.skip(upper);
+        }
+    }
+
     /// What has changed since it was last asked; none where no epoch was completed.
     pub(in crate::dataflow) fn poll(&mut self) -> Option<Changes> {
         let upper = self.states.poll().min(self.orphans.poll()).min(self.quarantine.poll());

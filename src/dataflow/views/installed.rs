@@ -116,6 +116,10 @@ impl Views {
 
     /// Feeds the views with what has changed, and lets new ones catch up a little; whether there is more to do at once.
     pub(in crate::dataflow) fn turn(&mut self) -> bool {
+        if self.installed.is_empty() {
+            self.feed.skip();
+            return false;
+        }
         let changes = self.feed.poll().map(Rc::new);
         let shared = self.shared.values_mut().map(|shared| &mut shared.flow);
         let flows = shared.chain(self.installed.values_mut().map(|view| &mut view.flow));

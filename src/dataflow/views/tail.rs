@@ -67,6 +67,15 @@ impl<K: Row, V: Row> Tail<K, V> {
         self.upper
     }
 
+    /// Passes over what was not taken.
+    pub(in crate::dataflow) fn skip(&mut self, until: Epoch) {
+        if until >= self.upper {
+            self.waiting.clear();
+        }
+        // A batch may reach beyond it.
+        self.take(until, |_, _, _, _| {});
+    }
+
     /// The updates at epochs below `until`, which is complete, that were not taken before.
     pub(in crate::dataflow) fn take(&mut self, until: Epoch, mut each: impl FnMut(&K, &V, Epoch, Diff)) {
         let (lower, mut rest) = (self.lower, Vec::new());

@@ -17,7 +17,7 @@ fn folder(schemas: &[(&str, &str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn read(folder: &Path) -> Result<KesselSchema, SchemaError> {
+fn read(folder: &Path) -> Result<KesselSchema, SchemaFolderError> {
     KesselSchema::read(folder, &["resources"], &["topic", "data"])
 }
 

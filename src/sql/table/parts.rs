@@ -45,13 +45,14 @@ impl Parts {
     /// them: see [`super::Table::holds`].
     pub fn changed(before: &State, after: &State) -> Self {
         let differ = |part: Self, differ: bool| if differ { part } else { Self::default() };
+        let is_other_event = (before.last.id, before.last.observed_ms) != (after.last.id, after.last.observed_ms);
         let [at, then] = [before.last.coordinates, after.last.coordinates];
         let mut changed = [
             differ(Self::CREATED_AT, created_at(before) != created_at(after)),
             differ(Self::UPDATED_AT, updated_at(before) != updated_at(after)),
             differ(Self::DELETED_AT, deleted_at(before) != deleted_at(after)),
             differ(Self::EVENT_ID, event_id(before) != event_id(after)),
-            differ(Self::EVENT_TIME, before.last.time() != after.last.time()),
+            differ(Self::EVENT_TIME, is_other_event && before.last.time() != after.last.time()),
             differ(Self::TOPIC, at.topic != then.topic),
             differ(Self::PARTITION, at.partition != then.partition),
             differ(Self::OFFSET, at.offset != then.offset),

@@ -11,7 +11,8 @@ use datafusion::arrow::array::{
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Resource, TIME_ZONE, Unreadable, nanoseconds, number};
+use super::number::{self, NumberFault};
+use super::{Resource, TIME_ZONE, Unreadable, nanoseconds};
 use crate::model::{Field, Timestamp};
 use crate::sql::kessel_schema::{Kinds, Property, PropertyColumn};
 
@@ -150,11 +151,13 @@ impl Values {
         };
         let otherwise = || format!("declared as {declared}, found {}", shown(json));
         let kind = kind(json);
-        if !declared.contains(kind) && !(declared.contains(Kinds::TIME) && kind == Kinds::STRING) {
-            let integral = kind == Kinds::NUMBER && declared.contains(Kinds::INTEGER);
-            if !integral || matches!(number::integer(json), Err(number::NumberFault::Fraction)) {
-                return Err(otherwise());
-            }
+        let is_declared = match kind {
+            Kinds::STRING => declared.contains(Kinds::STRING) || declared.contains(Kinds::TIME),
+            Kinds::NUMBER => declared.contains(Kinds::NUMBER) || declared.contains(Kinds::INTEGER),
+            other => declared.contains(other),
+        };
+        if !is_declared {
+            return Err(otherwise());
         }
         let because = |fault| format!("{}, {fault}", otherwise());
         match self {
@@ -170,7 +173,14 @@ impl Values {
             Self::Boolean(values) => values.append_value(json == "true"),
             Self::Integer(values) => values.append_value(number::integer(json).map_err(because)?),
             Self::Number(values) => values.append_value(number::double(json).map_err(because)?),
-            Self::Json(values) => values.append_value(json),
+            Self::Json(values) => {
+                let needs_integer = kind == Kinds::NUMBER && !declared.contains(Kinds::NUMBER);
+                // Here as text: it is an integer of any length.
+                if needs_integer && number::integer(json) == Err(NumberFault::Fraction) {
+                    return Err(because(NumberFault::Fraction));
+                }
+                values.append_value(json);
+            }
         }
         Ok(())
     }

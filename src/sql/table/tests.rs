@@ -1,40 +1,19 @@
 //! Tables against a naive reading of each row, by a tree of its JSON; and the promise of [`Parts`].
 
+mod states;
+
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{
-    Coordinates, EventId, EventOrder, LastEvent, Lifecycle, QuarantineStatus, Reject, RejectReason, SeenIds, Texts,
-};
+use crate::model::{Coordinates, EventOrder, Lifecycle, QuarantineStatus, Reject, RejectReason, Texts};
 use crate::sql::kessel_schema::Kinds;
+use states::{changed_state, properties, property, random_orphaned_by, random_state};
 
 const SECOND_NS: i64 = 1_000_000_000;
-
-fn property(name: &str, kinds: Kinds) -> Property {
-    Property { name: name.into(), kinds }
-}
-
-/// Properties of every kind; two are called as common columns.
-fn properties() -> Vec<Property> {
-    vec![
-        property("any", Kinds::ANY),
-        property("array", Kinds::ARRAY),
-        property("boolean", Kinds::BOOLEAN),
-        property("integer", Kinds::INTEGER),
-        property("integer_or_string", Kinds::INTEGER.union(Kinds::STRING)),
-        property("number", Kinds::NUMBER),
-        property("object", Kinds::OBJECT),
-        property("string", Kinds::STRING),
-        property("time", Kinds::TIME),
-        property("topic", Kinds::STRING),
-    ]
-}
 
 fn tables(topics: &Topics) -> Vec<Table> {
     let typed = TableKind::Typed("host".into());
@@ -45,95 +24,6 @@ fn tables(topics: &Topics) -> Vec<Table> {
 
 fn quarantine(topics: &Topics) -> Table {
     Table::new(TableKind::Quarantine, &[], topics.clone())
-}
-
-/// Nearly always a value of the property's kind.
-fn random_property(random: &mut StdRng, name: &str) -> Value {
-    let name = if random.random_bool(0.9) { name } else { "any" };
-    let text = *["", "x", "q\"\\\u{1}ü😀", "null"].choose(random).expect("some");
-    match name {
-        _ if random.random_bool(0.1) => Value::Null,
-        "array" => json!([text, 1, {"a": null}]),
-        "boolean" => json!(random.random::<bool>()),
-        "integer" => json!(random.random::<i64>()),
-        "integer_or_string" if random.random() => json!(random.random::<i64>()),
-        "number" if random.random() => json!(random.random_range(-1000..1000)),
-        // No more digits than the tree keeps.
-        "number" => json!(f64::from(random.random_range(-1_000_000..1_000_000)) / 8.0),
-        "object" => json!({"a": text}),
-        "time" => json!(
-            *["2026-11-23T06:47:23.5Z", "0001-01-01T00:00:00Z", "1500-01-01T00:00:00Z", "now"]
-                .choose(random)
-                .expect("some")
-        ),
-        "any" => match random.random_range(0..6) {
-            0 => json!(1.5),
-            1 => json!(7),
-            2 => json!(true),
-            3 => json!([]),
-            4 => json!({}),
-            _ => json!(text),
-        },
-        _ => json!(text),
-    }
-}
-
-fn random_data(random: &mut StdRng) -> Option<String> {
-    let mut data = Map::new();
-    for property in properties() {
-        if random.random_bool(0.8) {
-            let value = random_property(random, &property.name);
-            data.insert(property.name.to_string(), value);
-        }
-    }
-    data.insert("unknown".to_owned(), json!({"integer": "inside", "string": 1}));
-    random.random_bool(0.9).then(|| Value::Object(data).to_string())
-}
-
-fn random_time(random: &mut StdRng) -> Option<Timestamp> {
-    match random.random_range(0..20) {
-        0..5 => None,
-        5 => Some(Timestamp::from_millis(random.random())),
-        _ => Some(Timestamp::from_millis(random.random_range(0..4_000_000_000_000))),
-    }
-}
-
-fn random_state(random: &mut StdRng, topics: &Topics) -> State {
-    let texts: Vec<Option<&str>> =
-        (0..9).map(|_| [None, Some(""), Some("a"), Some("ü\"")].into_iter().choose(random).flatten()).collect();
-    let data = random_data(random);
-    let mut fields = [None; Field::ALL.len()];
-    fields[..9].copy_from_slice(&texts);
-    fields[Field::ResourceType as usize] =
-        [Some("host"), Some("k8s_policy"), None].into_iter().choose(random).flatten();
-    fields[Field::Data as usize] = data.as_deref();
-    let lifecycle = if random.random_bool(0.8) {
-        Lifecycle::Live { created_at: random_time(random), updated_at: random_time(random) }
-    } else {
-        Lifecycle::Deleted { deleted_at: random_time(random) }
-    };
-    let ids = ["01a20728-cb89-7978-b430-a1ace1ebe8c8", "bd0fe82a-e709-11f1-ac9f-0242ac110002", "order-17"];
-    State {
-        id: ResourceId::from_uuid(Uuid::from_u128(random.random())),
-        lifecycle,
-        texts: Texts::build(fields).expect("short"),
-        last: LastEvent {
-            id: ids.choose(random).map(|text| EventId::of_text(text).0).filter(|_| random.random_bool(0.9)),
-            coordinates: Coordinates {
-                topic: topics.intern(["t", "u"].choose(random).expect("some")).expect("room"),
-                partition: random.random_range(0..3),
-                offset: random.random_range(0..3),
-            },
-            observed_ms: if random.random_bool(0.9) { random.random_range(0..3) } else { random.random() },
-            epoch: 1,
-        },
-        seen: SeenIds::default(),
-        uncommon: None,
-    }
-}
-
-fn random_orphaned_by(random: &mut StdRng) -> Option<ResourceId> {
-    random.random_bool(0.3).then(|| ResourceId::from_uuid(Uuid::from_u128(random.random())))
 }
 
 /// A column's value as JSON.
@@ -253,6 +143,27 @@ fn each_table_has_its_columns() {
 }
 
 #[test]
+fn every_resource_stands_in_the_tables_of_its_kind() {
+    let (mut random, topics) = (StdRng::seed_from_u64(7), Topics::default());
+    let tables: Vec<Table> = tables(&topics).into_iter().chain([quarantine(&topics)]).collect();
+    let mut met = std::collections::BTreeSet::new();
+    for _ in 0..1_000 {
+        let (state, orphaned_by) = (random_state(&mut random, &topics), random_orphaned_by(&mut random));
+        let is_host = state.text(Field::ResourceType) == Some("host");
+        let expected: &[&str] = match (state.lifecycle, orphaned_by) {
+            (Lifecycle::Deleted { .. }, _) => &["deleted_resources"],
+            (Lifecycle::Live { .. }, Some(_)) => &["orphaned_resources"],
+            (Lifecycle::Live { .. }, None) if is_host => &["resources", "host"],
+            (Lifecycle::Live { .. }, None) => &["resources"],
+        };
+        let held = tables.iter().filter(|table| table.holds(Resource { state: &state, orphaned_by }));
+        assert_eq!(held.map(|table| table.kind.name()).collect::<Vec<_>>(), expected);
+        met.insert(expected);
+    }
+    assert_eq!(met.len(), 4);
+}
+
+#[test]
 fn random_resources_are_read_as_each_alone_would_be() {
     let (mut random, topics) = (StdRng::seed_from_u64(1), Topics::default());
     let tables = tables(&topics);
@@ -290,32 +201,6 @@ fn random_resources_are_read_as_each_alone_would_be() {
         }
     }
     assert!(rows > 5_000 && failures > 500, "{rows} rows, {failures} failures");
-}
-
-/// A state that differs from another one of the same resource in some things.
-fn changed_state(random: &mut StdRng, before: &State, topics: &Topics) -> State {
-    let other = random_state(random, topics);
-    let mut after = before.clone();
-    let mut fields = before.texts.fields();
-    for field in Field::ALL {
-        if random.random_bool(0.1) {
-            fields[field as usize] = other.text(field);
-        }
-    }
-    after.texts = Texts::build(fields).expect("short");
-    if random.random_bool(0.2) {
-        after.lifecycle = other.lifecycle;
-    }
-    if random.random_bool(0.2) {
-        after.last.id = other.last.id;
-    }
-    if random.random_bool(0.2) {
-        after.last.observed_ms = other.last.observed_ms;
-    }
-    if random.random_bool(0.2) {
-        after.last.coordinates = other.last.coordinates;
-    }
-    after
 }
 
 #[test]
@@ -374,13 +259,17 @@ fn a_value_that_is_not_as_declared_fails_the_row_where_it_is_asked_for() {
     };
     for (name, data, expected) in [
         ("integer", r#"{"integer":"17"}"#, r#"declared as an integer, found "17""#),
-        ("integer", r#"{"integer":1.5}"#, "declared as an integer, found 1.5"),
+        ("integer", r#"{"integer":1.5}"#, "declared as an integer, found 1.5, which is no integer"),
         (
             "integer",
             r#"{"integer":9223372036854775808}"#,
             "declared as an integer, found 9223372036854775808, which is beyond 64 bits",
         ),
-        ("integer_or_string", r#"{"integer_or_string":1.5}"#, "declared as a string or an integer, found 1.5"),
+        (
+            "integer_or_string",
+            r#"{"integer_or_string":1.5}"#,
+            "declared as a string or an integer, found 1.5, which is no integer",
+        ),
         (
             "number",
             r#"{"number":9007199254740993}"#,
