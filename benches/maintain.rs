@@ -25,16 +25,37 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A query for each kind of operator that the shipped views do not show alone.
 const KINDS: [(&str, &str); 11] = [
     ("filter", "SELECT resource_id, workspace_id FROM resources WHERE resource_type = 'k8s_policy'"),
-    ("join", "SELECT a.resource_id, b.resource_id AS other FROM k8s_cluster a JOIN k8s_policy b ON a.resource_id = b.resource_id"),
-    ("left_join", "SELECT h.resource_id, c.cluster_status FROM host h LEFT JOIN k8s_cluster c ON h.local_resource_id = c.local_resource_id"),
+    (
+        "join",
+        "SELECT a.resource_id, b.resource_id AS other FROM k8s_cluster a JOIN k8s_policy b ON a.resource_id = b.resource_id",
+    ),
+    (
+        "left_join",
+        "SELECT h.resource_id, c.cluster_status FROM host h LEFT JOIN k8s_cluster c ON h.local_resource_id = c.local_resource_id",
+    ),
     ("semijoin", "SELECT resource_id FROM host WHERE local_resource_id IN (SELECT local_resource_id FROM k8s_cluster)"),
-    ("minimum", "SELECT resource_type, min(updated_at) AS first, max(updated_at) AS last FROM resources GROUP BY resource_type"),
-    ("count_distinct", "SELECT resource_type, count(DISTINCT workspace_id) AS workspaces FROM resources GROUP BY resource_type"),
-    ("float_sum", "SELECT resource_type, sum(CAST(length(data) AS DOUBLE) / 7) AS s FROM resources GROUP BY resource_type"),
+    (
+        "minimum",
+        "SELECT resource_type, min(updated_at) AS first, max(updated_at) AS last FROM resources GROUP BY resource_type",
+    ),
+    (
+        "count_distinct",
+        "SELECT resource_type, count(DISTINCT workspace_id) AS workspaces FROM resources GROUP BY resource_type",
+    ),
+    (
+        "float_sum",
+        "SELECT resource_type, sum(CAST(length(data) AS DOUBLE) / 7) AS s FROM resources GROUP BY resource_type",
+    ),
     ("distinct", "SELECT DISTINCT workspace_id, reporter_type FROM resources"),
-    ("top_of_groups", "SELECT * FROM (SELECT resource_type, resource_id, updated_at, row_number() OVER (PARTITION BY resource_type ORDER BY updated_at DESC) AS n FROM resources) WHERE n <= 10"),
+    (
+        "top_of_groups",
+        "SELECT * FROM (SELECT resource_type, resource_id, updated_at, row_number() OVER (PARTITION BY resource_type ORDER BY updated_at DESC) AS n FROM resources) WHERE n <= 10",
+    ),
     ("temporal", "SELECT resource_id FROM resources WHERE updated_at > now() - INTERVAL '1 hour'"),
-    ("recursive", "WITH RECURSIVE r AS (SELECT resource_id, orphaned_by FROM orphaned_resources UNION SELECT r.resource_id, o.orphaned_by FROM r JOIN orphaned_resources o ON r.orphaned_by = o.resource_id) SELECT * FROM r"),
+    (
+        "recursive",
+        "WITH RECURSIVE r AS (SELECT resource_id, orphaned_by FROM orphaned_resources UNION SELECT r.resource_id, o.orphaned_by FROM r JOIN orphaned_resources o ON r.orphaned_by = o.resource_id) SELECT * FROM r",
+    ),
 ];
 
 fn main() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
-    Counters, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared, LogTime, Reading,
-    Restored, SLICE_STATES, ShardConfig, SteppedWorker, ViewLog,
+    Counters, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared, LogTime,
+    Reading, Restored, SLICE_STATES, ShardConfig, SteppedWorker, ViewLog,
 };
 use tarn::generate::{FaultRates, Generated, Generator, GeneratorConfig, Popularity};
 use tarn::model::{Coordinates, Topics};

@@ -16,7 +16,9 @@ impl Generator<'_> {
             let kind = *self.choices.pick(&[Kind::Text, Kind::Int, Kind::Bool, Kind::Time, Kind::Float, Kind::Date]);
             let depth = self.choices_depth();
             let written = self.scalar(kind, &scope, depth);
-            groups.push(Column { written, kind });
+            // A number alone would be the place of a column.
+            let is_constant = !scope.iter().any(|column| written.contains(&column.written));
+            groups.push(if is_constant { self.choices.pick(&scope).clone() } else { Column { written, kind } });
         }
         let mut columns = Vec::new();
         for (place, kind) in kinds.iter().enumerate() {

@@ -50,7 +50,8 @@ impl Generator<'_> {
         self.with.push(Readable { name: name.clone(), columns });
         let outer = self.body(kinds, depth - 1);
         self.with.pop();
-        format!("WITH {name} AS ({body}) {outer}")
+        let outside = self.name("t");
+        format!("WITH {name} AS ({body}) SELECT * FROM ({outer}) AS {outside}")
     }
 
     /// What can be reached in a graph that the data make, or numbers up to some.
@@ -92,6 +93,7 @@ impl Generator<'_> {
         self.with.push(Readable { name: name.clone(), columns });
         let outer = self.body(kinds, depth - 1);
         self.with.pop();
-        format!("WITH RECURSIVE {name} ({names}) AS ({recursion}) {outer}")
+        let outside = self.name("t");
+        format!("WITH RECURSIVE {name} ({names}) AS ({recursion}) SELECT * FROM ({outer}) AS {outside}")
     }
 }

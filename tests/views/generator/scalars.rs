@@ -31,7 +31,7 @@ impl Generator<'_> {
                     Some(text) => format!("character_length({text})"),
                     None => self.literal(kind),
                 },
-                (Kind::Bool, None) => self.comparison(scope),
+                (Kind::Bool, None) => format!("({})", self.comparison(scope)),
                 (Kind::Text | Kind::Time, None) => self.literal(kind),
             };
         }
@@ -62,7 +62,7 @@ impl Generator<'_> {
             Kind::Text => self.text(scope, depth),
             Kind::Int => self.integer(scope, depth),
             Kind::Float => self.float(scope, depth),
-            Kind::Bool => self.boolean(scope, depth + 1),
+            Kind::Bool => format!("({})", self.boolean(scope, depth + 1)),
             Kind::Time => self.time(scope, depth),
             Kind::Decimal => {
                 let (one, other) = (self.scalar(kind, scope, depth), self.literal(kind));
@@ -187,7 +187,8 @@ impl Generator<'_> {
             2 => format!("{one} {compare} {}", self.scalar(kind, scope, 1)),
             3 => format!("{one} IS NULL"),
             4 => format!("{one} IS NOT NULL"),
-            5 => format!("{one} IS DISTINCT FROM {}", self.scalar(kind, scope, 0)),
+            // What follows would be taken for a part of it.
+            5 => format!("({one} IS DISTINCT FROM {})", self.scalar(kind, scope, 0)),
             6 => format!("{one} IN ({}, {})", self.literal(kind), self.literal(kind)),
             7 => format!("{one} NOT IN ({}, {})", self.literal(kind), self.literal(kind)),
             8 => format!("{one} BETWEEN {} AND {}", self.literal(kind), self.literal(kind)),
@@ -219,7 +220,16 @@ impl Generator<'_> {
             Kind::Date => &["DATE '2026-11-18'", "DATE '2024-02-29'"],
         };
         if self.choices.chance(4) {
-            return "NULL".to_owned();
+            let of = match kind {
+                Kind::Text => "VARCHAR",
+                Kind::Int => "BIGINT",
+                Kind::Float => "DOUBLE",
+                Kind::Bool => "BOOLEAN",
+                Kind::Time => "TIMESTAMP WITH TIME ZONE",
+                Kind::Decimal => "DECIMAL(12, 2)",
+                Kind::Date => "DATE",
+            };
+            return format!("CAST(NULL AS {of})");
         }
         (*self.choices.pick(of)).to_owned()
     }

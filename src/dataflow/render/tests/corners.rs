@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::TraceReader;
-use differential_dataflow::VecCollection;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::progress::Antichain;
 
@@ -28,7 +28,8 @@ fn rows(rows: &[[i64; 2]]) -> Bag {
 fn counting(limit: i64) -> Plan {
     let id = RecursionId(7);
     let filter = format!("a < {limit}");
-    let step = Plan::recursion(id).mapped(2, &[&filter], &["a + 1", "b"], |_row| unreachable!("not computed anew here"));
+    let step =
+        Plan::recursion(id).mapped(2, &[&filter], &["a + 1", "b"], |_row| unreachable!("not computed anew here"));
     Plan::source(0).recursive(id, step)
 }
 

@@ -41,14 +41,8 @@ fn cost(plan: &Plan, sources: usize, size: i64) -> u64 {
 #[test]
 fn an_update_costs_no_more_than_the_logarithm_of_what_is_held() {
     let (one, other) = (Plan::source(0), Plan::source(1));
-    let ranked = Ranked {
-        by_first: false,
-        descending: true,
-        nulls_first: false,
-        offset: 2,
-        limit: Some(10),
-        with_number: true,
-    };
+    let ranked =
+        Ranked { by_first: false, descending: true, nulls_first: false, offset: 2, limit: Some(10), with_number: true };
     let plans = [
         (1, one.clone().distinct()),
         (1, one.clone().reduce(0)),
@@ -99,14 +93,8 @@ fn rows_that_wait_cost_nothing_while_time_passes_and_cancel_when_they_are_taken_
 #[test]
 fn nothing_is_held_of_rows_that_have_gone() {
     let one = Plan::source(0);
-    let ranked = Ranked {
-        by_first: true,
-        descending: false,
-        nulls_first: true,
-        offset: 0,
-        limit: Some(2),
-        with_number: false,
-    };
+    let ranked =
+        Ranked { by_first: true, descending: false, nulls_first: true, offset: 0, limit: Some(2), with_number: false };
     let plans = [
         one.clone().distinct(),
         one.clone().reduce(1),

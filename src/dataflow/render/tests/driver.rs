@@ -246,7 +246,11 @@ pub(super) struct Running<'a> {
 }
 
 /// Runs a relation on this thread.
-pub(super) fn directly(relation: &Arc<Relation>, sources: usize, body: impl FnOnce(&mut Running<'_>) + Send + Sync + 'static) {
+pub(super) fn directly(
+    relation: &Arc<Relation>,
+    sources: usize,
+    body: impl FnOnce(&mut Running<'_>) + Send + Sync + 'static,
+) {
     let relation = Arc::clone(relation);
     timely::execute_directly(move |worker| {
         let (mut inputs, probe) = (Inputs::new(sources, HashKeys::random()), ProbeHandle::new());

@@ -71,7 +71,10 @@ const GROUPINGS: [(&[&str], &[Call<'_>], Finish); 8] = [
     }),
     (
         &[],
-        &[(AggregateFunction::Count, Some("a"), Some("b > 2"), false), (AggregateFunction::Sum, Some("b"), None, false)],
+        &[
+            (AggregateFunction::Count, Some("a"), Some("b > 2"), false),
+            (AggregateFunction::Sum, Some("b"), None, false),
+        ],
         |rows| {
             let is_counted = |row: &Values| row[0].filter(|_| row[1].is_some_and(|b| b > 2)).map(|_| 1);
             vec![Some(sum(rows, is_counted).unwrap_or(0)), sum(rows, |row| row[1])]
