@@ -142,7 +142,7 @@ impl Views {
         let mut state = inner.state.lock().expect("no holder of the views panics");
         let Planned { mut views, refusals } = plan_queries(&files, &inner.tables);
         let refused: BTreeMap<String, String> =
-            refusals.iter().map(|refusal| (refusal.view.clone(), refusal.to_string())).collect();
+            refusals.iter().map(|(name, refusal)| (name.clone(), refusal.to_string())).collect();
         if refused.keys().any(|name| state.good.contains_key(name)) {
             // What is refused goes on as it was before, if that still has a meaning beside what has changed.
             let before =

@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 
 use super::instant::{AtInstant, Instant, Read, Relation};
-use super::planned_stub as session;
+use super::session;
 use super::tables::Tables;
 use super::view_plan::ViewPlan;
 use crate::model::Epoch;

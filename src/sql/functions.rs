@@ -1,4 +1,5 @@
 //! Functions and operators that DataFusion does not have, or that we need to be other ones.
 
 pub mod aggregates;
+pub(super) mod canonical;
 pub mod json;

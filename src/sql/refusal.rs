@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -129,7 +129,7 @@ impl Source<'_> {
     }
 
     fn locate(&self, place: &Place) -> Location {
-        let tokens = Tokenizer::new(&GenericDialect {}, self.text).tokenize_with_location().unwrap_or_default();
+        let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().unwrap_or_default();
         let solid: Vec<&TokenWithSpan> =
             tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)).collect();
         let start = solid.first().map_or(Location::new(1, 1), |token| token.span.start);
@@ -150,7 +150,7 @@ impl Source<'_> {
 
     /// What the comment says with which the text begins, without the marks of a comment.
     pub(super) fn description(&self) -> String {
-        let tokens = Tokenizer::new(&GenericDialect {}, self.text).tokenize_with_location().unwrap_or_default();
+        let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().unwrap_or_default();
         let mut lines: Vec<String> = Vec::new();
         for token in tokens {
             match token.token {

@@ -86,6 +86,11 @@ impl Codec {
         &self.schema
     }
 
+    /// Whether all columns are sorted ascending with nulls first, as those of relations are.
+    pub fn is_default(&self) -> bool {
+        self.options.iter().all(|options| *options == SortOptions::default())
+    }
+
     /// How each column is sorted.
     pub fn options(&self) -> &[SortOptions] {
         &self.options

@@ -7,7 +7,7 @@
 mod constructs;
 
 use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
         let message = format!("{} bytes of SQL are too many; {TEXT_BYTES_MAX} are allowed", text.len());
         return Err(Objection::new(Place::Query, "query", message));
     }
-    let dialect = GenericDialect {};
+    let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, text)
         .tokenize_with_location()
         .map_err(|error| Objection::new(Place::At(error.location), "syntax", error.message))?;

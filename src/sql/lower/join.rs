@@ -1,0 +1,247 @@
+//! Joins of all kinds, out of two: pairs with equal keys, and rows whose key is (or is not) on the other side.
+//!
+//! The rows of a side that find no partner are those whose key is not on the other side; where a further condition
+//! decides, those that are not among the left halves of the pairs that pass. They are padded with nulls, marked, kept or
+//! dropped as the kind of join says.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{IsNotNullExpr, IsNullExpr, Literal};
+
+use super::pending::{Pending, all};
+use super::{Lowered, Lowering, arrow, physical, relation, unite};
+use crate::sql::program::Program;
+use crate::sql::refusal::{Objection, Place};
+use crate::sql::relation::{Keep, Keyed, Operator, Relation};
+use crate::sql::row::Codec;
+
+/// A side of a join.
+struct Side {
+    rows: Arc<Relation>,
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether a null finds its like.
+    nulls_match: bool,
+}
+
+impl Side {
+    /// Under its key.
+    fn keyed(&self) -> Keyed {
+        let filters = if self.nulls_match { Vec::new() } else { self.keys.iter().map(is_not_null).collect() };
+        keyed(&self.rows, filters, self.keys.clone())
+    }
+
+    /// Under all of its columns: each row finds itself.
+    fn whole(&self) -> Keyed {
+        whole(&self.rows)
+    }
+}
+
+fn is_not_null(key: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    Arc::new(IsNotNullExpr::new(Arc::clone(key)))
+}
+
+fn keyed(rows: &Arc<Relation>, filters: Vec<Arc<dyn PhysicalExpr>>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Keyed {
+    let kinds = keys.iter().enumerate().map(|(place, key)| {
+        Field::new(place.to_string(), key.data_type(&rows.schema).expect("a key over these columns"), true)
+    });
+    let output = Codec::new(Arc::new(Schema::new(kinds.collect::<Vec<_>>())));
+    let program = Program::new(Codec::new(Arc::clone(&rows.schema)), filters, keys, output);
+    Keyed { input: Arc::clone(rows), key: Arc::new(program) }
+}
+
+fn whole(rows: &Arc<Relation>) -> Keyed {
+    keyed(rows, Vec::new(), all(&rows.schema))
+}
+
+/// The two sides, and what else pairs must satisfy.
+struct Sides {
+    left: Side,
+    right: Side,
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns of both.
+    both: SchemaRef,
+}
+
+impl Lowering<'_> {
+    pub(super) fn lower_join(&mut self, join: &Join) -> Result<Lowered, Objection> {
+        let (left, right) = (self.lower(&join.left)?, self.lower(&join.right)?);
+        let at_most_one = left.at_most_one && right.at_most_one;
+        check_key(join, &left, &right)?;
+        let both = left.schema.join(&right.schema)?;
+        let condition = join.filter.as_ref().map(|filter| physical(filter, &both)).transpose()?;
+        let side = |lowered: Lowered, keys: Vec<&Expr>| {
+            let keys = keys.into_iter().map(|key| physical(key, &lowered.schema)).collect::<Result<Vec<_>, _>>()?;
+            let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
+            Ok::<_, Objection>(Side { rows: lowered.relation(), keys, nulls_match })
+        };
+        let left = side(left, join.on.iter().map(|(left, _)| left).collect())?;
+        let right = side(right, join.on.iter().map(|(_, right)| right).collect())?;
+        let sides = Sides { left, right, condition, both: columns_of_both(&both) };
+        let output = arrow(&join.schema);
+        let rows = if join.null_aware { sides.not_in() } else { sides.joined(join.join_type, &output) };
+        Ok(Lowered { pending: rows, schema: Arc::clone(&join.schema), at_most_one })
+    }
+}
+
+fn columns_of_both(both: &DFSchema) -> SchemaRef {
+    arrow(both)
+}
+
+/// Every row with every other one is maintained only where one side has a row at most.
+fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objection> {
+    let pairs = !matches!(
+        join.join_type,
+        JoinType::LeftSemi
+            | JoinType::LeftAnti
+            | JoinType::LeftMark
+            | JoinType::RightSemi
+            | JoinType::RightAnti
+            | JoinType::RightMark
+    ) || join.filter.is_some();
+    if !join.on.is_empty() || !pairs || left.at_most_one || right.at_most_one {
+        return Ok(());
+    }
+    let is_scalar =
+        matches!(&*join.right, LogicalPlan::SubqueryAlias(alias) if alias.alias.table().starts_with("__scalar_sq"));
+    if is_scalar {
+        let message = "it may have more than one row; write an aggregate, or LIMIT 1";
+        return Err(Objection::new(Place::of_plan(&join.right), "scalar subquery", message));
+    }
+    let message = "every row would meet every other one; join on an equality, or with a side of one row (an aggregate, \
+                   LIMIT 1)";
+    let place = join.filter.as_ref().map_or_else(|| Place::of_plan(&join.right), Place::of);
+    Err(Objection::new(place, "join without equality", message))
+}
+
+impl Sides {
+    /// One arm a kind of join.
+    fn joined(self, kind: JoinType, output: &SchemaRef) -> Pending {
+        match kind {
+            JoinType::Inner => self.pairs_pending(),
+            JoinType::Left => {
+                let others = self.left_padded(output);
+                self.with_pairs(vec![others], output)
+            }
+            JoinType::Right => {
+                let others = self.right_padded(output);
+                self.with_pairs(vec![others], output)
+            }
+            JoinType::Full => {
+                let others = vec![self.left_padded(output), self.right_padded(output)];
+                self.with_pairs(others, output)
+            }
+            JoinType::LeftSemi => Pending::of(self.lefts(Keep::Matches)),
+            JoinType::LeftAnti => Pending::of(self.lefts(Keep::Others)),
+            JoinType::RightSemi => Pending::of(self.rights(Keep::Matches)),
+            JoinType::RightAnti => Pending::of(self.rights(Keep::Others)),
+            JoinType::LeftMark => marked(self.lefts(Keep::Matches), self.lefts(Keep::Others), output),
+            JoinType::RightMark => marked(self.rights(Keep::Matches), self.rights(Keep::Others), output),
+        }
+    }
+
+    fn pairs_pending(&self) -> Pending {
+        let (left, right) = (self.left.keyed(), self.right.keyed());
+        let description = format!("join [{}] [{}]", left.key.description(), right.key.description());
+        let inputs = vec![Arc::clone(&left.input), Arc::clone(&right.input)];
+        let pairs = relation(&description, Arc::clone(&self.both), inputs, |_| Operator::Join { left, right });
+        Pending::of(pairs).filter(self.condition.iter().cloned().collect())
+    }
+
+    fn with_pairs(&self, others: Vec<Arc<Relation>>, output: &SchemaRef) -> Pending {
+        let inputs = std::iter::once(self.pairs_pending().relation()).chain(others).collect();
+        Pending::of(unite(inputs, Arc::clone(output)))
+    }
+
+    /// Columns of the left side in those of both.
+    fn left_width(&self) -> usize {
+        self.left.rows.schema.fields().len()
+    }
+
+    /// The rows of the left side with a partner, or without.
+    fn lefts(&self, keep: Keep) -> Arc<Relation> {
+        if self.condition.is_none() {
+            return semijoin(self.left.keyed(), self.right.keyed(), keep);
+        }
+        let places: Vec<usize> = (0..self.left_width()).collect();
+        let found = self.pairs_pending().columns(&places, &self.left.rows.schema).relation();
+        semijoin(self.left.whole(), whole(&found), keep)
+    }
+
+    fn rights(&self, keep: Keep) -> Arc<Relation> {
+        if self.condition.is_none() {
+            return semijoin(self.right.keyed(), self.left.keyed(), keep);
+        }
+        let places: Vec<usize> = (self.left_width()..self.both.fields().len()).collect();
+        let found = self.pairs_pending().columns(&places, &self.right.rows.schema).relation();
+        semijoin(self.right.whole(), whole(&found), keep)
+    }
+
+    /// The rows of the left side without a partner, beside nulls.
+    fn left_padded(&self, output: &SchemaRef) -> Arc<Relation> {
+        let rows = self.lefts(Keep::Others);
+        let columns = all(&rows.schema).into_iter().chain(nulls(&output.fields()[self.left_width()..])).collect();
+        Pending::of(rows).project(columns, output).relation()
+    }
+
+    fn right_padded(&self, output: &SchemaRef) -> Arc<Relation> {
+        let rows = self.rights(Keep::Others);
+        let columns = nulls(&output.fields()[..self.left_width()]).chain(all(&rows.schema)).collect();
+        Pending::of(rows).project(columns, output).relation()
+    }
+
+    /// `NOT IN`: a row stays if its key is known not to be on the right. With nothing on the right every row does; with
+    /// a null there none does, unless with nothing; a null on the left is not known to be anything.
+    fn not_in(self) -> Pending {
+        let schema = Arc::clone(&self.left.rows.schema);
+        let nowhere = |rows: &Arc<Relation>| keyed(rows, Vec::new(), Vec::new());
+        let known = |side: &Side| side.keys.iter().map(is_not_null).collect::<Vec<_>>();
+        let unknown: Vec<Arc<dyn PhysicalExpr>> = self
+            .left
+            .keys
+            .iter()
+            .map(|key| Arc::new(IsNullExpr::new(Arc::clone(key))) as Arc<dyn PhysicalExpr>)
+            .collect();
+        let right_unknown: Vec<Arc<dyn PhysicalExpr>> = self
+            .right
+            .keys
+            .iter()
+            .map(|key| Arc::new(IsNullExpr::new(Arc::clone(key))) as Arc<dyn PhysicalExpr>)
+            .collect();
+        let left_known = Pending::of(Arc::clone(&self.left.rows)).filter(known(&self.left)).relation();
+        let left = keyed(&left_known, Vec::new(), self.left.keys.clone());
+        let right = keyed(&self.right.rows, known(&self.right), self.right.keys.clone());
+        let absent = semijoin(left, right, Keep::Others);
+        let nulls_there = Pending::of(Arc::clone(&self.right.rows)).filter(right_unknown).relation();
+        let certain = semijoin(nowhere(&absent), nowhere(&nulls_there), Keep::Others);
+        let left_unknown = Pending::of(Arc::clone(&self.left.rows)).filter(unknown).relation();
+        let beside_nothing = semijoin(nowhere(&left_unknown), nowhere(&self.right.rows), Keep::Others);
+        Pending::of(unite(vec![certain, beside_nothing], schema))
+    }
+}
+
+fn semijoin(left: Keyed, right: Keyed, keep: Keep) -> Arc<Relation> {
+    let description = format!("semijoin {keep:?} [{}] [{}]", left.key.description(), right.key.description());
+    let (schema, inputs) = (Arc::clone(&left.input.schema), vec![Arc::clone(&left.input), Arc::clone(&right.input)]);
+    relation(&description, schema, inputs, |_| Operator::Semijoin { left, right, keep })
+}
+
+/// Rows with a last column that says whether they found a partner.
+fn marked(matches: Arc<Relation>, others: Arc<Relation>, output: &SchemaRef) -> Pending {
+    let with = |rows: Arc<Relation>, mark: bool| {
+        let mark: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Boolean(Some(mark))));
+        let columns = all(&rows.schema).into_iter().chain([mark]).collect();
+        Pending::of(rows).project(columns, output).relation()
+    };
+    Pending::of(unite(vec![with(matches, true), with(others, false)], Arc::clone(output)))
+}
+
+fn nulls(fields: &[Arc<Field>]) -> impl Iterator<Item = Arc<dyn PhysicalExpr>> {
+    fields.iter().map(|field| {
+        let null = ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null);
+        Arc::new(Literal::new(null)) as Arc<dyn PhysicalExpr>
+    })
+}

@@ -1,0 +1,58 @@
+//! What we mean by a query where DataFusion means something else or nothing definite: rules for its analyser, the same for
+//! views and for ad-hoc queries, so that both answer alike.
+//!
+//! | rule | what it settles |
+//! | --- | --- |
+//! | `epoch` | `now()` and the like are the epoch: its time in an ad-hoc query, a placeholder that nothing folds in a view |
+//! | `distinct_on` | `DISTINCT ON` is the first row of each group, by `ROW_NUMBER()` |
+//! | `durations` | the time between two timestamps is compared with an interval by its length |
+//! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
+//! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
+//!
+//! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
+
+pub(super) mod epoch;
+
+mod distinct_on;
+mod durations;
+mod floats;
+mod ties;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+
+pub(super) use epoch::Now;
+
+/// Types are known after `TypeCoercion`; `ROW_NUMBER()` is partitioned by floats too, and its order has ties.
+pub(super) fn analyzer_rules(now: Now) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(epoch::Rule(now)),
+        Arc::new(distinct_on::Rule),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(durations::Rule),
+        Arc::new(floats::Rule),
+        Arc::new(ties::Rule),
+    ]
+}
+
+/// The plan with its own expressions rewritten, each under the name that it had.
+fn rewrite_expressions(
+    plan: LogicalPlan,
+    mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expression| {
+        let name = names.save(&expression);
+        let rewritten = rewrite(expression)?;
+        Ok(if rewritten.transformed { rewritten.update_data(|expression| name.restore(expression)) } else { rewritten })
+    })?;
+    if rewritten.transformed { rewritten.map_data(LogicalPlan::recompute_schema) } else { Ok(rewritten) }
+}

@@ -1,0 +1,144 @@
+//! The one place that makes a DataFusion session: functions, settings, rules.
+//!
+//! Views and ad-hoc queries have the same functions and the same meaning; they differ in what `now()` is and in how a plan
+//! is optimised: for a view, so that lowering has little to tell apart, for a query, so that it is fast.
+
+use std::sync::Arc;
+
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_join::EliminateJoin;
+use datafusion::optimizer::eliminate_limit::EliminateLimit;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as AnyStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+use futures_util::FutureExt;
+
+use super::functions::{aggregates, json};
+use super::refusal::{Objection, Source};
+use super::rules::{Now, analyzer_rules};
+use super::syntax;
+use super::table::TIME_ZONE;
+use crate::model::Epoch;
+
+/// Rules see each other's work in later rounds: a filter becomes a condition of a join, that a key, its column useless.
+/// When nothing changes any more the optimiser stops by itself.
+const OPTIMIZER_ROUNDS: usize = 8;
+
+/// Functions that mean nothing here: they tell of files and of the engine.
+const NO_FUNCTIONS: [&str; 3] = ["file_row_index", "input_file_name", "version"];
+
+/// A session that plans views.
+pub(super) fn maintained() -> SessionContext {
+    let mut config = config();
+    let options = config.options_mut();
+    options.optimizer.max_passes = OPTIMIZER_ROUNDS;
+    // They become joins, which are maintained as all others; that they have one row at most is seen to before.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    session(builder(config, Now::Passing).with_optimizer_rules(maintained_rules()))
+}
+
+/// A session that answers queries as of an epoch.
+pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
+    session(builder(config(), Now::At(epoch)).with_runtime_env(environment))
+}
+
+/// The plan of a text that is one query over what is registered in the session, not optimised yet.
+pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPlan, String> {
+    let source = Source { file: "query", text: sql };
+    let query = syntax::parse(sql).and_then(|query| syntax::check(&query, None).map(|()| query));
+    let query = query.map_err(|objection| source.refuse(objection).to_string())?;
+    let planned = context.state().statement_to_plan(statement(query)).await;
+    planned.map_err(|error| source.refuse(error.into()).to_string())
+}
+
+/// The plan of a query, not optimised yet. What the session knows must be in memory.
+pub(super) fn plan(context: &SessionContext, query: Box<Query>) -> Result<LogicalPlan, Objection> {
+    let planned = context.state().statement_to_plan(statement(query)).now_or_never();
+    Ok(planned.expect("tables in memory answer at once")?)
+}
+
+fn statement(query: Box<Query>) -> AnyStatement {
+    AnyStatement::Statement(Box::new(Statement::Query(query)))
+}
+
+fn config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(false);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(TIME_ZONE.to_owned());
+    // Refusals point at the text.
+    options.sql_parser.collect_spans = true;
+    // One type for texts: that of tables.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.enable_ident_normalization = true;
+    // In which `->>` binds before `=`.
+    options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    config
+}
+
+fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
+    let means_something = |function: &Arc<ScalarUDF>| !NO_FUNCTIONS.contains(&function.name());
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_scalar_functions(
+            SessionStateDefaults::default_scalar_functions().into_iter().filter(means_something).collect(),
+        )
+        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .with_analyzer_rules(analyzer_rules(now))
+}
+
+fn session(builder: SessionStateBuilder) -> SessionContext {
+    let mut context = SessionContext::new_with_state(builder.build());
+    json::register(&mut context).expect("a session takes functions");
+    aggregates::register(&context);
+    context
+}
+
+/// DataFusion's rules in their order, without those that lead away from what is maintained:
+///
+/// - `ReplaceDistinctWithAggregate`: `DISTINCT` is an operator
+/// - `SingleDistinctToGroupBy`: so is a distinct aggregate, and sums of sums are not exact
+/// - `PushDownLimit`: would hide limits in scans, sorts and joins
+/// - `FilterNullJoinKeys`: keys drop nulls by themselves
+/// - `EliminateGroupByConstant`: saves nothing in a key, and a constant is a group that may be missing
+/// - `CommonSubexprEliminate`: would split programs that are evaluated in one go
+/// - `ExtractLeafExpressions`, `PushDownLeafProjections`: of use to files that hold nested columns
+/// - `UnionsToFilter`: would read a table once, but a row that fails would fail for all parts
+fn maintained_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(EliminateJoin::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateLimit::new()),
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
