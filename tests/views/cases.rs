@@ -26,7 +26,7 @@ pub struct Wanted {
 impl Wanted {
     /// The file that asks for it.
     pub fn file(&self) -> QueryFile {
-        QueryFile { name: self.name.clone(), text: self.sql.clone() }
+        QueryFile { name: self.name.clone(), path: format!("{}.sql", self.name), text: self.sql.clone() }
     }
 }
 
@@ -227,7 +227,8 @@ pub fn reads(sql: &str, name: &str) -> bool {
 
 /// Why queries are refused; none for those that are not.
 pub fn refusals(queries: &[QueryFile], tables: &Tables) -> BTreeMap<String, String> {
-    plan_queries(queries, tables).refusals.iter().map(|refusal| (refusal.view.clone(), refusal.to_string())).collect()
+    let refusals = plan_queries(queries, tables).refusals;
+    refusals.into_iter().map(|(view, refusal)| (view, refusal.to_string())).collect()
 }
 
 /// In what two views of one text differ, failures included.
