@@ -1,5 +1,6 @@
 //! Subcommands: serve, demo, replay, generate, check, snapshot; and what the process says when it ends.
 
+mod check;
 mod exchange;
 mod generate;
 mod open_files;
@@ -18,6 +19,7 @@ use rustix::process::Signal;
 use tarn::config::{Config, ConfigError, SourceKind};
 use tarn::durable::DurableError;
 use tarn::service::ServiceError;
+use tarn::service::view_tests::CheckError;
 use tarn::snapshot::{DAMAGED_EXIT_CODE, SnapshotError, Verification};
 use tarn::source::SourceError;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,8 +42,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Writes a generated log.
     Generate(generate::Arguments),
-    /// Checks a configuration without a server.
-    Check(ServeArguments),
+    /// Checks a configuration, the folder of queries and the tests beside them, without a server.
+    Check(check::Arguments),
     /// Looks after a data directory: list, verify, backup, export, import.
     Snapshot(snapshot::Arguments),
 }
@@ -88,7 +90,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     const SOURCE_FAILED: u8 = 3;
     const IN_USE: u8 = 5;
     for cause in error.chain() {
-        if cause.is::<Refused>() || cause.is::<ConfigError>() {
+        if cause.is::<Refused>() || cause.is::<ConfigError>() || cause.is::<CheckError>() {
             return REFUSED;
         }
         if cause.is::<SourceError>() || matches!(cause.downcast_ref(), Some(ServiceError::Source(_))) {
@@ -114,10 +116,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     outlive_limits_of_files().context("could not listen to signals")?;
     match arguments.command {
         Command::Serve(arguments) => serve::until_stopped(load(arguments.config.as_deref())?, None, false),
-        Command::Check(arguments) => {
-            let config = load(arguments.config.as_deref())?;
-            say(&format!("the configuration is valid: source {:?}, {} workers\n", config.source.kind, config.workers()))
-        }
+        Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => {
             let config = demo(&arguments)?;
             serve::until_stopped(config, arguments.seconds.map(Duration::from_secs), true)

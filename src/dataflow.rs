@@ -36,11 +36,12 @@ mod views;
 mod worker;
 
 pub use counters::{Counters, IgnoredLog};
-pub use cut::{Binding, BindingLog, Cut, CutSink, ViewCut, ViewId};
+pub use cut::{Binding, BindingLog, Cut, CutSink, SharedUse, ViewCut, ViewId};
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};
 pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
+pub use meter::Measures;
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};

@@ -8,7 +8,7 @@
 
 mod faults;
 pub mod live;
-mod wire;
+pub(crate) mod wire;
 mod world;
 
 use std::collections::VecDeque;

@@ -14,6 +14,7 @@ mod admission;
 mod answer;
 mod body;
 mod error;
+mod explanation;
 mod openapi;
 mod operations;
 mod quarantine;

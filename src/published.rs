@@ -15,6 +15,7 @@ pub mod rebuilding;
 mod seek;
 pub mod token;
 mod view;
+pub mod view_costs;
 mod view_pages;
 mod view_rows;
 

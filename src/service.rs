@@ -3,6 +3,9 @@
 //! Everything that a reader may look at stands in [`Service`]; the ingest thread and the workers belong to [`Running`].
 
 mod rebuild;
+pub mod scripted;
+pub mod view_health;
+pub mod view_tests;
 pub mod views;
 
 use std::path::Path;
@@ -169,7 +172,12 @@ fn start_recovered(
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
     let ignored = Arc::new(IgnoredLog::default());
-    let publisher = Arc::new(Publisher::new(config.workers(), incarnation));
+    // Who replays a log looks at its end, and wants all of it.
+    let publisher = match epochs.waits_for_records() {
+        true => Publisher::of_everything(config.workers(), incarnation),
+        false => Publisher::new(config.workers(), incarnation),
+    };
+    let publisher = Arc::new(publisher);
     let engine_sink = Arc::clone(&publisher) as Arc<dyn CutSink>;
     let engine =
         Engine::start(&config.engine(), keys, restored, engine_sink, Arc::clone(&counters), Arc::clone(&ignored))?;

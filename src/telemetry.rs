@@ -10,18 +10,24 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LoggingSection};
 use crate::dataflow::counters::read;
+use crate::published::ReadView;
 use crate::service::Service;
+use crate::service::view_health::Health;
 use crate::source::Phase;
 use crate::source::identity::verdict::IdentityFault;
 use log_writer::LogWriter;
 
 /// How often what histograms hold is put in order; without it they keep every sample until somebody asks.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A gauge that was not set for so long is no longer shown.
+const GAUGES_KEPT: Duration = Duration::from_secs(60);
 
 /// Where this process logs, once it does.
 static LOG: OnceLock<LogWriter> = OnceLock::new();
@@ -73,7 +79,9 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         return Ok(handle.clone());
     }
     let seconds = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-    let recorder = PrometheusBuilder::new().set_buckets(&seconds)?.build_recorder();
+    // All gauges are set whenever metrics are asked for; what is not is of something that is gone, as a view may be.
+    let builder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGES_KEPT));
+    let recorder = builder.set_buckets(&seconds)?.build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::debug!("another recorder was set up before");
@@ -142,8 +150,27 @@ pub fn export(service: &Service) {
         metrics::gauge!("tarn_snapshot_duration_seconds").set(health.took_ms as f64 / 1e3);
         metrics::gauge!("tarn_bindings_failing").set(f64::from(u8::from(health.bindings_error.is_some())));
     }
+    export_views(service, &view);
     for (name, updates, batches) in view.holdings() {
         metrics::gauge!("tarn_arrangement_updates", "arrangement" => name).set(updates as f64);
         metrics::gauge!("tarn_arrangement_batches", "arrangement" => name).set(batches as f64);
+    }
+}
+
+/// How the views are.
+fn export_views(service: &Service, view: &ReadView) {
+    for condition in service.view_conditions(view) {
+        let name = condition.name.to_string();
+        let numbers = condition.numbers(view);
+        let gauge = |metric: &'static str, number: f64| metrics::gauge!(metric, "view" => name.clone()).set(number);
+        let some = |metric: &'static str, number: Option<f64>| number.into_iter().for_each(|one| gauge(metric, one));
+        some("tarn_view_rows", numbers.rows.map(|rows| rows as f64));
+        some("tarn_view_errors", numbers.errors.map(|errors| errors as f64));
+        some("tarn_view_lag_seconds", numbers.lag_ms.map(|lag_ms| lag_ms as f64 / 1e3));
+        gauge("tarn_view_bytes", numbers.bytes as f64);
+        for health in Health::ALL {
+            let is = f64::from(u8::from(health == condition.health));
+            metrics::gauge!("tarn_view_health", "view" => name.clone(), "health" => health.as_str()).set(is);
+        }
     }
 }

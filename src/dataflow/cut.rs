@@ -4,6 +4,7 @@
 //! which a reader passes over. Cuts of all workers at one `t`, with the binding of `t`, make a read view.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::index::{Holder, IndexKey, ReporterKeyHash};
@@ -12,7 +13,7 @@ use super::meter::Meter;
 use super::shard::KeptUntil;
 use super::shared_batch::Batch;
 use crate::model::{Coordinates, Epoch, Position, QuarantineEntry, ResourceId, State};
-use crate::sql::{Failure, Row};
+use crate::sql::{Failure, Fingerprint, Row};
 
 /// The batches of one worker's share of every arrangement.
 #[derive(Debug, Clone)]
@@ -58,6 +59,41 @@ pub struct ViewCut {
     pub failures: Vec<Batch<Failure, ()>>,
     /// What its operators do and hold.
     pub meters: Arc<[Arc<Meter>]>,
+    /// The arrangements that it shares with others, and those that they are made of.
+    pub shared: Arc<[Arc<SharedUse>]>,
+}
+
+/// An arrangement that several dataflows read: views, and other such arrangements.
+#[derive(Debug)]
+pub struct SharedUse {
+    /// Whose rows it holds.
+    pub relation: Fingerprint,
+    /// By which key, as SQL.
+    pub key: String,
+    /// What its operators do and hold; nobody else's do it again.
+    pub meters: Box<[Arc<Meter>]>,
+    readers: AtomicUsize,
+}
+
+impl SharedUse {
+    pub(super) fn new(relation: Fingerprint, key: String, meters: Box<[Arc<Meter>]>) -> Self {
+        Self { relation, key, meters, readers: AtomicUsize::new(0) }
+    }
+
+    /// How many dataflows read it now.
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
+    }
+
+    /// One more reads it.
+    pub(super) fn acquire(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less reads it; how many are left. Called by the worker that it belongs to alone, as all that counts.
+    pub(super) fn release(&self) -> usize {
+        self.readers.fetch_sub(1, Ordering::Relaxed) - 1
+    }
 }
 
 /// Which position an epoch seals.

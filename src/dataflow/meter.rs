@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::sql::{Fingerprint, Row};
 
+/// The part that makes rows as they are stored of those that a view computes.
+pub const STORE: &str = "store";
+/// The part that keeps a view's rows.
+pub const ROWS: &str = "rows";
+
 /// One operator of a view on one worker.
 #[derive(Debug)]
 pub struct Meter {

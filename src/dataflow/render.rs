@@ -19,6 +19,7 @@
 mod arrange;
 mod distinct;
 mod evaluate;
+mod hashed;
 mod in_order;
 mod join;
 mod programs;
@@ -39,9 +40,10 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::ToStream;
 
 pub(super) use arrange::arrange;
+use hashed::Hashed;
 
 use super::index::HashKeys;
-use super::meter::{Meter, bytes_of};
+use super::meter::{Meter, STORE, bytes_of};
 use super::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keep, Keyed, Operator, Relation, Row, ViewPlan};
@@ -58,10 +60,12 @@ pub(super) struct Index<'scope> {
     pub(super) failures: VecCollection<'scope, Epoch, Failure, Diff>,
 }
 
+/// Rows by a key, as readers of the arrangement have them.
+pub(super) type ByKeyTrace = TraceAgent<SharedSpine<Hashed, Row>>;
 /// Rows by a key.
-type ByKey<'scope> = Arranged<'scope, TraceAgent<SharedSpine<Row, Row>>>;
+type ByKey<'scope> = Arranged<'scope, ByKeyTrace>;
 /// Keys.
-type Present<'scope> = Arranged<'scope, TraceAgent<SharedSpine<Row, ()>>>;
+type Present<'scope> = Arranged<'scope, TraceAgent<SharedSpine<Hashed, ()>>>;
 
 /// Where rendering gets what it does not compute. All workers answer alike.
 pub(super) trait Sources<'scope> {
@@ -100,7 +104,7 @@ pub(super) fn view<'scope>(
 ) -> Rendered<'scope> {
     let mut renderer = Renderer::new(scope, sources);
     let rows = renderer.rows(&plan.relation);
-    let meter = renderer.meter(&plan.relation, "store");
+    let meter = renderer.meter(&plan.relation, STORE);
     let (rows, failures) = programs::apply(rows, &plan.stored, meter);
     renderer.failures.push(failures);
     Rendered { rows, failures: renderer.failures() }
@@ -184,7 +188,9 @@ impl<'a, 'scope> Renderer<'a, 'scope> {
                 top::top(rows, top, self.keys, evaluating, self.meter(relation, "ranking"))
             }
             Operator::Distinct { input } => {
-                return distinct::distinct(self.rows(input), self.keys, self.meter(relation, "counts"));
+                let (rows, keys) = (self.rows(input), self.keys);
+                let hashed = rows.map(move |row| Hashed::new(keys, row));
+                return distinct::distinct(hashed, self.meter(relation, "counts"), Hashed::into_row);
             }
             Operator::Union { inputs } => {
                 let inputs: Vec<_> = inputs.iter().map(|input| self.rows(input)).collect();
@@ -230,11 +236,10 @@ impl<'a, 'scope> Renderer<'a, 'scope> {
 
     fn arrange(&mut self, side: &Keyed) -> ByKey<'scope> {
         let rows = self.rows(&side.input);
-        let (keyed, failures) = programs::keyed(rows, &side.key, self.meter(&side.input, "keys"));
+        let (keyed, failures) = programs::keyed(rows, &side.key, self.keys, self.meter(&side.input, "keys"));
         self.failures.push(failures);
-        let (keys, meter) = (self.keys, self.meter(&side.input, "arrangement"));
-        let bytes = |key: &Row, row: &Row| bytes_of(key) + bytes_of(row) + size_of::<(Epoch, Diff)>();
-        arrange(keyed.inner, "Arrange", meter, move |key| keys.route(key), bytes)
+        let bytes = |key: &Hashed, row: &Row| key.bytes() + bytes_of(row) + size_of::<(Epoch, Diff)>();
+        arrange(keyed.inner, "Arrange", self.meter(&side.input, "arrangement"), Hashed::route, bytes)
     }
 
     /// The keys of a side, each once.
@@ -244,13 +249,12 @@ impl<'a, 'scope> Renderer<'a, 'scope> {
             return drawn.clone();
         }
         let rows = self.rows(&side.input);
-        let (found, failures) = programs::keys(rows, &side.key, self.meter(&side.input, "keys"));
+        let (found, failures) = programs::keys(rows, &side.key, self.keys, self.meter(&side.input, "keys"));
         self.failures.push(failures);
-        let once = distinct::distinct(found, self.keys, self.meter(&side.input, "key counts"));
-        let (keys, meter) = (self.keys, self.meter(&side.input, "key arrangement"));
-        let bytes = |key: &Row, (): &()| bytes_of(key) + size_of::<(Epoch, Diff)>();
-        let keyed = once.map(|key| (key, ())).inner;
-        let present = arrange(keyed, "Present", meter, move |key| keys.route(key), bytes);
+        let once = distinct::distinct(found, self.meter(&side.input, "key counts"), |key| (key, ()));
+        let bytes = |key: &Hashed, (): &()| key.bytes() + size_of::<(Epoch, Diff)>();
+        let meter = self.meter(&side.input, "key arrangement");
+        let present = arrange(once.inner, "Present", meter, Hashed::route, bytes);
         self.present.insert(named, present.clone());
         present
     }

@@ -75,6 +75,11 @@ impl<K: Row, V: Row> Batch<K, V> {
         (lower..upper).map(move |index| (&self.0.storage.vals.vals[index], self.multiplicity_at(index, epoch)))
     }
 
+    /// The multiplicities at `epoch` of all values, added up.
+    pub fn total(&self, epoch: Epoch) -> Diff {
+        (0..self.0.storage.vals.vals.len()).map(|index| self.multiplicity_at(index, epoch)).sum()
+    }
+
     /// The multiplicity at `epoch` of the value at `place` among those of the key at `key_index`.
     pub fn count(&self, key_index: usize, place: usize, epoch: Epoch) -> Diff {
         let (lower, _) = self.0.storage.vals.bounds(key_index);

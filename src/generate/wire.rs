@@ -12,26 +12,28 @@ use super::{Generated, RESOURCES_TOPIC, TUPLES_TOPIC};
 use crate::model::{Operation, Timestamp};
 
 /// The value of every delete.
-pub(super) const DELETE_VALUE: &str =
+pub(crate) const DELETE_VALUE: &str =
     r#"{"schema":{"type":"struct","fields":[],"optional":true,"name":"payload"},"payload":{}}"#;
 
 /// The key of a resource.
-pub(super) fn key(id: Uuid) -> String {
+pub(crate) fn key(id: Uuid) -> String {
     format!(r#"{{"schema":{{"type":"string","optional":true}},"payload":"{id}"}}"#)
+}
+
+/// The value of an event that is no delete: its schema, and then itself.
+pub(crate) fn value(payload: &Value) -> String {
+    let mut value = String::with_capacity(3_072);
+    value.push_str(r#"{"schema":"#);
+    write_schema(&mut value, payload, "payload", None);
+    write!(value, r#","payload":{payload}}}"#).expect("memory takes any write");
+    value
 }
 
 /// The record of an event.
 pub(super) fn record(event: &Happening) -> Generated {
     let value = match event.operation {
         Operation::Deleted => DELETE_VALUE.to_owned(),
-        Operation::Created | Operation::Updated => {
-            let payload = payload(event);
-            let mut value = String::with_capacity(3_072);
-            value.push_str(r#"{"schema":"#);
-            write_schema(&mut value, &payload, "payload", None);
-            write!(value, r#","payload":{payload}}}"#).expect("memory takes any write");
-            value
-        }
+        Operation::Created | Operation::Updated => value(&payload(event)),
     };
     Generated {
         topic: RESOURCES_TOPIC,

@@ -14,6 +14,11 @@ use super::{ApiError, App, answer};
 use crate::published::ReadView;
 use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits};
 
+/// Says whether there are more rows than the limit allows.
+pub(super) const TRUNCATED: &str = "tarn-truncated";
+/// Says how many rows of tables could not be read, and count for nothing.
+pub(super) const UNREAD_ROWS: &str = "tarn-unread-rows";
+
 /// A longer body is not read.
 const BODY_BYTES_MAX: usize = 128 * 1024;
 
@@ -72,9 +77,10 @@ pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body:
     app.admission.render(answer::USUAL_BYTES, move || rendered(&rendering, &view, &answered, format)).await
 }
 
-/// What a query reads: everything at one instant, but for views that were left behind.
+/// What a query reads: everything at one instant, but for views that cannot be read.
 fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
-    let shown = view.catalog().views().filter(|shown| !view.is_detached(shown.id));
+    let readable = |name: &str| app.service.view_condition(view, name).is_some_and(|one| one.health.is_readable());
+    let shown = view.catalog().views().filter(|shown| readable(&shown.plan.name));
     QueryInput {
         tables: Arc::clone(app.service.views.tables()),
         views: shown.map(|shown| Arc::clone(&shown.plan)).collect(),
@@ -97,10 +103,8 @@ fn rendered(app: &App, view: &ReadView, answered: &QueryAnswer, format: Format) 
     }
     let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
     let headers = response.headers_mut();
-    headers.insert(
-        HeaderName::from_static("tarn-truncated"),
-        HeaderValue::from_static(if *is_cut { "true" } else { "false" }),
-    );
-    headers.insert(HeaderName::from_static("tarn-unread-rows"), HeaderValue::from(*unread));
+    headers
+        .insert(HeaderName::from_static(TRUNCATED), HeaderValue::from_static(if *is_cut { "true" } else { "false" }));
+    headers.insert(HeaderName::from_static(UNREAD_ROWS), HeaderValue::from(*unread));
     Ok(answer::found_on(app, view, response))
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
+use crate::sql::Format;
 
 /// What the route of the document answers with.
 pub(super) const SCHEMA: &str = "OpenApi";
@@ -48,45 +49,85 @@ fn method(route: &Route) -> &'static str {
 
 fn operation(route: &Route, limit_max: usize) -> Value {
     let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let id = match route.scope {
-        Scope::Read => json!({"type": "string", "format": "uuid"}),
-        Scope::Admin => json!({"type": "string", "description": "topic:partition:offset"}),
-    };
-    let in_path = in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": id}));
+    let in_path =
+        in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": place(route, name)}));
     let in_query = route.parameters.iter().map(|parameter| query_parameter(parameter, limit_max));
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
-    let media_type = if route.schema == "Metrics" { "text/plain" } else { "application/json" };
-    let answer = |description: &str, media_type: &str, schema: &str| {
-        json!({
-            "description": description,
-            "headers": headers().as_object().into_iter().flatten().map(|(name, _)| {
-                (name.clone(), json!({"$ref": format!("#/components/headers/{name}")}))
-            }).collect::<Map<_, _>>(),
-            "content": {media_type: {"schema": reference(schema)}},
-        })
-    };
-    let mut responses = Map::new();
-    responses.insert("200".to_owned(), answer(route.summary, media_type, route.schema));
-    responses.insert("400".to_owned(), answer("The request says what it cannot.", "application/json", "Error"));
-    if route.path.contains('{') {
-        responses.insert("404".to_owned(), answer("There is no such thing.", "application/json", "Error"));
-    }
-    // In bulk every item says its own.
-    if route.verb == Verb::Post && route.path.contains('{') {
-        responses.insert("202".to_owned(), answer("Submitted, and not visible yet.", "application/json", route.schema));
-        responses.insert("409".to_owned(), answer("The state has moved on.", "application/json", "Error"));
-        responses
-            .insert("422".to_owned(), answer("It cannot be done with what there is.", "application/json", "Error"));
-    }
-    if route.counted || route.path == "/readyz" {
-        responses.insert("503".to_owned(), answer("Not now; try again.", "application/json", "Error"));
-    }
-    responses.insert("default".to_owned(), answer("An error.", "application/json", "Error"));
     let scope = match route.scope {
         Scope::Read => "read",
         Scope::Admin => "admin",
     };
-    json!({"summary": route.summary, "x-scope": scope, "parameters": parameters, "responses": responses})
+    let mut operation = json!({
+        "summary": route.summary, "x-scope": scope, "parameters": parameters, "responses": responses(route),
+    });
+    if let Some(body) = route.body {
+        let content = json!({"application/json": {"schema": reference(body)}});
+        operation["requestBody"] = json!({"required": true, "content": content});
+    }
+    operation
+}
+
+/// What a part of a path may be.
+fn place(route: &Route, name: &str) -> Value {
+    match (name, route.schema) {
+        ("id", "ResourceAnswer") => json!({"type": "string", "format": "uuid"}),
+        ("id", _) => json!({"type": "string", "description": "topic:partition:offset"}),
+        _ => json!({"type": "string"}),
+    }
+}
+
+fn responses(route: &Route) -> Map<String, Value> {
+    let answer = |description: &str, content: Value| {
+        let shared = headers()
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| (name.clone(), json!({"$ref": format!("#/components/headers/{name}")})))
+            .collect::<Map<_, _>>();
+        json!({"description": description, "headers": shared, "content": content})
+    };
+    let error = |description: &str| answer(description, json!({"application/json": {"schema": reference("Error")}}));
+    let mut good = answer(route.summary, content(route));
+    for (name, says) in route.headers {
+        good["headers"][*name] = json!({"description": says, "schema": {"type": "string"}});
+    }
+    let mut responses = Map::new();
+    // In bulk every item says its own.
+    if route.verb == Verb::Post && route.path.contains('{') {
+        responses.insert("202".to_owned(), answer("Submitted, and not visible yet.", content(route)));
+        responses.insert("409".to_owned(), error("The state has moved on."));
+        responses.insert("422".to_owned(), error("It cannot be done with what there is."));
+    }
+    responses.insert("200".to_owned(), good);
+    responses.insert("400".to_owned(), error("The request says what it cannot."));
+    if route.path.contains('{') {
+        responses.insert("404".to_owned(), error("There is no such thing."));
+    }
+    if route.media_types.len() > 1 {
+        responses.insert("406".to_owned(), error("It is not written as the client wants it."));
+    }
+    if route.media_types.contains(&Format::Csv.media_type()) {
+        responses.insert("422".to_owned(), error("It cannot be computed, or not be written."));
+    }
+    if route.counted || route.path == "/readyz" {
+        responses.insert("503".to_owned(), error("Not now; try again."));
+    }
+    responses.insert("default".to_owned(), error("An error."));
+    responses
+}
+
+/// What a route answers with, in each form.
+fn content(route: &Route) -> Value {
+    let content = route.media_types.iter().map(|media_type| {
+        let schema = match *media_type {
+            "application/json" => reference(route.schema),
+            _ if route.media_types.len() == 1 => reference(route.schema),
+            "application/vnd.apache.arrow.stream" => json!({"type": "string", "format": "binary"}),
+            _ => json!({"type": "string"}),
+        };
+        ((*media_type).to_owned(), json!({"schema": schema}))
+    });
+    Value::Object(content.collect())
 }
 
 fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {

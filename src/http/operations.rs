@@ -12,6 +12,8 @@ use serde_json::json;
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
+use crate::published::ReadView;
+use crate::service::view_health::ViewCondition;
 use crate::source::Lag;
 use crate::source::identity::verdict::IdentityFault;
 use crate::telemetry;
@@ -74,6 +76,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         .into_iter()
         .map(|(name, updates, batches)| json!({"name": name, "updates": updates, "batches": batches}))
         .collect();
+    let views: Vec<_> = service.view_conditions(&view).iter().map(|condition| view_json(condition, &view)).collect();
     let content = json!({
         "ready": service.is_ready(),
         "startedAt": answer::moment(service.started_ms),
@@ -102,9 +105,24 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         },
         "resubmissionsWaiting": service.resubmissions.queue().len(),
         "arrangements": arrangements,
+        "views": views,
         "snapshots": service.snapshots.as_ref().map(|health| snapshots(&health.get())),
     });
     answer::answer(&app, &view, &content)
+}
+
+/// How a view is.
+fn view_json(condition: &ViewCondition, view: &ReadView) -> serde_json::Value {
+    let numbers = condition.numbers(view);
+    json!({
+        "name": condition.name,
+        "health": condition.health.as_str(),
+        "problem": condition.problem,
+        "rows": numbers.rows,
+        "errors": numbers.errors,
+        "bytesHeld": numbers.bytes,
+        "lagMs": numbers.lag_ms,
+    })
 }
 
 /// How snapshots go.

@@ -9,7 +9,8 @@ use axum::routing::MethodRouter;
 
 use super::admission::{Entry, entered};
 use super::query::Parameter;
-use super::{App, adhoc, openapi, operations, quarantine, resources, resubmission, views};
+use super::{App, adhoc, explanation, openapi, operations, quarantine, resources, resubmission, views};
+use crate::sql::Format;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,12 @@ pub struct Route {
     pub parameters: &'static [Parameter],
     /// The name of what it answers with among the schemas of `/openapi.json`.
     pub schema: &'static str,
+    /// What it is written as: JSON first, where it is JSON at all.
+    pub media_types: &'static [&'static str],
+    /// Headers that no other route has, each with what it says.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// The name of what it is sent among the schemas, if it is sent anything.
+    pub body: Option<&'static str>,
     /// Whether it counts towards the requests that are let in; health and metrics answer under any load.
     pub counted: bool,
 }
@@ -58,7 +65,18 @@ fn behind<T: 'static, H: handler::Handler<T, Arc<App>>>(handler: H) -> Handler {
 
 impl Route {
     const fn read(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
-        Self { path, verb: Verb::Get, scope: Scope::Read, summary, parameters: &[], schema, counted: true }
+        Self {
+            path,
+            verb: Verb::Get,
+            scope: Scope::Read,
+            summary,
+            parameters: &[],
+            schema,
+            media_types: &["application/json"],
+            headers: &[],
+            body: None,
+            counted: true,
+        }
     }
 
     const fn act(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
@@ -66,7 +84,15 @@ impl Route {
     }
 
     const fn ask(path: &'static str, schema: &'static str, summary: &'static str) -> Self {
-        Self { verb: Verb::Post, ..Self::read(path, schema, summary) }
+        Self { verb: Verb::Post, body: Some("Query"), ..Self::read(path, schema, summary) }
+    }
+
+    const fn written_as(self, media_types: &'static [&'static str]) -> Self {
+        Self { media_types, ..self }
+    }
+
+    const fn with_headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
     }
 
     const fn taking(self, parameters: &'static [Parameter]) -> Self {
@@ -81,6 +107,16 @@ impl Route {
         Self { counted: false, ..self }
     }
 }
+
+/// What rows are written as.
+const ROWS: [&str; Format::ALL.len()] = {
+    let (mut media_types, mut place) = ([""; Format::ALL.len()], 0);
+    while place < media_types.len() {
+        media_types[place] = Format::ALL[place].media_type();
+        place += 1;
+    }
+    media_types
+};
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
@@ -135,8 +171,16 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
         ),
         (read("/api/tarn/v1/views", "ViewList", "The views, their columns and how they are."), behind(views::list)),
         (
-            read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.").taking(views::PARAMETERS),
+            read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.")
+                .taking(views::PARAMETERS)
+                .written_as(&ROWS)
+                .with_headers(&[(views::NEXT_PAGE_TOKEN, "`nextPageToken`, where the body has no room for it.")]),
             behind(views::rows),
+        ),
+        (
+            read("/api/tarn/v1/views/{view}/explain", "Explanation", "How a view is computed, and what that costs.")
+                .written_as(&explanation::MEDIA_TYPES),
+            behind(explanation::explain),
         ),
         (
             read("/api/tarn/v1/views/{view}/errors", "FailureList", "The rows that a view could not evaluate.")
@@ -148,7 +192,12 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
                 "/api/tarn/v1/query",
                 "QueryAnswer",
                 "The answer to a SQL query over everything at one instant.",
-            ),
+            )
+            .written_as(&ROWS)
+            .with_headers(&[
+                (adhoc::TRUNCATED, "`truncated`, where the body has no room for it."),
+                (adhoc::UNREAD_ROWS, "`unreadRows`, where the body has no room for it."),
+            ]),
             behind(adhoc::query),
         ),
         (
@@ -161,7 +210,10 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             behind(operations::readyz),
         ),
         (
-            read("/metrics", "Metrics", "Metrics for Prometheus.").for_operators().under_any_load(),
+            read("/metrics", "Metrics", "Metrics for Prometheus.")
+                .written_as(&["text/plain"])
+                .for_operators()
+                .under_any_load(),
             behind(operations::metrics),
         ),
         (read("/openapi.json", openapi::SCHEMA, "This API, described."), behind(openapi::document)),

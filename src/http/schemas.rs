@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::service::view_health::Health;
+
 fn text() -> Value {
     json!({"type": "string"})
 }
@@ -28,6 +30,10 @@ fn nullable_uuid() -> Value {
 
 fn integer() -> Value {
     json!({"type": "integer"})
+}
+
+fn number() -> Value {
+    json!({"type": "number"})
 }
 
 fn nullable_integer() -> Value {
@@ -79,8 +85,14 @@ pub(super) fn all() -> Value {
             ("name", text()), ("description", text()),
             ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
             ("reads", json!({"type": "array", "items": text()})), ("rows", nullable_integer()),
-            ("since", nullable_time()), ("health", text()), ("problem", nullable_text()),
+            ("errors", nullable_integer()), ("since", nullable_time()), ("health", health()),
+            ("problem", nullable_text()), ("cost", json!({"oneOf": [reference("Cost"), {"type": "null"}]})),
         ]),
+        "Cost": object(&[
+            ("bytesHeld", integer()), ("sharedBytesHeld", integer()), ("secondsSpent", number()),
+        ]),
+        "Explanation": at_an_instant(explanation()),
+        "Query": object(&[("sql", text())]),
         "RowList": at_an_instant(object(&[
             ("items", json!({"type": "array", "items": {"type": "object"}})), ("nextPageToken", nullable_text()),
         ])),
@@ -133,6 +145,45 @@ pub(super) fn all() -> Value {
         "IgnoredList": at_an_instant(object(&[("items", list_of("Ignored"))])),
         "Status": at_an_instant(status()),
     })
+}
+
+/// How a view is.
+fn health() -> Value {
+    json!({"type": "string", "enum": Health::ALL.map(Health::as_str)})
+}
+
+fn measures() -> Vec<(&'static str, Value)> {
+    let counts = ["rows", "bytesHeld", "updatesIn", "updatesOut", "steps"];
+    counts.into_iter().map(|name| (name, integer())).chain([("secondsSpent", number())]).collect()
+}
+
+fn explanation() -> Value {
+    let part = object(&[vec![("part", text()), ("shared", boolean())], measures()].concat());
+    let operator = object(&[
+        ("number", integer()),
+        ("operator", text()),
+        ("detail", text()),
+        ("inputs", json!({"type": "array", "items": integer()})),
+        ("parts", json!({"type": "array", "items": part})),
+    ]);
+    let arrangement = [("operator", nullable_integer()), ("key", text()), ("readers", integer())];
+    let arrangement = object(&[arrangement.to_vec(), measures()].concat());
+    let hydration =
+        object(&[("complete", boolean()), ("completeFrom", nullable_time()), ("completeUntil", nullable_time())]);
+    object(&[
+        ("name", text()),
+        ("description", text()),
+        ("sql", text()),
+        ("logicalPlan", text()),
+        ("operators", json!({"type": "array", "items": operator})),
+        ("arrangements", json!({"type": "array", "items": arrangement})),
+        ("rows", integer()),
+        ("since", time()),
+        ("hydration", hydration),
+        ("health", health()),
+        ("problem", nullable_text()),
+        ("cost", reference("Cost")),
+    ])
 }
 
 fn resource() -> Value {
@@ -228,6 +279,15 @@ fn status() -> Value {
         ("goneInRebuilds", integer()),
     ]);
     let arrangement = object(&[("name", text()), ("updates", integer()), ("batches", integer())]);
+    let view = object(&[
+        ("name", text()),
+        ("health", health()),
+        ("problem", nullable_text()),
+        ("rows", nullable_integer()),
+        ("errors", nullable_integer()),
+        ("bytesHeld", integer()),
+        ("lagMs", nullable_integer()),
+    ]);
     object(&[
         ("ready", boolean()),
         ("startedAt", time()),
@@ -237,6 +297,7 @@ fn status() -> Value {
         ("counters", json!({"type": "object"})),
         ("resubmissionsWaiting", integer()),
         ("arrangements", json!({"type": "array", "items": arrangement})),
+        ("views", json!({"type": "array", "items": view})),
         ("snapshots", json!({"oneOf": [snapshots(), {"type": "null"}]})),
     ])
 }

@@ -16,9 +16,10 @@ use super::accept::accepted;
 use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::{ApiError, App, answer};
+use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, ReadView, RowToken, RowsPage};
-use crate::service::views::ViewHealth;
-use crate::sql::{Format, OrderBy, Reading, Row};
+use crate::service::view_health::{Health, ViewCondition};
+use crate::sql::{Format, OrderBy, Reading, Row, ViewPlan};
 
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
@@ -41,6 +42,9 @@ pub(super) const PARAMETERS: &[Parameter] = &[
 /// The parameters of a view's errors.
 pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT];
 
+/// Says where a list goes on, where its body has no room for it.
+pub(super) const NEXT_PAGE_TOKEN: &str = "tarn-next-page-token";
+
 /// So many rows are looked at for a page in the view's own order.
 const LOOKS_MAX: usize = 100_000;
 /// A row token holds no longer key.
@@ -62,15 +66,36 @@ struct ViewJson {
     reads: Vec<String>,
     /// None while it cannot be read.
     rows: Option<usize>,
+    errors: Option<usize>,
     since: Option<String>,
     health: &'static str,
     problem: Option<String>,
+    cost: Option<CostJson>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PageJson {
     next_page_token: Option<String>,
+}
+
+/// What a view costs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CostJson {
+    /// Of what it has to itself.
+    bytes_held: u64,
+    /// Of the arrangements that it has together with others.
+    shared_bytes_held: u64,
+    /// By what it has to itself, over all workers.
+    seconds_spent: f64,
+}
+
+impl From<&ViewCost> for CostJson {
+    fn from(cost: &ViewCost) -> Self {
+        let (own, shared) = (cost.own_total(), cost.shared_total());
+        Self { bytes_held: own.bytes, shared_bytes_held: shared.bytes, seconds_spent: own.busy.as_secs_f64() }
+    }
 }
 
 /// `GET /api/tarn/v1/views`
@@ -81,78 +106,57 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, ApiErr
 
 fn listed(app: &App) -> Response {
     let view = app.service.publisher.view();
-    let items: Vec<ViewJson> = app
-        .service
-        .views
-        .statuses()
-        .iter()
-        .map(|status| {
-            let shown = view.catalog().view(&status.name);
-            let (health, problem) = health(&view, shown, &status.health);
-            ViewJson {
-                name: status.name.to_string(),
-                description: shown.map(|shown| shown.plan.description.clone()).unwrap_or_default(),
-                columns: shown.map(|shown| columns(shown)).unwrap_or_default(),
-                reads: shown.into_iter().flat_map(|shown| &shown.plan.reads).map(|name| name.to_string()).collect(),
-                rows: shown.filter(|shown| !view.is_detached(shown.id)).map(|shown| view.count_rows(shown.id)),
-                since: shown.map(|shown| answer::moment(shown.since_ms)),
-                health,
-                problem,
-            }
-        })
-        .collect();
+    let conditions = app.service.view_conditions(&view);
+    let items: Vec<ViewJson> = conditions.into_iter().map(|condition| ViewJson::of(condition, &view)).collect();
     answer::answer(app, &view, &serde_json::json!({ "items": items }))
 }
 
-fn columns(view: &CatalogView) -> Vec<ColumnJson> {
-    let columns = view.plan.columns.iter();
-    columns.map(|column| ColumnJson { name: column.name.clone(), kind: column.kind.to_string() }).collect()
-}
-
-/// How a view is, in a word, and what is wrong with it.
-fn health(view: &ReadView, shown: Option<&Arc<CatalogView>>, wanted: &ViewHealth) -> (&'static str, Option<String>) {
-    match (shown, wanted) {
-        (None, ViewHealth::Refused(why)) => ("refused", Some(why.clone())),
-        (None, ViewHealth::Wanted) => ("hydrating", None),
-        (Some(shown), _) if view.is_detached(shown.id) => {
-            ("detached", Some("it is too far behind, and is not shown until it has caught up".to_owned()))
+impl ViewJson {
+    fn of(condition: ViewCondition, view: &ReadView) -> Self {
+        let ViewCondition { name, shown, health, problem } = condition;
+        let readable = shown.as_ref().filter(|_| health.is_readable());
+        let plan = shown.as_ref().map(|shown| &shown.plan);
+        Self {
+            name: name.to_string(),
+            description: plan.map(|plan| plan.description.clone()).unwrap_or_default(),
+            columns: plan.map(|plan| columns(plan)).unwrap_or_default(),
+            reads: plan.into_iter().flat_map(|plan| &plan.reads).map(|name| name.to_string()).collect(),
+            rows: readable.map(|shown| view.count_rows(shown.id)),
+            errors: readable.map(|shown| view.count_failures(shown.id)),
+            since: shown.as_ref().map(|shown| answer::moment(shown.since_ms)),
+            health: health.as_str(),
+            problem,
+            cost: shown.as_ref().map(|shown| CostJson::from(&view.view_cost(shown.id))),
         }
-        (Some(_), ViewHealth::Refused(why)) => ("outdated", Some(why.clone())),
-        (Some(shown), ViewHealth::Wanted) if is_degraded(view, shown) => {
-            ("degraded", Some("rows could not be evaluated, here or in a view that it reads".to_owned()))
-        }
-        (Some(_), ViewHealth::Wanted) => ("healthy", None),
     }
 }
 
-/// Whether rows are missing, in a view or in one that it reads.
-fn is_degraded(view: &ReadView, shown: &CatalogView) -> bool {
-    let reads = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name));
-    view.has_failures(shown.id) || reads.into_iter().any(|read| is_degraded(view, read))
+fn columns(plan: &ViewPlan) -> Vec<ColumnJson> {
+    let columns = plan.columns.iter();
+    columns.map(|column| ColumnJson { name: column.name.clone(), kind: column.kind.to_string() }).collect()
 }
 
 /// The view of a name, if it can be read.
 fn found(app: &App, view: &ReadView, name: &str) -> Result<Arc<CatalogView>, ApiError> {
-    if let Some(shown) = view.catalog().view(name) {
-        return if view.is_detached(shown.id) {
-            Err(ApiError::Unavailable(format!(
-                "the view `{name}` is too far behind; it comes back when it has caught up"
-            )))
-        } else {
-            Ok(Arc::clone(shown))
-        };
-    }
-    match app.service.views.statuses().iter().find(|status| &*status.name == name).map(|status| status.health.clone()) {
-        Some(ViewHealth::Wanted) => Err(ApiError::Unavailable(format!("the view `{name}` is being made"))),
-        Some(ViewHealth::Refused(why)) => Err(ApiError::Unavailable(format!("the view `{name}` is refused: {why}"))),
-        None => {
-            let shown: String = name.chars().take(64).collect();
-            Err(ApiError::NotFound(format!("there is no view `{shown}`; /api/tarn/v1/views lists them")))
-        }
+    let condition = known(app, view, name)?;
+    match condition.shown {
+        Some(shown) if condition.health.is_readable() => Ok(shown),
+        _ => Err(ApiError::Unavailable(match (condition.health, condition.problem) {
+            (Health::Hydrating, _) => format!("the view `{name}` is being made"),
+            (health, problem) => format!("the view `{name}` is {}: {}", health.as_str(), problem.unwrap_or_default()),
+        })),
     }
 }
 
-fn name_of(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+/// The view of a name, however it is.
+pub(super) fn known(app: &App, view: &ReadView, name: &str) -> Result<ViewCondition, ApiError> {
+    app.service.view_condition(view, name).ok_or_else(|| {
+        let shown: String = name.chars().take(64).collect();
+        ApiError::NotFound(format!("there is no view `{shown}`; /api/tarn/v1/views lists them"))
+    })
+}
+
+pub(super) fn name_of(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     let Ok(Path(name)) = path else { return Err(ApiError::Invalid("the view's name is not UTF-8".to_owned())) };
     Ok(name)
 }
@@ -166,7 +170,13 @@ pub(super) async fn rows(
 ) -> Result<Response, ApiError> {
     let (name, format) = (name_of(path)?, accepted(&headers)?);
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, &name, &query, format)).await
+    app.admission.render(PAGE_BYTES_MAX, move || Ok(varying(page(&reader, &name, &query, format)?))).await
+}
+
+/// The same answer, which was written as the client asked.
+pub(super) fn varying(mut response: Response) -> Response {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn page(app: &App, name: &str, query: &Query, format: Format) -> Result<Response, ApiError> {
@@ -199,7 +209,7 @@ fn page(app: &App, name: &str, query: &Query, format: Format) -> Result<Response
     }
     let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
     if let Some(token) = next_page_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
-        response.headers_mut().insert(HeaderName::from_static("tarn-next-page-token"), token);
+        response.headers_mut().insert(HeaderName::from_static(NEXT_PAGE_TOKEN), token);
     }
     Ok(answer::found_on(app, &view, response))
 }
@@ -259,7 +269,11 @@ pub(super) async fn errors(
 
 fn failed(app: &App, name: &str, limit: usize) -> Result<Response, ApiError> {
     let view = app.service.publisher.view();
-    let shown = found(app, &view, name)?;
+    // What a suspended view could not compute is what one wants to know.
+    let shown = match known(app, &view, name)? {
+        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => shown,
+        _ => found(app, &view, name)?,
+    };
     let json = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).unwrap_or_default();
     let items: Vec<FailureJson<'_>> = view
         .failures(shown.id)
@@ -271,7 +285,7 @@ fn failed(app: &App, name: &str, limit: usize) -> Result<Response, ApiError> {
             count,
         })
         .collect();
-    let total = view.failures(shown.id).count();
+    let total = view.count_failures(shown.id);
     Ok(answer::answer(app, &view, &serde_json::json!({ "items": items, "total": total })))
 }
 

@@ -4,7 +4,8 @@
 //! is complete. A new catalog is shown in one step, when every view in it is complete at what is shown already: so a
 //! view that replaces another one and those that read it change together, and nobody waits for them. From then on an
 //! epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown until it
-//! has caught up, and nobody waits for it. Not here: what makes views (`service`), how they are computed (`dataflow`).
+//! has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it instead,
+//! from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,11 +63,21 @@ pub(super) struct Gate {
     wanted: Wanted,
     pub(super) detached: Arc<BTreeSet<ViewId>>,
     behind_since: Option<Instant>,
+    patience: Patience,
+}
+
+/// How long everything waits for a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// So that what is shown stays fresh.
+    Fresh,
+    /// For ever, so that what is shown is whole.
+    Whole,
 }
 
 impl Gate {
-    pub(super) fn new(wanted: Wanted) -> Self {
-        Self { shown: Arc::default(), wanted, detached: Arc::default(), behind_since: None }
+    pub(super) fn new(wanted: Wanted, patience: Patience) -> Self {
+        Self { shown: Arc::default(), wanted, detached: Arc::default(), behind_since: None, patience }
     }
 
     /// Shows the wanted catalog if all of it is complete at the epoch that is shown.
@@ -76,7 +87,8 @@ impl Gate {
                 || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && published < upper)
         };
         let wanted = self.wanted.load();
-        if !Arc::ptr_eq(&wanted, &self.shown) && wanted.views().all(is_complete) {
+        let is_first = self.patience == Patience::Whole && published == 0;
+        if !Arc::ptr_eq(&wanted, &self.shown) && (is_first || wanted.views().all(is_complete)) {
             self.shown = Arc::clone(&wanted);
         }
     }
@@ -90,7 +102,7 @@ impl Gate {
         }
         let attached = || uppers.iter().filter(|(id, _)| !self.detached.contains(id));
         let together = attached().map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core));
-        if together > published + 1 || core <= published + 1 {
+        if self.patience == Patience::Whole || together > published + 1 || core <= published + 1 {
             self.behind_since = None;
             return together;
         }

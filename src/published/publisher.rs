@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::catalog::{Catalog, Gate, Wanted};
+use super::catalog::{Catalog, Gate, Patience, Wanted};
 use super::view::ReadView;
 use crate::dataflow::{Binding, Cut, CutSink};
 use crate::model::Epoch;
@@ -41,16 +41,21 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher whose first view is empty.
     pub fn new(workers: usize, incarnation: u64) -> Self {
-        Self::wanting(Wanted::default(), workers, incarnation)
+        Self::wanting(Wanted::default(), workers, incarnation, Patience::Fresh)
+    }
+
+    /// A publisher that never shows anything without all views, however long they take, from its first epoch on.
+    pub fn of_everything(workers: usize, incarnation: u64) -> Self {
+        Self::wanting(Wanted::default(), workers, incarnation, Patience::Whole)
     }
 
     /// A publisher that shows the same views as this one, of other workers.
     pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Self {
-        Self::wanting(Arc::clone(&self.wanted), workers, incarnation)
+        Self::wanting(Arc::clone(&self.wanted), workers, incarnation, Patience::Fresh)
     }
 
-    fn wanting(wanted: Wanted, workers: usize, incarnation: u64) -> Self {
-        let gate = Gate::new(Arc::clone(&wanted));
+    fn wanting(wanted: Wanted, workers: usize, incarnation: u64, patience: Patience) -> Self {
+        let gate = Gate::new(Arc::clone(&wanted), patience);
         let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate);
         Self {
             pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate }),

@@ -29,7 +29,7 @@ impl Format {
     pub const ALL: [Self; 4] = [Self::Json, Self::JsonLines, Self::Csv, Self::Arrow];
 
     /// Its media type.
-    pub fn media_type(self) -> &'static str {
+    pub const fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::JsonLines => "application/x-ndjson",

@@ -10,6 +10,7 @@
 
 mod accumulators;
 mod call;
+mod counts;
 mod evaluation;
 mod group;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A row's outcome is that of evaluating it alone. A batch that fails is evaluated again row by row, so that one row's
 //! division by zero costs that row alone.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -93,6 +94,17 @@ impl Program {
             expressions.iter().map(|expression| expression.to_string()).collect::<Vec<_>>().join(", ")
         };
         format!("filter [{}] make [{}]", words(&self.filters), words(&self.outputs))
+    }
+
+    /// What it does, as SQL.
+    pub fn explain(&self) -> String {
+        let outputs = self.outputs.iter().zip(self.schema().fields()).map(|(expression, field)| {
+            let words = fmt_sql(expression.as_ref()).to_string();
+            if words == *field.name() { words } else { format!("{words} AS {}", field.name()) }
+        });
+        let outputs = outputs.collect::<Vec<_>>().join(", ");
+        let filters: Vec<String> = self.filters.iter().map(|filter| fmt_sql(filter.as_ref()).to_string()).collect();
+        if filters.is_empty() { outputs } else { format!("{outputs} WHERE {}", filters.join(" AND ")) }
     }
 
     /// Evaluates on rows of its input codec.
@@ -186,13 +198,24 @@ pub(super) fn evaluate_selected(
     guarded(expression, batch, || expression.evaluate_selection(batch, selected))
 }
 
+thread_local! {
+    static EVALUATES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread evaluates an expression, so that a panic will be a row's failure: for hooks that end the process.
+pub fn is_evaluating() -> bool {
+    EVALUATES.get()
+}
+
 /// A panic in a library's kernel is that row's failure, not the process's end: what a row holds comes from outside.
 fn guarded(
     expression: &Arc<dyn PhysicalExpr>,
     batch: &RecordBatch,
     evaluate: impl Fn() -> datafusion::common::Result<ColumnarValue>,
 ) -> Result<ArrayRef, Failed> {
+    EVALUATES.set(true);
     let values = catch_unwind(AssertUnwindSafe(|| evaluate()?.into_array(batch.num_rows())));
+    EVALUATES.set(false);
     let reason = match values {
         Ok(Ok(values)) => return Ok(values),
         Ok(Err(error)) => error.strip_backtrace(),
@@ -213,8 +236,8 @@ pub(super) fn as_json(alone: &RecordBatch) -> String {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::Int64Array;
-    use datafusion::arrow::datatypes::DataType;
+    use datafusion::arrow::array::{Int64Array, new_null_array};
+    use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
     use super::*;
 
@@ -236,5 +259,25 @@ mod tests {
         let [(2, failure)] = &evaluated.failures[..] else { panic!("{evaluated:?}") };
         assert_eq!((&*failure.input, &*failure.expression), (r#"{"a":0,"b":3}"#, "10 / a"));
         assert!(failure.reason.contains("Divide by zero"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_and_known_to_be_one() {
+        let program = Program::parse(&[("a", DataType::Int64)], &[], &[("a", "a")]);
+        let batch = RecordBatch::try_new(Arc::clone(program.input.schema()), vec![Arc::new(Int64Array::from(vec![1]))]);
+        let batch = batch.expect("fits");
+        let failed = guarded(&program.outputs[0], &batch, || panic!("{}", is_evaluating())).expect_err("it panicked");
+        assert_eq!((&*failed.expression, &*failed.reason), ("a", "the evaluation panicked"));
+        assert!(!is_evaluating());
+    }
+
+    #[test]
+    fn nulls_of_rows_fail_no_function() {
+        // It computes on what is null too.
+        let kind = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let program = Program::parse(&[("t", kind.clone())], &[], &[("day", "date_trunc('day', t)")]);
+        let row = program.input.encode(&[new_null_array(&kind, 1)], 1).swap_remove(0);
+        let evaluated = program.run(&[&row]);
+        assert_eq!((evaluated.rows.len(), &evaluated.failures[..]), (1, &[][..]));
     }
 }

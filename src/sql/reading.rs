@@ -9,8 +9,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, Scalar, StringArray};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{CastOptions, SortOptions, cast_with_options, or};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
+use super::format::Format;
 use super::row::{Codec, Row};
 use super::view_plan::{ViewColumn, ViewPlan};
 
@@ -156,6 +157,24 @@ impl Reading {
         let columns = self.columns.iter().map(|column| Arc::clone(batch.column(column.place))).collect();
         let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
         RecordBatch::try_new_with_options(Arc::clone(&self.selected), columns, &options).expect("the same columns")
+    }
+}
+
+impl ViewColumn {
+    /// Whether its values are texts.
+    pub fn is_text(&self) -> bool {
+        self.kind.is_string()
+    }
+
+    /// The JSON in which a value, written as text, is shown.
+    pub fn json_of(&self, text: &str) -> Result<String, ReadingError> {
+        let value = value(self, text)?;
+        let schema = Arc::new(Schema::new(vec![Field::new("value", self.kind.clone(), true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![value]).expect("a value of the column");
+        let written = Format::JsonLines.write(&schema, &[batch]).expect("one value can be written");
+        let written = String::from_utf8(written).expect("JSON is UTF-8");
+        let json = written.trim_end().strip_prefix(r#"{"value":"#).and_then(|rest| rest.strip_suffix('}'));
+        Ok(json.expect("an object of one field").to_owned())
     }
 }
 

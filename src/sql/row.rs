@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::downcast_primitive_array;
 use datafusion::arrow::row::{RowConverter, SortField};
 use serde::{Deserialize, Serialize};
 
@@ -118,9 +120,31 @@ impl Codec {
             Vec::new()
         } else {
             let parser = self.converter.parser();
-            self.converter.convert_rows(rows.map(|row| parser.parse(row.bytes()))).expect("rows of the codec")
+            let columns = self.converter.convert_rows(rows.map(|row| parser.parse(row.bytes())));
+            columns.expect("rows of the codec").into_iter().map(with_zeros_as_nulls).collect()
         };
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("columns of the codec")
     }
+}
+
+/// The same column with zeros where it is null. The row format leaves the least number there, and some of DataFusion's
+/// functions compute on what is null too, and fail on that.
+fn with_zeros_as_nulls(column: ArrayRef) -> ArrayRef {
+    fn with_zeros<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>, nulls: &NullBuffer) -> ArrayRef {
+        let values = column.values().iter().zip(nulls).map(|(value, is_there)| match is_there {
+            true => *value,
+            false => T::default_value(),
+        });
+        let zeroed = PrimitiveArray::<T>::new(values.collect(), Some(nulls.clone()));
+        Arc::new(zeroed.with_data_type(column.data_type().clone()))
+    }
+    let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) else {
+        return column;
+    };
+    let values = &*column;
+    downcast_primitive_array!(
+        values => with_zeros(values, nulls),
+        _ => column
+    )
 }

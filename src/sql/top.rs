@@ -1,6 +1,7 @@
 //! `ORDER BY .. LIMIT` of everything, and of each group (`ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) <= k`).
 //!
-//! Rows are ordered by the expressions, then by all their columns, ascending: there are no ties.
+//! Rows are ordered by the expressions, then by all their columns, ascending: there are no ties. Floats are what their bits
+//! are, as in DataFusion's sorts and windows: -0.0 comes before 0.0, and is a group of its own.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,9 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
+use super::explain::order_words;
 use super::failure::Failure;
 use super::fixed_width;
 use super::program::{Failed, evaluate, outcomes};
@@ -89,6 +92,23 @@ impl Top {
         let limit = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
         let number = if self.with_number { " with number" } else { "" };
         format!("first [{}, {limit}] of each [{partition}] by [{order}]{number}", self.offset)
+    }
+
+    /// What it does, for people.
+    pub fn explain(&self) -> String {
+        let rows = self.limit.map_or_else(|| "all rows".to_owned(), |limit| format!("{limit} rows"));
+        let after = if self.offset == 0 { String::new() } else { format!(" after {}", self.offset) };
+        let partition = self.partition.iter().map(|expression| fmt_sql(expression.as_ref()).to_string());
+        let partition = partition.collect::<Vec<_>>().join(", ");
+        let each = if partition.is_empty() { String::new() } else { format!(" for each {partition}") };
+        let order = self
+            .order
+            .iter()
+            .map(|(expression, options)| format!("{}{}", fmt_sql(expression.as_ref()), order_words(*options)));
+        let order = order.collect::<Vec<_>>().join(", ");
+        let by = if order.is_empty() { String::new() } else { format!(" by {order}") };
+        let number = if self.with_number { ", numbered" } else { "" };
+        format!("{rows}{after}{each}{by}{number}")
     }
 
     /// Where rows of the input's codec stand.

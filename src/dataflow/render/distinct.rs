@@ -7,59 +7,59 @@ use std::sync::Arc;
 use differential_dataflow::{Data, VecCollection};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
+use super::hashed::Hashed;
 use super::in_order::{InOrder, Waiting, in_order};
-use crate::dataflow::index::HashKeys;
-use crate::dataflow::meter::{Held, Meter, bytes_of};
+use crate::dataflow::meter::{Held, Meter};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
-use crate::sql::Row;
 
-/// Each row once, for as long as it is there at all.
-pub(super) fn distinct<'scope>(
-    rows: VecCollection<'scope, Epoch, Row, Diff>,
-    keys: HashKeys,
+/// Each row once, for as long as it is there at all, and in the form in which it goes on.
+pub(super) fn distinct<'scope, D: Data>(
+    rows: VecCollection<'scope, Epoch, Hashed, Diff>,
     meter: Arc<Meter>,
-) -> VecCollection<'scope, Epoch, Row, Diff> {
-    let by_row = Exchange::new(move |update: &(Row, Epoch, Diff)| keys.route(&update.0));
-    in_order(rows.inner, by_row, "Distinct", meter, Distinct::new())
+    form: fn(Hashed) -> D,
+) -> VecCollection<'scope, Epoch, D, Diff> {
+    let by_row = Exchange::new(|update: &(Hashed, Epoch, Diff)| update.0.route());
+    in_order(rows.inner, by_row, "Distinct", meter, Distinct::new(form))
 }
 
 /// How often rows are there.
-struct Distinct {
-    waiting: Waiting<Row, Diff>,
-    counts: BTreeMap<Row, Diff>,
+struct Distinct<D> {
+    waiting: Waiting<Hashed, Diff>,
+    counts: BTreeMap<Hashed, Diff>,
     held: Held,
+    form: fn(Hashed) -> D,
 }
 
-impl Distinct {
-    fn new() -> Self {
-        Self { waiting: Waiting::new(), counts: BTreeMap::new(), held: Held::default() }
+impl<D> Distinct<D> {
+    fn new(form: fn(Hashed) -> D) -> Self {
+        Self { waiting: Waiting::new(), counts: BTreeMap::new(), held: Held::default(), form }
+    }
+
+    /// What an entry takes.
+    fn entry_bytes(row: &Hashed) -> usize {
+        row.bytes() + size_of::<Diff>()
     }
 }
 
-/// What an entry takes.
-fn entry_bytes(row: &Row) -> usize {
-    bytes_of(row) + size_of::<Diff>()
-}
-
-impl InOrder for Distinct {
-    type Datum = Row;
+impl<D: Data> InOrder for Distinct<D> {
+    type Datum = Hashed;
     type Weight = Diff;
-    type Made = Row;
+    type Made = D;
 
-    fn take(&mut self, updates: &mut Vec<(Row, Epoch, Diff)>) {
+    fn take(&mut self, updates: &mut Vec<(Hashed, Epoch, Diff)>) {
         self.waiting.put(updates);
     }
 
-    fn act(&mut self, until: Epoch, meter: &Meter, made: &mut Vec<(Row, Epoch, Diff)>) {
+    fn act(&mut self, until: Epoch, meter: &Meter, made: &mut Vec<(D, Epoch, Diff)>) {
         let mut steps = 0;
         for (row, time, change) in self.waiting.until(until) {
             steps += 1;
             match self.counts.entry(row) {
                 Entry::Vacant(entry) => {
                     assert!(change > 0, "a row is taken away that is not there");
-                    made.push((entry.key().clone(), time, 1));
-                    self.held.add(entry_bytes(entry.key()));
+                    made.push(((self.form)(entry.key().clone()), time, 1));
+                    self.held.add(Self::entry_bytes(entry.key()));
                     entry.insert(change);
                 }
                 Entry::Occupied(mut entry) => {
@@ -69,8 +69,8 @@ impl InOrder for Distinct {
                         entry.insert(count);
                     } else {
                         let (row, _) = entry.remove_entry();
-                        self.held.remove(entry_bytes(&row));
-                        made.push((row, time, -1));
+                        self.held.remove(Self::entry_bytes(&row));
+                        made.push(((self.form)(row), time, -1));
                     }
                 }
             }

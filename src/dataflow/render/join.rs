@@ -18,21 +18,22 @@ use crate::sql::Row;
 type Pairs<T> = Vec<(Row, T, Diff)>;
 
 /// A row for each pair of values with equal keys, as often as both are there.
-pub(super) fn join<'scope, Left, Right, A, B>(
+pub(super) fn join<'scope, Left, Right, K, A, B>(
     left: Arranged<'scope, Left>,
     right: Arranged<'scope, Right>,
     meter: Arc<Meter>,
     pair: impl Fn(&A, &B) -> Row + 'static,
 ) -> VecCollection<'scope, Left::Time, Row, Diff>
 where
+    K: Ord + Clone + 'static,
     A: 'static,
     B: 'static,
     Left: TraceReader<Batch: Navigable> + 'static,
     Right: TraceReader<Batch: Navigable, Time = Left::Time> + 'static,
-    for<'a> BatchCursor<Left>: Cursor<Key<'a> = &'a Row, Val<'a> = &'a A, Time = Left::Time, Diff = Diff>,
-    for<'a> BatchCursor<Right>: Cursor<Key<'a> = &'a Row, Val<'a> = &'a B, Time = Left::Time, Diff = Diff>,
+    for<'a> BatchCursor<Left>: Cursor<Key<'a> = &'a K, Val<'a> = &'a A, Time = Left::Time, Diff = Diff>,
+    for<'a> BatchCursor<Right>: Cursor<Key<'a> = &'a K, Val<'a> = &'a B, Time = Left::Time, Diff = Diff>,
 {
-    let logic = move |_key: &Row,
+    let logic = move |_key: &K,
                       left: &A,
                       right: &B,
                       time: Left::Time,

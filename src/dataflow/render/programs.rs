@@ -6,6 +6,8 @@ use differential_dataflow::VecCollection;
 use timely::progress::Timestamp;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
+use super::hashed::Hashed;
+use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::shared_batch::Diff;
 use crate::sql::{Program, Row};
@@ -28,29 +30,32 @@ pub(super) fn apply<'scope, T: Timestamp>(
 pub(super) fn keys<'scope, T: Timestamp>(
     rows: VecCollection<'scope, T, Row, Diff>,
     key: &Arc<Program>,
+    hash_keys: HashKeys,
     meter: Arc<Meter>,
-) -> Outcome<'scope, T, Row, Diff> {
+) -> Outcome<'scope, T, Hashed, Diff> {
     let key = Arc::clone(key);
     let run = move |rows: &[&Row]| {
         let evaluated = key.run(rows);
         Made { rows: evaluated.rows, failures: evaluated.failures }
     };
-    evaluate(rows, "Keys", meter, Repeats::Often, run, |row: Row, count| (row, count))
+    evaluate(rows, "Keys", meter, Repeats::Often, run, move |key: Row, count| (Hashed::new(hash_keys, key), count))
 }
 
 /// The rows with the keys that a program makes of them.
 pub(super) fn keyed<'scope, T: Timestamp>(
     rows: VecCollection<'scope, T, Row, Diff>,
     key: &Arc<Program>,
+    hash_keys: HashKeys,
     meter: Arc<Meter>,
-) -> Outcome<'scope, T, (Row, Row), Diff> {
+) -> Outcome<'scope, T, (Hashed, Row), Diff> {
     let key = Arc::clone(key);
     let run = move |rows: &[&Row]| {
         let evaluated = key.run(rows);
-        let keyed = evaluated.rows.into_iter().map(|(place, key)| (place, (key, rows[place].clone())));
+        let keyed = evaluated.rows.into_iter();
+        let keyed = keyed.map(|(place, key)| (place, (Hashed::new(hash_keys, key), rows[place].clone())));
         Made { rows: keyed.collect(), failures: evaluated.failures }
     };
-    evaluate(rows, "Keyed", meter, Repeats::Seldom, run, |keyed: (Row, Row), count| (keyed, count))
+    evaluate(rows, "Keyed", meter, Repeats::Seldom, run, |keyed: (Hashed, Row), count| (keyed, count))
 }
 
 /// The rows of which a program makes no key, though it could be evaluated. Why others could not is told with their keys.

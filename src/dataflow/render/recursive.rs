@@ -29,6 +29,7 @@ use timely::dataflow::scope::Iterative;
 use timely::order::Product;
 
 use super::Renderer;
+use super::hashed::Hashed;
 use super::join::join;
 use super::programs::{apply, keyed, without_key};
 use crate::dataflow::index::HashKeys;
@@ -44,7 +45,7 @@ type Time = Product<Epoch, u64>;
 /// Rows at such times.
 type Rows<'inner> = VecCollection<'inner, Time, Row, Diff>;
 /// Rows by key at such times.
-type ByKey<'inner> = Arranged<'inner, TraceAgent<ValSpine<Row, Row, Time, Diff>>>;
+type ByKey<'inner> = Arranged<'inner, TraceAgent<ValSpine<Hashed, Row, Time, Diff>>>;
 
 /// The rows of `start`, and those of `step` over what is there already, each once.
 pub(super) fn recursive<'scope>(
@@ -139,7 +140,7 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
         let rows = self.rows(&left.input);
         let keyed = self.keyed(left, rows.clone());
         let meter = self.renderer.meter(relation, "join");
-        let matches = join(self.arrange(keyed.clone()), present, meter, |row: &Row, (): &()| row.clone());
+        let matches = join(Self::arrange(keyed.clone()), present, meter, |row: &Row, (): &()| row.clone());
         match keep {
             Keep::Matches => matches,
             Keep::Others => {
@@ -153,23 +154,23 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
     fn arranged(&mut self, side: &Keyed) -> ByKey<'inner> {
         let rows = self.rows(&side.input);
         let keyed = self.keyed(side, rows);
-        self.arrange(keyed)
+        Self::arrange(keyed)
     }
 
-    fn keyed(&mut self, side: &Keyed, rows: Rows<'inner>) -> VecCollection<'inner, Time, (Row, Row), Diff> {
-        let (keyed, failures) = keyed(rows, &side.key, self.renderer.meter(&side.input, "keys"));
+    fn keyed(&mut self, side: &Keyed, rows: Rows<'inner>) -> VecCollection<'inner, Time, (Hashed, Row), Diff> {
+        let meter = self.renderer.meter(&side.input, "keys");
+        let (keyed, failures) = keyed(rows, &side.key, self.renderer.keys, meter);
         self.failures.push(failures);
         keyed
     }
 
-    fn arrange(&self, keyed: VecCollection<'inner, Time, (Row, Row), Diff>) -> ByKey<'inner> {
-        let keys = self.renderer.keys;
-        let by_key = Exchange::new(move |update: &((Row, Row), Time, Diff)| keys.route(&update.0.0));
-        arrange_core::<_, _, _, ValSpine<Row, Row, Time, Diff>>(
+    fn arrange(keyed: VecCollection<'inner, Time, (Hashed, Row), Diff>) -> ByKey<'inner> {
+        let by_key = Exchange::new(|update: &((Hashed, Row), Time, Diff)| update.0.0.route());
+        arrange_core::<_, _, _, ValSpine<Hashed, Row, Time, Diff>>(
             keyed.inner,
             by_key,
             "Recursion by key",
-            ValBatcher::<Row, Row, Time, Diff>::new,
+            ValBatcher::<Hashed, Row, Time, Diff>::new,
         )
     }
 
@@ -181,15 +182,15 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
 
 /// Each row once, in each round.
 fn distinct<'inner>(rows: Rows<'inner>, keys: HashKeys) -> Rows<'inner> {
-    let by_row = Exchange::new(move |update: &((Row, ()), Time, Diff)| keys.route(&update.0.0));
-    let counted = arrange_core::<_, _, _, KeySpine<Row, Time, Diff>>(
-        rows.map(|row| (row, ())).inner,
+    let by_row = Exchange::new(|update: &((Hashed, ()), Time, Diff)| update.0.0.route());
+    let counted = arrange_core::<_, _, _, KeySpine<Hashed, Time, Diff>>(
+        rows.map(move |row| (Hashed::new(keys, row), ())).inner,
         by_row,
         "Rows of a recursion",
-        KeyBatcher::<Row, Time, Diff>::new,
+        KeyBatcher::<Hashed, Time, Diff>::new,
     );
     counted
-        .reduce_abelian::<_, KeyBuilder<Row, Time, Diff>, KeySpine<Row, Time, Diff>, Vec<Row>, _>(
+        .reduce_abelian::<_, KeyBuilder<Hashed, Time, Diff>, KeySpine<Hashed, Time, Diff>, Vec<Hashed>, _>(
             "Distinct",
             |_row, counts, once| {
                 assert!(counts[0].1 > 0, "a row is taken away more often than it is there");
@@ -200,5 +201,5 @@ fn distinct<'inner>(rows: Rows<'inner>, keys: HashKeys) -> Rows<'inner> {
                 chunk.extend(updates.drain(..).map(|(once, time, diff)| ((row.clone(), once), time, diff)));
             },
         )
-        .as_collection(|row, ()| row.clone())
+        .as_collection(|row, ()| row.row().clone())
 }

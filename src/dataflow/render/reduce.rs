@@ -20,9 +20,10 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::core::OkErr;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
+use super::hashed::Hashed;
 use super::in_order::{InOrder, Waiting, in_order};
 use crate::dataflow::index::HashKeys;
-use crate::dataflow::meter::{Held, Meter, bytes_of};
+use crate::dataflow::meter::{Held, Meter};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::{Accumulators, Contribution, Failure, Group, Grouping, Row};
@@ -39,7 +40,7 @@ pub(super) fn reduce<'scope>(
     grouped: Arc<Meter>,
 ) -> Outcome<'scope, Epoch, Row, Diff> {
     let scope = rows.scope();
-    let is_here = keys.route(&Row::empty()) % scope.peers() as u64 == scope.index() as u64;
+    let is_here = Hashed::new(keys, Row::empty()).route() % scope.peers() as u64 == scope.index() as u64;
     let begins = (grouping.is_global() && is_here).then_some(0);
     let contributing = Arc::clone(grouping);
     let contributions = move |rows: &[&Row]| {
@@ -47,15 +48,19 @@ pub(super) fn reduce<'scope>(
         Made { rows: contributions.rows, failures: contributions.failures }
     };
     let (finished, failed) = if grouping.is_accumulable() {
-        let weigh = |one: Contribution, count: Diff| (one.key, Sum(one.accumulators.times(count as i64)));
+        let weigh = move |one: Contribution, count: Diff| {
+            (Hashed::new(keys, one.key), Sum(one.accumulators.times(count as i64)))
+        };
         let (sums, failed) = evaluate(rows, "Contributions", evaluating, Repeats::Often, contributions, weigh);
-        let by_key = Exchange::new(move |update: &(Row, Epoch, Sum)| keys.route(&update.0));
+        let by_key = Exchange::new(|update: &(Hashed, Epoch, Sum)| update.0.route());
         let operator = Sums::new(Arc::clone(grouping), begins);
         (in_order(sums.inner, by_key, "Reduce", grouped, operator), failed)
     } else {
-        let weigh = |one: Contribution, count: Diff| ((one.key, one.accumulators, one.values), count);
+        let weigh = move |one: Contribution, count: Diff| {
+            ((Hashed::new(keys, one.key), one.accumulators, one.values), count)
+        };
         let (parts, failed) = evaluate(rows, "Contributions", evaluating, Repeats::Seldom, contributions, weigh);
-        let by_key = Exchange::new(move |update: &(Part, Epoch, Diff)| keys.route(&update.0.0));
+        let by_key = Exchange::new(|update: &(Part, Epoch, Diff)| update.0.0.route());
         let operator = Groups::new(Arc::clone(grouping), begins);
         (in_order(parts.inner, by_key, "Reduce", grouped, operator), failed)
     };
@@ -93,8 +98,8 @@ impl Semigroup for Sum {
 /// Groups whose aggregates all ride in the difference.
 struct Sums {
     grouping: Arc<Grouping>,
-    waiting: Waiting<Row, Sum>,
-    sums: BTreeMap<Row, Accumulators>,
+    waiting: Waiting<Hashed, Sum>,
+    sums: BTreeMap<Hashed, Accumulators>,
     held: Held,
     /// When the row of no rows is to be told.
     begins: Option<Epoch>,
@@ -106,17 +111,17 @@ impl Sums {
     }
 
     /// What an entry takes.
-    fn entry_bytes(key: &Row) -> usize {
-        bytes_of(key) + size_of::<Accumulators>()
+    fn entry_bytes(key: &Hashed) -> usize {
+        key.bytes() + size_of::<Accumulators>()
     }
 }
 
 impl InOrder for Sums {
-    type Datum = Row;
+    type Datum = Hashed;
     type Weight = Sum;
     type Made = Finished;
 
-    fn take(&mut self, updates: &mut Vec<(Row, Epoch, Sum)>) {
+    fn take(&mut self, updates: &mut Vec<(Hashed, Epoch, Sum)>) {
         self.waiting.put(updates);
     }
 
@@ -130,16 +135,16 @@ impl InOrder for Sums {
             match self.sums.entry(key) {
                 Entry::Vacant(entry) => {
                     assert!(change.rows() > 0, "a group loses rows that it has not");
-                    let key = entry.key();
+                    let key = entry.key().row();
                     let before = grouping.is_global().then(|| grouping.finish(key, &grouping.nothing())).flatten();
                     tell(before, grouping.finish(key, &change), time, made);
-                    self.held.add(Self::entry_bytes(key));
+                    self.held.add(Self::entry_bytes(entry.key()));
                     entry.insert(change);
                 }
                 Entry::Occupied(mut entry) => {
-                    let before = grouping.finish(entry.key(), entry.get());
+                    let before = grouping.finish(entry.key().row(), entry.get());
                     entry.get_mut().add(&change);
-                    tell(before, grouping.finish(entry.key(), entry.get()), time, made);
+                    tell(before, grouping.finish(entry.key().row(), entry.get()), time, made);
                     assert!(entry.get().rows() >= 0, "a group loses more rows than it has");
                     if entry.get().rows() == 0 {
                         let (key, sum) = entry.remove_entry();
@@ -162,13 +167,13 @@ impl InOrder for Sums {
 }
 
 /// A row as its group sees it: the group, what it adds, and its values.
-type Part = (Row, Accumulators, Box<[Option<Row>]>);
+type Part = (Hashed, Accumulators, Box<[Option<Row>]>);
 
 /// Groups whose values are kept in order.
 struct Groups {
     grouping: Arc<Grouping>,
     waiting: Waiting<Part, Diff>,
-    groups: BTreeMap<Row, Group>,
+    groups: BTreeMap<Hashed, Group>,
     held: Held,
     begins: Option<Epoch>,
 }
@@ -179,8 +184,8 @@ impl Groups {
     }
 
     /// What an entry takes without its values.
-    fn entry_bytes(key: &Row) -> usize {
-        bytes_of(key) + size_of::<Group>()
+    fn entry_bytes(key: &Hashed) -> usize {
+        key.bytes() + size_of::<Group>()
     }
 }
 
@@ -212,15 +217,15 @@ impl InOrder for Groups {
                 }
             };
             let group = entry.get_mut();
-            let (before, bytes_before) = (group.finish(&key), group.bytes());
+            let (before, (_, bytes_before)) = (group.finish(key.row()), group.held());
             while let Some(((_, accumulators, values), _, count)) =
                 updates.next_if(|((group, ..), at, _)| *group == key && *at == time)
             {
-                let contribution = Contribution { key: key.clone(), accumulators, values };
+                let contribution = Contribution { key: key.row().clone(), accumulators, values };
                 group.apply(&contribution, count as i64);
             }
-            tell(before, group.finish(&key), time, made);
-            self.held.bytes = self.held.bytes - bytes_before + group.bytes();
+            tell(before, group.finish(key.row()), time, made);
+            self.held.bytes = self.held.bytes - bytes_before + group.held().1;
             assert!(group.rows() >= 0, "a group loses more rows than it has");
             if group.rows() == 0 {
                 assert!(entry.remove().is_empty(), "something is left of a group without rows");

@@ -14,6 +14,7 @@ use differential_dataflow::consolidation::consolidate_updates;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
+use super::hashed::Hashed;
 use super::in_order::{InOrder, Waiting, in_order};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Held, Meter, bytes_of};
@@ -22,7 +23,7 @@ use crate::model::Epoch;
 use crate::sql::{Row, Standing, Top};
 
 /// A row's group, what sorts it there, and the row itself.
-type Place = (Row, Row, Row);
+type Place = (Hashed, Row, Row);
 
 /// The first rows of each group.
 pub(super) fn top<'scope>(
@@ -35,12 +36,14 @@ pub(super) fn top<'scope>(
     let standing = Arc::clone(top);
     let places = move |rows: &[&Row]| {
         let standings = standing.run(rows);
-        let place = |(at, Standing { partition, order }): (usize, Standing)| (at, (partition, order, rows[at].clone()));
+        let place = |(at, Standing { partition, order }): (usize, Standing)| {
+            (at, (Hashed::new(keys, partition), order, rows[at].clone()))
+        };
         Made { rows: standings.rows.into_iter().map(place).collect(), failures: standings.failures }
     };
     let (places, failures) =
         evaluate(rows, "Standings", evaluating, Repeats::Seldom, places, |place: Place, count| (place, count));
-    let by_partition = Exchange::new(move |update: &(Place, Epoch, Diff)| keys.route(&update.0.0));
+    let by_partition = Exchange::new(|update: &(Place, Epoch, Diff)| update.0.0.route());
     (in_order(places.inner, by_partition, "Top", ranking, Ranking::new(Arc::clone(top))), failures)
 }
 
@@ -56,7 +59,7 @@ struct Ranking {
 
 /// What an entry takes.
 fn entry_bytes((partition, order, row): &Place) -> usize {
-    bytes_of(partition) + bytes_of(order) + bytes_of(row) + size_of::<Diff>()
+    partition.bytes() + bytes_of(order) + bytes_of(row) + size_of::<Diff>()
 }
 
 impl Ranking {
@@ -65,7 +68,7 @@ impl Ranking {
     }
 
     /// The rows of a group in order, with how often each is there.
-    fn group<'a>(&'a self, partition: &Row) -> impl Iterator<Item = (&'a Place, Diff)> {
+    fn group<'a>(&'a self, partition: &Hashed) -> impl Iterator<Item = (&'a Place, Diff)> {
         let first = (partition.clone(), self.least.clone(), self.least.clone());
         let partition = partition.clone();
         let from_first = self.counts.range((Bound::Included(first), Bound::Unbounded));
@@ -91,7 +94,7 @@ impl Ranking {
     }
 
     /// The rows of a group after the first `passed`, at most `limit`, each as often as it is there.
-    fn some(&self, partition: &Row, mut passed: usize, limit: usize, steps: &mut usize) -> Vec<Row> {
+    fn some(&self, partition: &Hashed, mut passed: usize, limit: usize, steps: &mut usize) -> Vec<Row> {
         let mut some = Vec::new();
         for ((_, _, row), count) in self.group(partition) {
             if some.len() == limit {

@@ -12,10 +12,10 @@ use timely::worker::Worker;
 use super::changes::ChangeFeed;
 use super::scan::{Outlet, TableScan, ViewScan};
 use super::tail::Tail;
-use crate::dataflow::cut::ViewId;
+use crate::dataflow::cut::{SharedUse, ViewId};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
-use crate::dataflow::render::{Index, Rendered, Sources};
+use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources};
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
@@ -48,11 +48,11 @@ fn views_of(relation: &Relation, each: &mut dyn FnMut(&Arc<str>)) {
 
 /// An arrangement that several dataflows read.
 pub(in crate::dataflow) struct SharedArrangement {
-    pub(in crate::dataflow) rows: TraceAgent<SharedSpine<Row, Row>>,
+    pub(in crate::dataflow) rows: ByKeyTrace,
     pub(in crate::dataflow) failures: TraceAgent<SharedSpine<Failure, ()>>,
     pub(in crate::dataflow) flow: Flow,
-    /// How many dataflows read it.
-    pub(in crate::dataflow) uses: usize,
+    /// Who reads it, and what it costs.
+    pub(in crate::dataflow) shown: Arc<SharedUse>,
 }
 
 /// What keeps a dataflow going; when it is dropped its inputs end, and it with them.
@@ -163,7 +163,7 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
         let (failures, failures_button) = shared.failures.import_core(scope, "SharedFailures");
         self.flow.imports.extend([Import(rows_button), Import(failures_button)]);
         self.flow.readable_from = self.flow.readable_from.max(shared.flow.readable_from);
-        shared.uses += 1;
+        shared.shown.acquire();
         self.flow.shared.push(key);
         Some(Index { rows, failures: failures.as_collection(|failure, ()| failure.clone()) })
     }

@@ -11,10 +11,10 @@ use timely::worker::Worker;
 use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
-use crate::dataflow::cut::{ViewCut, ViewId};
+use crate::dataflow::cut::{SharedUse, ViewCut, ViewId};
 use crate::dataflow::graph::{self, Tables};
 use crate::dataflow::index::HashKeys;
-use crate::dataflow::meter::{Meter, bytes_of};
+use crate::dataflow::meter::{Meter, ROWS, bytes_of};
 use crate::dataflow::render;
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
@@ -34,6 +34,7 @@ struct Installed {
     failures: TraceAgent<SharedSpine<Failure, ()>>,
     flow: Flow,
     meters: Arc<[Arc<Meter>]>,
+    shared: Arc<[Arc<SharedUse>]>,
     /// The upper of the last cut.
     upper: Epoch,
 }
@@ -77,14 +78,15 @@ impl Views {
         });
         let (feed, installed) = (&self.feed, &self.installed);
         let flow = drawing.begin(worker, feed, |id| read(installed, id));
-        self.shared.insert(key, SharedArrangement { rows, failures, flow, uses: 0 });
+        let shown = Arc::new(SharedUse::new(side.input.fingerprint, side.key.explain(), flow.meters.clone().into()));
+        self.shared.insert(key, SharedArrangement { rows, failures, flow, shown });
     }
 
     fn install(&mut self, worker: &mut Worker, view: &NewView) {
         let plan = &view.plan;
         let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
         let keys = self.keys;
-        let meter = Arc::new(Meter::new(plan.relation.fingerprint, "rows"));
+        let meter = Arc::new(Meter::new(plan.relation.fingerprint, ROWS));
         let held = Arc::clone(&meter);
         let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
             let rendered = render::view(plan, scope, &mut drawing);
@@ -96,17 +98,38 @@ impl Views {
         let (feed, installed) = (&self.feed, &self.installed);
         let flow = drawing.begin(worker, feed, |id| read(installed, id));
         let meters = flow.meters.iter().cloned().chain([meter]).collect();
-        self.installed.insert(view.id, Installed { rows, failures, flow, meters, upper: 0 });
-        // What was arranged for this view and turned out not to be read.
-        self.shared.retain(|_, shared| shared.uses > 0);
+        let mut shared = Vec::new();
+        self.shared_by(&flow, &mut shared);
+        let shared = shared.into();
+        self.installed.insert(view.id, Installed { rows, failures, flow, meters, shared, upper: 0 });
+        self.release_unread();
+    }
+
+    /// Lets go what was arranged for a view and turned out not to be read.
+    fn release_unread(&mut self) {
+        let unread = |shared: &BTreeMap<SharedKey, SharedArrangement>| {
+            shared.iter().find(|(_, shared)| shared.shown.readers() == 0).map(|(key, _)| key.clone())
+        };
+        while let Some(unused) = unread(&self.shared).and_then(|key| self.shared.remove(&key)) {
+            self.release(unused.flow);
+        }
+    }
+
+    /// The arrangements that a dataflow reads, and those that they are made of, each once.
+    fn shared_by(&self, flow: &Flow, all: &mut Vec<Arc<SharedUse>>) {
+        for shared in flow.shared.iter().filter_map(|key| self.shared.get(key)) {
+            if all.iter().all(|known| !Arc::ptr_eq(known, &shared.shown)) {
+                all.push(Arc::clone(&shared.shown));
+                self.shared_by(&shared.flow, all);
+            }
+        }
     }
 
     /// Lets a dataflow go, and what it alone was sharing.
     fn release(&mut self, flow: Flow) {
         for key in &flow.shared {
-            let Some(shared) = self.shared.get_mut(key) else { continue };
-            shared.uses -= 1;
-            if shared.uses == 0
+            let Some(shared) = self.shared.get(key) else { continue };
+            if shared.shown.release() == 0
                 && let Some(unused) = self.shared.remove(key)
             {
                 self.release(unused.flow);
@@ -160,6 +183,7 @@ impl Views {
                 rows: graph::batches(&mut view.rows),
                 failures: graph::batches(&mut view.failures),
                 meters: Arc::clone(&view.meters),
+                shared: Arc::clone(&view.shared),
             })
             .collect()
     }

@@ -58,6 +58,11 @@ impl Accumulators {
         self.rows
     }
 
+    /// How many bytes they take beside themselves, but for what sums of the widest range take.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.tallies)
+    }
+
     pub(super) fn tally(&self, place: usize) -> &Tally {
         const NOTHING: &Tally = &Tally::ZERO;
         self.tallies.get(place).unwrap_or(NOTHING)

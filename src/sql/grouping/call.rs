@@ -86,12 +86,17 @@ impl AggregateFunction {
 }
 
 impl AggregateCall {
-    /// Whether it is maintained over rows of these columns.
+    /// Whether it is maintained over rows of these columns. Not the distinct ones of nested values: DataFusion may hold equal
+    /// what differs as rows.
     pub fn is_maintained(&self, input: &Schema) -> bool {
-        match &self.argument {
-            Some(argument) => argument.data_type(input).is_ok_and(|kind| self.function.takes(&kind)),
-            None => self.function == AggregateFunction::Count && !self.distinct,
-        }
+        let Some(argument) = &self.argument else {
+            return self.function == AggregateFunction::Count && !self.distinct;
+        };
+        let is_value = matches!(self.function, AggregateFunction::Least | AggregateFunction::Greatest);
+        argument.data_type(input).is_ok_and(|kind| {
+            let has_equality = !self.distinct || !kind.is_nested();
+            self.function.takes(&kind) && has_equality && (!is_value || kind == self.output)
+        })
     }
 
     /// As SQL, for people.

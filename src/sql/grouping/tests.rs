@@ -121,7 +121,7 @@ impl Kept {
 
     fn assert_nothing_is_left(&self) {
         assert!(self.sums.values().all(Accumulators::is_zero));
-        assert!(self.groups.values().all(Group::is_empty));
+        assert!(self.groups.values().all(|group| group.is_empty() && group.held() == (0, 0)));
         assert!(self.sums.values().all(|sum| *sum == Accumulators::default()));
     }
 }
