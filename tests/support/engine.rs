@@ -130,6 +130,8 @@ pub struct Setup {
     pub restored: Restored,
     /// How many states they take back at a time.
     pub slice_states: usize,
+    /// How many keys a view that begins reads at a time.
+    pub slice_keys: usize,
     /// What was sealed after that, and is to be sealed again.
     pub bindings: Vec<(Epoch, Arc<Position>)>,
     pub resealing_bytes_max: usize,
@@ -167,6 +169,7 @@ impl Default for Setup {
             resume: Position::default(),
             restored: Restored::default(),
             slice_states: 7,
+            slice_keys: 5,
             bindings: Vec::new(),
             resealing_bytes_max: usize::MAX,
             script: Script::default(),
@@ -206,6 +209,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         shard: setup.shard,
         idle_merge_effort: Some(1_000),
         slice_states: setup.slice_states,
+        slice_keys: setup.slice_keys,
     };
     let engine = Engine::start(
         &config,

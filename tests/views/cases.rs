@@ -134,6 +134,7 @@ impl Case {
             workers: self.workers,
             epoch_records_max: self.epoch_records_max,
             slice_states: 3,
+            slice_keys: 2,
             script: script(Vec::new()),
             ..Setup::default()
         };
