@@ -21,9 +21,18 @@ pub struct Wanted {
     pub sql: String,
     /// Whether its rows have an order.
     pub in_order: bool,
+    /// The text that says what it answers; none: its own.
+    pub instead: Option<String>,
+    /// A text that says how many rows cannot be evaluated; none: it is not compared.
+    pub failures: Option<String>,
 }
 
 impl Wanted {
+    /// A view that means what it says.
+    pub fn new(name: &str, sql: &str, in_order: bool) -> Self {
+        Self { name: name.to_owned(), sql: sql.to_owned(), in_order, instead: None, failures: None }
+    }
+
     /// The file that asks for it.
     pub fn file(&self) -> QueryFile {
         QueryFile { name: self.name.clone(), path: format!("{}.sql", self.name), text: self.sql.clone() }
@@ -89,7 +98,7 @@ impl Case {
         let (records, setup) = self.setup(tables, topics);
         let run = guarded_run(records, &setup).map_err(|text| Wrong { name: None, text })?;
         let views: Vec<&Arc<ReadView>> = run.views.iter().filter(|view| view.epoch() > 0).collect();
-        let in_order: BTreeSet<&str> = self.all().filter(|wanted| wanted.in_order).map(|wanted| &*wanted.sql).collect();
+        let known: BTreeMap<&str, &Wanted> = self.all().map(|wanted| (&*wanted.sql, wanted)).collect();
         let mut tally = Tally::default();
         for (number, view) in views.iter().enumerate() {
             let wrong = |name: &str, text: String| Wrong {
@@ -98,7 +107,7 @@ impl Case {
             };
             for of in view.catalog().views() {
                 tally.compared += 1;
-                match compare(view, of, tables, in_order.contains(&*of.plan.sql)) {
+                match compare(view, of, tables, known[&*of.plan.sql]) {
                     Comparison::Equal { rows: 0 } => {}
                     Comparison::Equal { .. } => {
                         tally.with_rows += 1;

@@ -1,21 +1,24 @@
 //! What a view shows at an instant against what its own text answers, asked ad hoc, of the same instant.
 //!
 //! Both are compared as rows of bytes, so bit for bit, with their types: as multisets, or in order where the text has an
-//! order. A text that cannot be answered, because a row cannot be evaluated, is compared with nothing; how often that
-//! happens is for the caller to bound.
+//! order. A query over rows of which some cannot be evaluated fails as a whole when it is asked ad hoc, so another text
+//! says what it means for the others. A text that cannot be answered all the same is compared with nothing; how often
+//! that happens is for the caller to bound.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use tarn::published::{CatalogView, ReadView};
 use tarn::sql::{Codec, QueryError, QueryInput, QueryLimits, QueryRunner, Row, Tables};
 use tokio::runtime::Runtime;
+
+use super::cases::Wanted;
 
 static RUNNER: LazyLock<QueryRunner> = LazyLock::new(|| QueryRunner::new(2).expect("threads"));
 static WAITING: LazyLock<Runtime> =
@@ -44,14 +47,11 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// All rows.
     pub batch: RecordBatch,
+    /// How many rows of tables could not be read.
+    pub unread: u64,
 }
 
 impl Answer {
-    fn new(schema: SchemaRef, batches: &[RecordBatch]) -> Self {
-        let batch = concat_batches(&schema, batches).expect("batches of one answer");
-        Self { schema, batch }
-    }
-
     /// The rows as bytes, in their order.
     fn rows(&self) -> Vec<Row> {
         self.codec().encode(self.batch.columns(), self.batch.num_rows())
@@ -76,7 +76,8 @@ pub fn ask(sql: &str, view: &Arc<ReadView>, tables: &Arc<Tables>) -> Result<Answ
     };
     let answer = WAITING.block_on(RUNNER.run(sql.to_owned(), input, LIMITS))?;
     assert!(!answer.is_cut, "an answer of a small log has few rows");
-    Ok(Answer::new(answer.schema, &answer.batches))
+    let batch = concat_batches(&answer.schema, &answer.batches).expect("batches of one answer");
+    Ok(Answer { schema: answer.schema, batch, unread: answer.unread })
 }
 
 /// What a view shows at an instant, in its order.
@@ -84,11 +85,11 @@ pub fn shown(view: &ReadView, of: &CatalogView) -> Answer {
     let rows = view.rows_from(of.id, &[]);
     let rows: Vec<&Row> = rows.flat_map(|(row, count)| std::iter::repeat_n(row, count)).collect();
     let batch = of.plan.selected(&of.plan.codec.decode(rows.into_iter()));
-    Answer { schema: batch.schema(), batch }
+    Answer { schema: batch.schema(), batch, unread: 0 }
 }
 
-/// Compares a view with its text.
-pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, in_order: bool) -> Comparison {
+/// Compares a view with its text, or the one that says what it answers.
+pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, wanted: &Wanted) -> Comparison {
     if view.is_detached(of.id) {
         return Comparison::Different("the view is no longer kept up to date".to_owned());
     }
@@ -99,21 +100,28 @@ pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, in_
     if let Some((failure, _)) = view.failures(of.id).find(|(failure, _)| failure.is_of_view()) {
         return Comparison::Unanswered(failure.reason.to_string());
     }
-    match ask(&of.plan.sql, view, tables) {
-        Err(QueryError::Failed(why)) => Comparison::Unanswered(why),
-        Err(error) => Comparison::Different(format!("what is maintained cannot be asked: {error}")),
-        Ok(answer) => difference(&shown, &answer, in_order).map_or(
-            Comparison::Equal { rows: shown.batch.num_rows() },
-            |different| {
-                let failures: Vec<_> = view.failures(of.id).take(3).collect();
-                Comparison::Different(if failures.is_empty() {
-                    different
-                } else {
-                    format!("{different}rows that could not be evaluated: {failures:?}")
-                })
-            },
-        ),
+    let failures: Vec<_> = view.failures(of.id).collect();
+    let asked = ask(wanted.instead.as_ref().unwrap_or(&wanted.sql), view, tables);
+    let counted = wanted.failures.as_ref().map(|sql| ask(sql, view, tables)).transpose();
+    let (answer, count) = match (asked, counted) {
+        (Ok(answer), Ok(count)) => (answer, count),
+        (Err(QueryError::Failed(why)), _) | (_, Err(QueryError::Failed(why))) => return Comparison::Unanswered(why),
+        (Err(error), _) | (_, Err(error)) => {
+            return Comparison::Different(format!("what is maintained cannot be asked: {error}"));
+        }
+    };
+    if let Some(different) = difference(&shown, &answer, wanted.in_order) {
+        let some: Vec<_> = failures.iter().take(3).collect();
+        return Comparison::Different(format!("{different}rows that could not be evaluated: {some:?}"));
     }
+    if let Some(count) = count.filter(|count| count.unread == 0) {
+        let expected = count.batch.column(0).as_primitive::<Int64Type>().value(0);
+        let found: usize = failures.iter().map(|(_, count)| count).sum();
+        if i64::try_from(found) != Ok(expected) {
+            return Comparison::Different(format!("{found} rows fail, but {expected} should: {failures:?}"));
+        }
+    }
+    Comparison::Equal { rows: shown.batch.num_rows() }
 }
 
 /// In what a view and an answer differ.

@@ -5,6 +5,7 @@
 //! one of its kinds can: in FROM, in WITH, on a side of a UNION. Not here: whether what comes out can be planned.
 
 mod aggregates;
+mod failing;
 mod nested;
 mod relations;
 mod scalars;
@@ -45,8 +46,10 @@ pub struct Generated {
     pub kinds: Vec<Kind>,
     /// Whether its rows have an order.
     pub in_order: bool,
-    /// Whether it has expressions that may fail for some rows.
-    pub may_fail: bool,
+    /// What it answers if there may be rows that fail: the answer of this text, which none do for.
+    pub instead: Option<String>,
+    /// How many rows fail, if that can be said.
+    pub failures: Option<String>,
 }
 
 /// A column in scope, as it is written there.
@@ -124,8 +127,12 @@ pub fn tables() -> Vec<Readable> {
 
 /// Makes one query, with columns of these kinds if they are given.
 pub fn generate(choices: &mut Choices, readable: &[Readable], kinds: Option<&[Kind]>) -> Generated {
-    let may_fail = choices.chance(8);
-    let mut generator = Generator { choices, readable, with: Vec::new(), names: 0, may_fail, has_failing: false };
+    let mut generator = Generator { choices, readable, with: Vec::new(), names: 0 };
+    if kinds.is_none() && generator.choices.chance(8) {
+        let depth = generator.choices.below(3);
+        let failing::Texts { sql, instead, failures, kinds } = generator.failing(depth);
+        return Generated { sql, kinds, in_order: false, instead: Some(instead), failures };
+    }
     let kinds = kinds.map_or_else(|| generator.kinds(4), <[Kind]>::to_vec);
     let depth = [0, 1, 2, 3][generator.choices.weighted(&[20, 45, 25, 10])];
     let body = generator.body(&kinds, depth);
@@ -138,8 +145,7 @@ pub fn generate(choices: &mut Choices, readable: &[Readable], kinds: Option<&[Ki
             (format!("SELECT * FROM ({body}) AS ordered ORDER BY {order} {limit}"), true)
         }
     };
-    let may_fail = generator.has_failing;
-    Generated { sql, kinds, in_order, may_fail }
+    Generated { sql, kinds, in_order, instead: None, failures: None }
 }
 
 struct Generator<'a> {
@@ -149,10 +155,6 @@ struct Generator<'a> {
     with: Vec<Readable>,
     /// So many names were given.
     names: usize,
-    /// Whether there may be expressions that fail for some rows.
-    may_fail: bool,
-    /// Whether there is one.
-    has_failing: bool,
 }
 
 impl Generator<'_> {

@@ -79,12 +79,7 @@ fn columns(kinds: &[Kind]) -> Vec<(String, Kind)> {
 }
 
 fn fixed() -> Vec<Wanted> {
-    let wanted = |(name, sql, _): &(&str, &str, &[Kind])| Wanted {
-        name: (*name).to_owned(),
-        sql: (*sql).to_owned(),
-        in_order: sql.contains("ORDER BY"),
-    };
-    FIXED.iter().map(wanted).collect()
+    FIXED.iter().map(|(name, sql, _)| Wanted::new(name, sql, sql.contains("ORDER BY"))).collect()
 }
 
 /// The views that a text reads, of these, and those that they read; and itself.
@@ -111,7 +106,8 @@ fn make(
     others: &[Wanted],
 ) -> (Query, Option<String>) {
     let generated = generator::generate(&mut choices, readable, kinds);
-    let wanted = Wanted { name: name.to_owned(), sql: generated.sql.clone(), in_order: generated.in_order };
+    let Generated { sql, in_order, instead, failures, .. } = generated.clone();
+    let wanted = Wanted { name: name.to_owned(), sql, in_order, instead, failures };
     let refused = refusals(&with_what_it_reads(&wanted, others), &WORLD.1).remove(name);
     (Query { wanted, generated, choices: choices.taken(), readable: readable.to_vec() }, refused)
 }
@@ -168,7 +164,7 @@ fn case(seed: u64, queries: &[Query]) -> Case {
             first.push(query.wanted.clone());
         }
         second.push(query.wanted.clone());
-        if query.generated.may_fail || choices.chance(10) {
+        if query.generated.instead.is_some() || choices.chance(10) {
             let twin = Wanted { name: format!("{name}_twin"), ..query.wanted.clone() };
             twins.push((name.clone(), twin.name.clone()));
             second.push(twin);

@@ -53,10 +53,8 @@ fn every_shipped_view_shows_what_its_text_answers_after_every_epoch() {
     let tables = Tables::read(Some(Path::new("config/kessel-schema")), &topics).expect("a schema folder");
     let tables = Arc::new(tables);
     assert!(refusals(&shipped(), &tables).is_empty(), "{:?}", refusals(&shipped(), &tables));
-    let wanted: Vec<Wanted> = shipped()
-        .into_iter()
-        .map(|file| Wanted { in_order: file.text.contains("ORDER BY"), name: file.name, sql: file.text })
-        .collect();
+    let wanted: Vec<Wanted> =
+        shipped().into_iter().map(|file| Wanted::new(&file.name, &file.text, file.text.contains("ORDER BY"))).collect();
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let (minute, hour) = (60_000, 3_600_000);
     for (seed, workers, resources, gap_ms) in

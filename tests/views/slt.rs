@@ -63,7 +63,7 @@ fn wanted(place: usize, record: &Record) -> Option<Wanted> {
         Record::Query { sql, in_order, .. } => (format!("query_{place}"), sql, *in_order),
         Record::Refused { sql, .. } => (format!("query_{place}"), sql, false),
     };
-    Some(Wanted { name, sql: sql.clone(), in_order })
+    Some(Wanted::new(&name, sql, in_order))
 }
 
 /// What a file says, as it was found to be.
