@@ -25,6 +25,7 @@ mod instant;
 mod kessel_schema;
 mod lower;
 mod numbers;
+mod passing;
 mod program;
 mod queries;
 mod reading;

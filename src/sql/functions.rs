@@ -2,4 +2,5 @@
 
 pub mod aggregates;
 pub(super) mod canonical;
+pub(super) mod first_epoch;
 pub mod json;

@@ -36,6 +36,8 @@ pub(super) enum Place {
     At(Location),
     /// Where this word stands first: before a parenthesis if it does so anywhere, as functions do.
     Word(String),
+    /// Where any of these stands first.
+    AnyWord(&'static [&'static str]),
     /// Nothing says where: at the query itself.
     Query,
 }
@@ -135,6 +137,13 @@ impl Source<'_> {
         let start = solid.first().map_or(Location::new(1, 1), |token| token.span.start);
         match place {
             Place::At(location) if location.line > 0 => *location,
+            Place::AnyWord(words) => {
+                let is = |token: &&TokenWithSpan| match &token.token {
+                    Token::Word(found) => words.iter().any(|word| found.value.eq_ignore_ascii_case(word)),
+                    _ => false,
+                };
+                solid.iter().copied().find(is).map_or(start, |token| token.span.start)
+            }
             Place::Word(word) => {
                 let is = |token: &TokenWithSpan| match &token.token {
                     Token::Word(found) => found.value.eq_ignore_ascii_case(word),
