@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, SLICE_STATES, ShardConfig};
+use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, SLICE_KEYS, SLICE_STATES, ShardConfig};
 use crate::decode::Limits;
 use crate::fold::Rules;
 use crate::generate::RESOURCES_TOPIC;
@@ -379,6 +379,7 @@ impl Config {
             },
             idle_merge_effort: (self.dataflow.idle_merge_effort > 0).then_some(self.dataflow.idle_merge_effort),
             slice_states: SLICE_STATES,
+            slice_keys: SLICE_KEYS,
         }
     }
 

@@ -45,5 +45,5 @@ pub use meter::Measures;
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
 pub use shared_batch::{Batch, Row};
-pub use views::{NewView, ViewCommand, ViewLog};
+pub use views::{NewView, SLICE_KEYS, ViewCommand, ViewLog};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError, SteppedWorker};

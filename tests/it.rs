@@ -40,3 +40,4 @@ mod syscall_sweep;
 mod tidy;
 mod views;
 mod views_changing;
+mod views_served;

@@ -12,7 +12,7 @@ use crate::command_line::{ANY_PORTS, Process, addresses, tarn};
 use crate::durable::drain;
 use crate::served::{Served, eventually, exchange, get, hosts, parse};
 use crate::support::reports::report;
-use crate::views::{is_as_described, queries, with_views, write};
+use crate::views_served::{is_as_described, queries, with_views, write};
 
 /// `POST path` without a body.
 fn post(address: SocketAddr, path: &str) -> (u16, Value) {

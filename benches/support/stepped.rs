@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
     Counters, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared, LogTime,
-    Reading, Restored, SLICE_STATES, ShardConfig, SteppedWorker, ViewLog,
+    Reading, Restored, SLICE_KEYS, SLICE_STATES, ShardConfig, SteppedWorker, ViewLog,
 };
 use tarn::generate::{FaultRates, Generated, Generator, GeneratorConfig, Popularity};
 use tarn::model::{Coordinates, Topics};
@@ -84,8 +84,9 @@ impl Stepped {
         let (counters, ignored) = (Arc::new(Counters::default()), Arc::new(IgnoredLog::default()));
         let limits = tarn::decode::Limits::default();
         let shard = ShardConfig::default();
+        let (slice_states, slice_keys) = (SLICE_STATES, SLICE_KEYS);
         let engine =
-            EngineConfig { workers: 1, limits, shard, idle_merge_effort: Some(10_000), slice_states: SLICE_STATES };
+            EngineConfig { workers: 1, limits, shard, idle_merge_effort: Some(10_000), slice_states, slice_keys };
         let (last_epoch, keys) = (restored.epoch, HashKeys::random());
         let (counted, noted) = (Arc::clone(&counters), Arc::clone(&ignored));
         let (engine, worker) = Engine::stepped(&engine, keys, restored, Arc::clone(&sink), counted, noted);

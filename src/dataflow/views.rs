@@ -26,3 +26,4 @@ mod tail;
 
 pub(super) use installed::Views;
 pub use log::{NewView, ViewCommand, ViewLog};
+pub use scan::SLICE_KEYS;

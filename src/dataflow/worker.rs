@@ -38,6 +38,8 @@ pub struct EngineConfig {
     pub idle_merge_effort: Option<usize>,
     /// How many states a worker takes back at a time; [`super::SLICE_STATES`] but in tests.
     pub slice_states: usize,
+    /// How many keys a view that begins reads at a time; [`super::SLICE_KEYS`] but in tests.
+    pub slice_keys: usize,
 }
 
 /// What a worker is told. In order, they make up one epoch after another: `Begin`, any `Records`, `Seal`.
@@ -199,7 +201,7 @@ impl Setup {
         let slices = restored.slices(self.config.slice_states);
         let traces =
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
-        let views = Views::new(worker, &traces.tables(), self.keys);
+        let views = Views::new(worker, &traces.tables(), self.keys, self.config.slice_keys);
         Part { input: Some(input), traces, views, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
     }
 }

@@ -137,7 +137,8 @@ impl Pipeline {
         let sink = Arc::clone(&recorder) as Arc<dyn CutSink>;
         let (counters, ignored) = (Arc::new(Counters::default()), Arc::new(IgnoredLog::default()));
         let limits = tarn::decode::Limits::default();
-        let config = EngineConfig { workers: 1, limits, shard, idle_merge_effort: None, slice_states: 7 };
+        let (slice_states, slice_keys) = (7, 7);
+        let config = EngineConfig { workers: 1, limits, shard, idle_merge_effort: None, slice_states, slice_keys };
         let (engine, stepped) = Engine::stepped(
             &config,
             HashKeys::random(),

@@ -1,4 +1,4 @@
-//! The engine on records at hand, with every published view kept.
+//! The engine on records at hand, with every published view kept, and SQL views that come and go at given records.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -10,14 +10,16 @@ use serde_json::Value;
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
     Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
-    LogTime, Restored, ShardConfig, ViewLog,
+    LogTime, Restored, ShardConfig,
 };
 use tarn::generate::Generated;
 use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
+use tarn::service::views::Views;
 use tarn::source::resubmitted::ResubmittedQueue;
 use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError, SourceStatus};
+use tarn::sql::{QueryFile, Tables};
 
 /// A record for the engine.
 #[derive(Debug, Clone)]
@@ -49,10 +51,16 @@ impl From<&Generated> for Given {
 struct Records {
     records: VecDeque<Given>,
     topics: Topics,
+    given: usize,
+    views: Views,
+    steps: VecDeque<(usize, Vec<QueryFile>)>,
 }
 
 impl Source for Records {
     fn poll(&mut self, batch: &mut RecordBatch, _wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        while let Some((_, files)) = self.steps.pop_front_if(|(first, _)| *first <= self.given) {
+            self.views.apply(files);
+        }
         let mut first_ms = None;
         while !limit.reached(batch) {
             let next_ms = self.records.front().and_then(|record| plausible_ms(record.timestamp_ms));
@@ -67,6 +75,7 @@ impl Source for Records {
                 record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().map(str::as_bytes)));
             let key = record.key.as_deref().map(str::as_bytes);
             batch.push_wire(coordinates, record.timestamp_ms, key, record.value.as_deref(), headers);
+            self.given += 1;
         }
         Ok(if batch.is_empty() { Polled::End } else { Polled::Records })
     }
@@ -78,7 +87,7 @@ impl Source for Records {
 
 /// A publisher that keeps every view.
 struct Recorder {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     views: Mutex<Vec<Arc<ReadView>>>,
 }
 
@@ -88,9 +97,10 @@ impl CutSink for Recorder {
     }
 
     fn deliver(&self, worker: usize, cut: Cut) {
+        // Held meanwhile, so that nobody publishes the next one before this one is seen.
+        let mut views = self.views.lock().expect("no deliverer panics");
         self.publisher.deliver(worker, cut);
         let view = self.publisher.view();
-        let mut views = self.views.lock().expect("no deliverer panics");
         if views.last().is_none_or(|last| last.epoch() < view.epoch()) {
             views.push(view);
         }
@@ -120,9 +130,32 @@ pub struct Setup {
     pub restored: Restored,
     /// How many states they take back at a time.
     pub slice_states: usize,
+    /// How many keys a view that begins reads at a time.
+    pub slice_keys: usize,
     /// What was sealed after that, and is to be sealed again.
     pub bindings: Vec<(Epoch, Arc<Position>)>,
     pub resealing_bytes_max: usize,
+    /// The SQL views.
+    pub script: Script,
+}
+
+/// Which SQL views there are to be, and from when on.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// The tables that they read.
+    pub tables: Arc<Tables>,
+    /// With these the tables were made.
+    pub topics: Topics,
+    /// When so many records were read, the files are these; ascending.
+    pub steps: Vec<(usize, Vec<QueryFile>)>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let topics = Topics::default();
+        let tables = Tables::read(None, &topics).expect("tables that are always there");
+        Self { tables: Arc::new(tables), topics, steps: Vec::new() }
+    }
 }
 
 impl Default for Setup {
@@ -136,8 +169,10 @@ impl Default for Setup {
             resume: Position::default(),
             restored: Restored::default(),
             slice_states: 7,
+            slice_keys: 5,
             bindings: Vec::new(),
             resealing_bytes_max: usize::MAX,
+            script: Script::default(),
         }
     }
 }
@@ -152,11 +187,20 @@ pub struct Run {
 
 /// Runs the records to their end.
 pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
-    let topics = Topics::default();
+    let Script { tables, topics, steps } = setup.script.clone();
     let counters = Arc::new(Counters::default());
     let ignored = Arc::new(IgnoredLog::default());
     let keys = HashKeys::random();
-    let publisher = Publisher::new(setup.workers, 0);
+    let publisher = Arc::new(Publisher::new(setup.workers, 0));
+    let views = Views::new(None, tables, Arc::clone(&publisher));
+    let mut steps = VecDeque::from(steps);
+    while let Some((_, files)) = steps.pop_front_if(|(first, _)| *first == 0) {
+        views.apply(files);
+    }
+    if !setup.script.steps.is_empty() {
+        // It ends by itself, soon after it is told to; nobody waits for it.
+        drop(views.watch(Duration::ZERO).expect("a thread"));
+    }
     let recorder = Arc::new(Recorder { publisher, views: Mutex::default() });
     let sink = Arc::clone(&recorder) as Arc<dyn CutSink>;
     let config = EngineConfig {
@@ -165,6 +209,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         shard: setup.shard,
         idle_merge_effort: Some(1_000),
         slice_states: setup.slice_states,
+        slice_keys: setup.slice_keys,
     };
     let engine = Engine::start(
         &config,
@@ -183,7 +228,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         status: SourceStatus::default(),
         stop: Arc::new(AtomicBool::new(false)),
         clock: Arc::new(SystemClock),
-        views: ViewLog::default(),
+        views: views.log(),
     };
     let config = IngestConfig {
         epoch_records_max: setup.epoch_records_max,
@@ -195,7 +240,8 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         bindings: setup.bindings.clone(),
         ..IngestConfig::default()
     };
-    let source = Records { records: records.into_iter().collect(), topics: topics.clone() };
+    let records = records.into_iter().collect();
+    let source = Records { records, topics: topics.clone(), given: 0, views: views.clone(), steps };
     let ingest = Ingest::new(
         config,
         Box::new(source),
@@ -205,6 +251,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         shared,
     );
     ingest.run().expect("records at hand do not fail");
+    views.stop();
     let views = std::mem::take(&mut *recorder.views.lock().expect("no deliverer panics"));
     Run { views, topics, counters, keys }
 }

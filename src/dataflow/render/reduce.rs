@@ -56,9 +56,8 @@ pub(super) fn reduce<'scope>(
         let operator = Sums::new(Arc::clone(grouping), begins);
         (in_order(sums.inner, by_key, "Reduce", grouped, operator), failed)
     } else {
-        let weigh = move |one: Contribution, count: Diff| {
-            ((Hashed::new(keys, one.key), one.accumulators, one.values), count)
-        };
+        let weigh =
+            move |one: Contribution, count: Diff| ((Hashed::new(keys, one.key), one.accumulators, one.values), count);
         let (parts, failed) = evaluate(rows, "Contributions", evaluating, Repeats::Seldom, contributions, weigh);
         let by_key = Exchange::new(|update: &(Part, Epoch, Diff)| update.0.0.route());
         let operator = Groups::new(Arc::clone(grouping), begins);

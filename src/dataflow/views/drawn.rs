@@ -111,11 +111,12 @@ impl<'a> Drawing<'a> {
         Rendered { rows, failures }
     }
 
-    /// Begins to feed what was drawn. `read` gives the rows of a rendering, and from when on they are complete.
+    /// Begins to feed what was drawn, with so many keys at a time of what is there. `read` gives the rows of a rendering, and from when on they are complete.
     pub(in crate::dataflow) fn begin(
         self,
         worker: &Worker,
         feed: &ChangeFeed,
+        slice_keys: usize,
         read: impl Fn(ViewId) -> (TraceAgent<SharedSpine<Row, ()>>, Epoch),
     ) -> Flow {
         let mut flow = self.flow;
@@ -125,13 +126,14 @@ impl<'a> Drawing<'a> {
                     let Operator::Table { table, columns, program } = &relation.operator else { continue };
                     let (table, columns, program) = (Arc::clone(table), columns.clone(), Arc::clone(program));
                     let (batches, upper) = (feed.batches(), feed.upper());
-                    flow.table_scans.push(TableScan::new(table, columns, program, outlet, batches, upper));
+                    let scan = TableScan::new(table, columns, program, outlet, (batches, upper), slice_keys);
+                    flow.table_scans.push(scan);
                     upper.saturating_sub(1)
                 }
                 Source::View(name) => {
                     let id = self.reads.get(&name).expect("a view says which renderings it reads");
                     let (rows, from) = read(*id);
-                    let scan = ViewScan::new(Tail::new(worker, &rows), outlet);
+                    let scan = ViewScan::new(Tail::new(worker, &rows), outlet, slice_keys);
                     let from = scan.readable_from().max(from);
                     flow.view_scans.push(scan);
                     from

@@ -23,6 +23,7 @@ use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
 /// All views of a worker.
 pub(in crate::dataflow) struct Views {
     keys: HashKeys,
+    slice_keys: usize,
     feed: ChangeFeed,
     installed: BTreeMap<ViewId, Installed>,
     shared: BTreeMap<SharedKey, SharedArrangement>,
@@ -40,10 +41,10 @@ struct Installed {
 }
 
 impl Views {
-    /// The views of a worker whose tables are these; none yet.
-    pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables, keys: HashKeys) -> Self {
+    /// The views of a worker whose tables are these; none yet. New ones read so many keys at a time.
+    pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables, keys: HashKeys, slice_keys: usize) -> Self {
         let feed = ChangeFeed::new(worker, tables);
-        Self { keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new() }
+        Self { keys, slice_keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new() }
     }
 
     /// Does what it is told.
@@ -77,7 +78,7 @@ impl Views {
             (index.rows.trace, arrange_failures(index.failures, keys))
         });
         let (feed, installed) = (&self.feed, &self.installed);
-        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        let flow = drawing.begin(worker, feed, self.slice_keys, |id| read(installed, id));
         let shown = Arc::new(SharedUse::new(side.input.fingerprint, side.key.explain(), flow.meters.clone().into()));
         self.shared.insert(key, SharedArrangement { rows, failures, flow, shown });
     }
@@ -96,7 +97,7 @@ impl Views {
             (rows.trace, arrange_failures(rendered.failures, keys))
         });
         let (feed, installed) = (&self.feed, &self.installed);
-        let flow = drawing.begin(worker, feed, |id| read(installed, id));
+        let flow = drawing.begin(worker, feed, self.slice_keys, |id| read(installed, id));
         let meters = flow.meters.iter().cloned().chain([meter]).collect();
         let mut shared = Vec::new();
         self.shared_by(&flow, &mut shared);

@@ -26,7 +26,7 @@ pub(in crate::dataflow) type Updates<D> = InputHandle<Epoch, CapacityContainerBu
 /// So many rows are evaluated at a time.
 const BATCH_ROWS: usize = 4096;
 /// So many keys are read a turn while there is something to catch up with.
-const SLICE_KEYS: usize = 8192;
+pub const SLICE_KEYS: usize = 8192;
 
 /// Where a scan puts what it reads.
 #[derive(Default)]
@@ -78,14 +78,16 @@ enum Walk {
 
 /// The epochs of slices: ascending, the last one is the one that is read.
 struct Slices {
+    keys: usize,
     next: Epoch,
     last: Epoch,
 }
 
 impl Slices {
-    fn new(updates: usize, last: Epoch) -> Self {
-        let slices = Epoch::try_from(updates.div_ceil(SLICE_KEYS)).unwrap_or(0);
-        Self { next: last.saturating_sub(slices), last }
+    /// Of so many keys each.
+    fn new(keys: usize, updates: usize, last: Epoch) -> Self {
+        let slices = Epoch::try_from(updates.div_ceil(keys)).unwrap_or(0);
+        Self { keys, next: last.saturating_sub(slices), last }
     }
 
     /// The epoch of the next slice.
@@ -96,25 +98,26 @@ impl Slices {
 }
 
 impl TableScan {
-    /// A scan that begins with what `batches` hold just before `upper`, and goes on with what changes from then on.
+    /// A scan that begins with what `batches` hold just before `upper`, so many keys at a time, and goes on with what
+    /// changes from then on.
     pub(in crate::dataflow) fn new(
         table: Arc<Table>,
         columns: Vec<usize>,
         program: Arc<Program>,
         outlet: Outlet,
-        batches: TableBatches,
-        upper: Epoch,
+        (batches, upper): (TableBatches, Epoch),
+        slice_keys: usize,
     ) -> Self {
         let parts = table.parts(&columns);
         let hydrating = upper.checked_sub(1).map(|last| match table.kind {
             TableKind::Quarantine => {
                 let walk = batches.rejects(last);
-                let slices = Slices::new(walk.updates(), last);
+                let slices = Slices::new(slice_keys, walk.updates(), last);
                 (Walk::Rejects(walk), slices)
             }
             _ => {
                 let walk = batches.resources(last);
-                let slices = Slices::new(walk.updates(), last);
+                let slices = Slices::new(slice_keys, walk.updates(), last);
                 (Walk::Resources(walk), slices)
             }
         });
@@ -146,8 +149,8 @@ impl TableScan {
         let epoch = slices.next();
         let more = match walk {
             Walk::Resources(walk) => {
-                let (mut seen, table) = (Vec::with_capacity(SLICE_KEYS), &self.table);
-                let more = walk.next(SLICE_KEYS, |resource| {
+                let (mut seen, table) = (Vec::with_capacity(slices.keys), &self.table);
+                let more = walk.next(slices.keys, |resource| {
                     if table.holds(resource.resource()) {
                         seen.push(resource);
                     }
@@ -159,7 +162,7 @@ impl TableScan {
             }
             Walk::Rejects(walk) => {
                 let mut rejects = Vec::new();
-                let more = walk.next(SLICE_KEYS, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
+                let more = walk.next(slices.keys, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
                 self.outlet.advance_to(epoch);
                 self.rejects(&rejects);
                 more
@@ -239,11 +242,11 @@ pub(in crate::dataflow) struct ViewScan {
 }
 
 impl ViewScan {
-    /// A scan of what a view holds and will hold.
-    pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, outlet: Outlet) -> Self {
+    /// A scan of what a view holds, so many rows at a time, and will hold.
+    pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, outlet: Outlet, slice_keys: usize) -> Self {
         let hydrating = tail.upper().checked_sub(1).map(|last| {
             let walk = Merged::new(tail.batches(), last);
-            let slices = Slices::new(walk.updates(), last);
+            let slices = Slices::new(slice_keys, walk.updates(), last);
             (walk, slices)
         });
         Self { tail, outlet, hydrating }
@@ -258,7 +261,7 @@ impl ViewScan {
     pub(in crate::dataflow) fn turn(&mut self) -> bool {
         if let Some((walk, slices)) = &mut self.hydrating {
             let (epoch, mut rows) = (slices.next(), Vec::new());
-            let more = walk.next(SLICE_KEYS, |row, (), diff| rows.push((row.clone(), epoch, diff)));
+            let more = walk.next(slices.keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
             self.outlet.advance_to(epoch);
             self.outlet.send(rows, Vec::new());
             if !more {
