@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::served::{Answer, Served, Setup, connect, eventually, exchange, hosts, parse};
 use crate::support::reports::{id, report};
-use crate::views::{is_as_described, queries, with_views};
+use crate::views_served::{is_as_described, queries, with_views};
 
 /// More pairs than can be looked at.
 const ENDLESS: &str = "SELECT count(*) FROM resources a, resources b, resources c, resources d WHERE a.data > b.data";

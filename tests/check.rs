@@ -10,7 +10,7 @@ use tarn::config::Config;
 use tarn::service::view_tests::{Checked, check};
 
 use crate::command_line::{run, tarn, text};
-use crate::views::queries;
+use crate::views_served::queries;
 
 const COUNTS: &str = "-- Resources by workspace.\nSELECT workspace_id, count(*) AS resources, min(updated_at) AS first\n\
                       FROM resources GROUP BY workspace_id ORDER BY workspace_id";
