@@ -93,6 +93,25 @@ fn sums_of_floats_are_rounded_once_in_any_order_and_leave_no_trace() {
 }
 
 #[test]
+fn what_lies_between_two_floats_goes_to_the_even_one_and_what_is_beyond_to_the_nearer() {
+    for seed in 0..2_000 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let value = f64::from_bits(random.random_range(1_u64 << 53..f64::MAX.to_bits()));
+        let half = (value.next_up() - value) / 2.0;
+        let least = f64::from_bits(1);
+        assert_eq!(sum_of(&[value, half]).float(one()).to_bits() % 2, 0, "seed {seed}: {value:e} and a half");
+        assert_eq!(sum_of(&[value, half, least]).float(one()), value.next_up(), "seed {seed}");
+        assert_eq!(sum_of(&[value, half, -least]).float(one()), value, "seed {seed}");
+        // The same as a mean: half of an odd number of the least floats.
+        let odd = f64::from_bits(random.random_range(0..1_u64 << 50) * 2 + 1);
+        let two = NonZeroU64::new(2).expect("not zero");
+        let mean = sum_of(&[odd]).float(two);
+        assert_eq!((mean.to_bits() % 2, bits(mean)), (0, bits(nearest(&exact(odd.to_bits()), 2))), "seed {seed}");
+        assert_eq!(bits(sum_of(&[-odd]).float(two)), bits(-mean), "seed {seed}");
+    }
+}
+
+#[test]
 fn so_many_times_a_sum_is_added_so_often() {
     for seed in 0..500 {
         let mut random = StdRng::seed_from_u64(seed);
