@@ -306,32 +306,3 @@ impl Total {
         assert!(with_rows * 100 >= compared * 60, "{with_rows} of {compared} comparisons are of views with rows");
     }
 }
-
-#[test]
-fn tmp_ad_hoc() {
-    use crate::support::engine::{Script, Setup, run};
-    let mut choices = Choices::of_seed(5);
-    let records = random_log(&mut choices, 60);
-    let script = Script { tables: Arc::clone(&WORLD.1), topics: WORLD.0.clone(), steps: vec![] };
-    let run = run(records, &Setup { script, ..Setup::default() });
-    let view = run.views.last().unwrap().clone();
-    println!("{:?}", view.census());
-    let (mut errors, mut rows) = (BTreeMap::<String, (usize, String)>::new(), 0);
-    let began = std::time::Instant::now();
-    for seed in 0..500 {
-        let q = generator::generate(&mut Choices::of_seed(seed), &generator::tables(), None);
-        match super::comparison::ask(&q.sql, &view, &WORLD.1) {
-            Ok(answer) => rows += usize::from(answer.batch.num_rows() > 0),
-            Err(e) => {
-                let e = e.to_string();
-                let k: String = e.chars().take(100).collect();
-                let x = errors.entry(k).or_insert((0, format!("{e}\n{}", q.sql)));
-                x.0 += 1;
-            }
-        }
-    }
-    println!("{:?} for 500; {rows} with rows; errors {}", began.elapsed(), errors.values().map(|x| x.0).sum::<usize>());
-    for (k, (n, sql)) in errors {
-        println!("## {n} {k}\n{sql}\n");
-    }
-}
