@@ -25,6 +25,7 @@ mod kessel_schema;
 mod lower;
 mod numbers;
 mod passing;
+mod planning;
 mod program;
 mod queries;
 mod reading;
@@ -41,6 +42,7 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod top;
+mod unmaintained;
 mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};

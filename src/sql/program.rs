@@ -82,6 +82,22 @@ impl Program {
         self.output.schema()
     }
 
+    /// What it makes rows of.
+    pub fn output(&self) -> &Codec {
+        &self.output
+    }
+
+    /// Whether it makes every row of itself.
+    pub fn is_identity(&self) -> bool {
+        let is_same = |(place, output): (usize, &Arc<dyn PhysicalExpr>)| {
+            output.downcast_ref::<Column>().is_some_and(|column| column.index() == place)
+        };
+        self.filters.is_empty()
+            && self.outputs.len() == self.input.schema().fields().len()
+            && self.outputs.iter().enumerate().all(is_same)
+            && self.input.options() == self.output.options()
+    }
+
     /// Whether there can be rows of which it makes none.
     pub fn may_drop(&self) -> bool {
         !self.filters.is_empty()

@@ -36,6 +36,8 @@ pub(super) enum Place {
     At(Location),
     /// Where this word stands first: before a parenthesis if it does so anywhere, as functions do.
     Word(String),
+    /// Where these words follow one another first.
+    Words(&'static [&'static str]),
     /// Where any of these stands first.
     AnyWord(&'static [&'static str]),
     /// Nothing says where: at the query itself.
@@ -137,6 +139,14 @@ impl Source<'_> {
         let start = solid.first().map_or(Location::new(1, 1), |token| token.span.start);
         match place {
             Place::At(location) if location.line > 0 => *location,
+            Place::Words(words) => {
+                let is = |(token, word): (&&TokenWithSpan, &&str)| match &token.token {
+                    Token::Word(found) => found.value.eq_ignore_ascii_case(word),
+                    _ => false,
+                };
+                let found = solid.windows(words.len()).find(|found| found.iter().zip(*words).all(is));
+                found.map_or(start, |found| found[0].span.start)
+            }
             Place::AnyWord(words) => {
                 let is = |token: &&TokenWithSpan| match &token.token {
                     Token::Word(found) => words.iter().any(|word| found.value.eq_ignore_ascii_case(word)),
