@@ -5,7 +5,7 @@
 //! one another become one program ([`pending::Pending`]), fused into the scan of a table where they stand above one. Every
 //! column may be null here, whatever DataFusion knows of it: rows are encoded alike.
 //!
-//! Not here: what plans look like and why (`session`, `rules`), how a view's rows are stored (`queries`).
+//! Not here: what plans look like and why (`session`, `rules`), how a view's rows are stored (`planning`).
 
 mod aggregate;
 mod cardinality;

@@ -121,7 +121,11 @@ impl Layout {
                 let message = format!("a {kind} has no order that rows could have; CAST it to text");
                 return Err(Objection::new(Place::Words(&["ORDER", "BY"]), "ORDER BY", message));
             }
-            fields.push(Field::new(expression.to_string(), kind, true));
+            let name = match expression.downcast_ref::<Column>() {
+                Some(column) => column.name().to_owned(),
+                None => expression.to_string(),
+            };
+            fields.push(Field::new(name, kind, true));
         }
         Ok(Self { expressions, fields, options, places })
     }
@@ -131,9 +135,7 @@ impl Layout {
 /// a column after those that are.
 fn expose(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>), Objection> {
     match plan {
-        LogicalPlan::Sort(Sort { expr, input, .. }) => {
-            Ok((plan.clone(), without_ties(expr, input.schema()).to_vec()))
-        }
+        LogicalPlan::Sort(Sort { expr, input, .. }) => Ok((plan.clone(), without_ties(expr, input.schema()).to_vec())),
         LogicalPlan::Limit(Limit { skip, fetch, input }) => {
             let (input, order) = expose(input)?;
             let (skip, fetch) = (skip.clone(), fetch.clone());

@@ -167,7 +167,7 @@ impl Source<'_> {
         }
     }
 
-    /// What the comment says with which the text begins, without the marks of a comment.
+    /// What the comment says with which the text begins, its paragraphs a line each, without the marks of a comment.
     pub(super) fn description(&self) -> String {
         let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().unwrap_or_default();
         let mut lines: Vec<String> = Vec::new();
@@ -183,7 +183,8 @@ impl Source<'_> {
                 _ => break,
             }
         }
-        lines.join("\n").trim().to_owned()
+        let paragraphs = lines.split(String::is_empty).filter(|lines| !lines.is_empty()).map(|lines| lines.join(" "));
+        paragraphs.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -317,8 +318,8 @@ mod tests {
     #[test]
     fn the_leading_comment_describes() {
         let describe = |text| Source { file: "", text }.description();
-        assert_eq!(describe("-- One.\n-- Two.\nSELECT 1 -- three"), "One.\nTwo.");
-        assert_eq!(describe("/* One.\n * Two.\n */ SELECT 1"), "One.\nTwo.");
+        assert_eq!(describe("-- One,\n-- two.\n--\n-- Three.\nSELECT 1 -- four"), "One, two.\nThree.");
+        assert_eq!(describe("/* One,\n * two.\n */ SELECT 1"), "One, two.");
         assert_eq!(describe("SELECT 1 -- three"), "");
     }
 

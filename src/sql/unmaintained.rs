@@ -46,6 +46,8 @@ fn aggregate_advice(name: &str) -> &'static str {
             "write count(x), sum(x) and sum(x * x), and compute it of them"
         }
         "grouping" => "write one SELECT a grouping, with UNION ALL between them",
-        _ => "there are count, sum, avg, min, max, bool_and and bool_or; ask for others in an ad-hoc query over the view",
+        _ => {
+            "there are count, sum, avg, min, max, bool_and and bool_or; ask for others in an ad-hoc query over the view"
+        }
     }
 }
