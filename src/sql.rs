@@ -26,6 +26,7 @@ mod kessel_schema;
 mod lower;
 mod numbers;
 mod passing;
+mod planning;
 mod program;
 mod queries;
 mod reading;
@@ -42,6 +43,7 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod top;
+mod unmaintained;
 mod view_plan;
 
 pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};

@@ -5,9 +5,10 @@
 //! one another become one program ([`pending::Pending`]), fused into the scan of a table where they stand above one. Every
 //! column may be null here, whatever DataFusion knows of it: rows are encoded alike.
 //!
-//! Not here: what plans look like and why (`session`, `rules`), how a view's rows are stored (`queries`).
+//! Not here: what plans look like and why (`session`, `rules`), how a view's rows are stored (`planning`).
 
 mod aggregate;
+mod cardinality;
 mod constant;
 mod join;
 mod pending;
@@ -16,20 +17,31 @@ pub(super) mod temporal;
 mod top;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DFSchemaRef, TableReference};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, TableScan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::refusal::{Objection, Place};
 use super::relation::{Fingerprint, Operator, RecursionId, Relation};
+use super::session;
 use super::table::Table;
 use super::view_plan::ViewPlan;
+pub(super) use cardinality::check_scalar_subqueries;
 use pending::Pending;
+pub(super) use top::{ADVICE as WINDOW_ADVICE, without_ties};
+
+/// What functions are told of the session: its time zone above all.
+static PROPERTIES: LazyLock<ExecutionProps> = LazyLock::new(|| {
+    let mut properties = ExecutionProps::new();
+    properties.config_options = Some(Arc::clone(session::config().options()));
+    properties
+});
 
 /// What a name in a query stands for.
 #[derive(Debug, Clone)]
@@ -76,13 +88,11 @@ impl<'a> Lowering<'a> {
         let schema = Arc::clone(plan.schema());
         match plan {
             LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input)?;
-                let expressions = physical_all(&projection.expr, &input.schema)?;
-                let pending = input.pending.project(expressions, &arrow(&schema));
-                Ok(Lowered { pending, schema, at_most_one: input.at_most_one })
+                let input = self.lower_beneath(projection)?;
+                projected(input, projection)
             }
             LogicalPlan::Filter(filter) => match &*filter.input {
-                LogicalPlan::Window(window) => self.lower_numbered(window, &filter.predicate, &schema),
+                LogicalPlan::Window(window) => self.lower_numbered(window, &filter.predicate, true),
                 input => {
                     let input = self.lower(input)?;
                     filtered(input, &filter.predicate)
@@ -146,14 +156,26 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// What a projection stands above: of numbered rows without the number, if it does not ask for it.
+    fn lower_beneath(&mut self, projection: &Projection) -> Result<Lowered, Objection> {
+        if let LogicalPlan::Filter(filter) = &*projection.input
+            && let LogicalPlan::Window(window) = &*filter.input
+        {
+            let number = top::number_of(window);
+            let with_number = projection.expr.iter().any(|expression| expression.column_refs().contains(&number));
+            return self.lower_numbered(window, &filter.predicate, with_number);
+        }
+        self.lower(&projection.input)
+    }
+
     fn lower_scan(&mut self, scan: &TableScan, schema: DFSchemaRef) -> Result<Lowered, Objection> {
         let name = scan.table_name.table();
         let places: Vec<usize> =
             scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
-        let recursion = self.recursions.iter().rev().find(|(known, _)| known == name);
-        let pending = if let Some((_, id)) = recursion {
-            let whole = nullable(&scan.source.schema());
-            let relation = recursion::reference(*id, whole);
+        let pending = if let Some(recursion) = recursion::read_by(scan) {
+            let found = self.recursions.iter().rev().find(|(known, _)| known == recursion);
+            let (_, id) = found.ok_or_else(|| unknown(&scan.table_name))?;
+            let relation = recursion::reference(*id, nullable(&scan.source.schema()));
             Pending::of(relation).columns(&places, &arrow(&schema))
         } else {
             match self.known.get(name) {
@@ -173,6 +195,13 @@ impl<'a> Lowering<'a> {
         }
         Ok(lowered)
     }
+}
+
+/// Other columns of rows.
+fn projected(input: Lowered, projection: &Projection) -> Result<Lowered, Objection> {
+    let expressions = physical_all(&projection.expr, &input.schema)?;
+    let pending = input.pending.project(expressions, &arrow(&projection.schema));
+    Ok(Lowered { pending, schema: Arc::clone(&projection.schema), at_most_one: input.at_most_one })
 }
 
 /// The rows for which a predicate is true.
@@ -234,9 +263,13 @@ fn nullable(schema: &Schema) -> SchemaRef {
 }
 
 /// An expression that can be evaluated on rows.
-fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Objection> {
+pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Objection> {
     if temporal::mentions_now(expression) {
         return Err(temporal::misplaced(expression));
+    }
+    if expression.exists(|inner| Ok(is_subquery(inner))).expect("nothing fails") {
+        let message = "it depends on the rows around it in a way that is no join on equalities; write it as a join";
+        return Err(Objection::new(Place::of(expression), "subquery", message));
     }
     if expression.is_volatile() {
         let message = "its value is another one every time; a view has rows that only change when what it reads does";
@@ -246,7 +279,18 @@ fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr
         schema.iter().map(|(qualifier, _)| qualifier.cloned()).collect(),
         &nullable(schema.as_arrow()),
     )?;
-    Ok(create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?)
+    Ok(create_physical_expr(expression, &schema, &PROPERTIES, &PhysicalPlanningContext::default())?)
+}
+
+fn is_subquery(expression: &Expr) -> bool {
+    matches!(
+        expression,
+        Expr::ScalarSubquery(_)
+            | Expr::Exists(_)
+            | Expr::InSubquery(_)
+            | Expr::SetComparison(_)
+            | Expr::OuterReferenceColumn(..)
+    )
 }
 
 fn physical_all(expressions: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Objection> {
@@ -260,14 +304,4 @@ fn refused(plan: &LogicalPlan, construct: &str, message: &str) -> Objection {
 fn unknown(name: &TableReference) -> Objection {
     let place = Place::Word(name.table().to_owned());
     Objection::new(place, format!("table {name}"), "there is no such table or view")
-}
-
-/// All columns of rows, as they are.
-pub(super) fn all_columns(schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
-    pending::all(schema)
-}
-
-/// Some of these expressions.
-pub(super) fn physical_columns(all: &[Arc<dyn PhysicalExpr>], places: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
-    places.iter().map(|place| Arc::clone(&all[*place])).collect()
 }

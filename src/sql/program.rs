@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::failure::Failure;
@@ -83,28 +85,52 @@ impl Program {
         self.output.schema()
     }
 
+    /// What it makes rows of.
+    pub fn output(&self) -> &Codec {
+        &self.output
+    }
+
+    /// Whether it makes every row of itself.
+    pub fn is_identity(&self) -> bool {
+        self.parts() == (None, None) && self.input.options() == self.output.options()
+    }
+
     /// Whether there can be rows of which it makes none.
     pub fn may_drop(&self) -> bool {
         !self.filters.is_empty()
     }
 
-    /// What it does, so that two with the same words do the same to rows of the same columns.
+    /// What it does, so that two with the same words do the same to rows of the same columns, whatever these are called.
     pub fn description(&self) -> String {
         let words = |expressions: &[Arc<dyn PhysicalExpr>]| {
-            expressions.iter().map(|expression| expression.to_string()).collect::<Vec<_>>().join(", ")
+            expressions
+                .iter()
+                .map(|expression| description(expression, self.input.schema()))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         format!("filter [{}] make [{}]", words(&self.filters), words(&self.outputs))
     }
 
-    /// What it does, as SQL.
+    /// What it does, as SQL: its columns, then what it keeps rows by.
     pub fn explain(&self) -> String {
-        let outputs = self.outputs.iter().zip(self.schema().fields()).map(|(expression, field)| {
-            let words = fmt_sql(expression.as_ref()).to_string();
-            if words == *field.name() { words } else { format!("{words} AS {}", field.name()) }
-        });
-        let outputs = outputs.collect::<Vec<_>>().join(", ");
-        let filters: Vec<String> = self.filters.iter().map(|filter| fmt_sql(filter.as_ref()).to_string()).collect();
-        if filters.is_empty() { outputs } else { format!("{outputs} WHERE {}", filters.join(" AND ")) }
+        match self.parts() {
+            (None, columns) => columns.unwrap_or_else(|| "*".into()),
+            (Some(filters), columns) => format!("{} WHERE {filters}", columns.as_deref().unwrap_or("*")),
+        }
+    }
+
+    /// What it keeps rows by, none if it keeps all; and what it makes, none if it makes all columns as they are.
+    fn parts(&self) -> (Option<String>, Option<String>) {
+        let words = |expressions: &[Arc<dyn PhysicalExpr>], between| {
+            let words = expressions.iter().map(|expression| fmt_sql(expression.as_ref()).to_string());
+            words.collect::<Vec<_>>().join(between)
+        };
+        let filters = (!self.filters.is_empty()).then(|| words(&self.filters, " AND "));
+        let is_plain = |(place, output): (usize, &Arc<dyn PhysicalExpr>)| is_column(output, place);
+        let makes_all = self.outputs.len() == self.input.schema().fields().len();
+        let is_whole = makes_all && self.outputs.iter().enumerate().all(is_plain);
+        (filters, (!is_whole).then(|| words(&self.outputs, ", ")))
     }
 
     /// Evaluates on rows of its input codec.
@@ -136,6 +162,28 @@ impl Program {
         let places = places.unwrap_or_else(|| (0..batch.num_rows()).collect());
         Ok(places.into_iter().zip(rows).collect())
     }
+}
+
+fn is_column(expression: &Arc<dyn PhysicalExpr>, place: usize) -> bool {
+    expression.downcast_ref::<Column>().is_some_and(|column| column.index() == place)
+}
+
+/// An expression in words that tell it from all others over the same columns: these by their places, and every part with
+/// its type, which literals and casts do not show.
+fn description(expression: &Arc<dyn PhysicalExpr>, columns: &Schema) -> String {
+    let mut kinds = Vec::new();
+    let placed = Arc::clone(expression).transform_down(|part| {
+        kinds.push(part.data_type(columns).map_or("?".to_owned(), |kind| kind.to_string()));
+        let place = part.downcast_ref::<Column>().filter(|column| !column.name().is_empty()).map(Column::index);
+        Ok(match place {
+            Some(place) => {
+                let unnamed: Arc<dyn PhysicalExpr> = Arc::new(Column::new("", place));
+                Transformed::yes(unnamed)
+            }
+            None => Transformed::no(part),
+        })
+    });
+    format!("{} of {}", placed.data().expect("nothing fails"), kinds.join(" "))
 }
 
 /// An expression could not be evaluated on a batch.

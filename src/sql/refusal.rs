@@ -36,6 +36,8 @@ pub(super) enum Place {
     At(Location),
     /// Where this word stands first: before a parenthesis if it does so anywhere, as functions do.
     Word(String),
+    /// Where these words follow one another first.
+    Words(&'static [&'static str]),
     /// Where any of these stands first.
     AnyWord(&'static [&'static str]),
     /// Nothing says where: at the query itself.
@@ -137,6 +139,14 @@ impl Source<'_> {
         let start = solid.first().map_or(Location::new(1, 1), |token| token.span.start);
         match place {
             Place::At(location) if location.line > 0 => *location,
+            Place::Words(words) => {
+                let is = |(token, word): (&&TokenWithSpan, &&str)| match &token.token {
+                    Token::Word(found) => found.value.eq_ignore_ascii_case(word),
+                    _ => false,
+                };
+                let found = solid.windows(words.len()).find(|found| found.iter().zip(*words).all(is));
+                found.map_or(start, |found| found[0].span.start)
+            }
             Place::AnyWord(words) => {
                 let is = |token: &&TokenWithSpan| match &token.token {
                     Token::Word(found) => words.iter().any(|word| found.value.eq_ignore_ascii_case(word)),
@@ -157,7 +167,7 @@ impl Source<'_> {
         }
     }
 
-    /// What the comment says with which the text begins, without the marks of a comment.
+    /// What the comment says with which the text begins, its paragraphs a line each, without the marks of a comment.
     pub(super) fn description(&self) -> String {
         let tokens = Tokenizer::new(&PostgreSqlDialect {}, self.text).tokenize_with_location().unwrap_or_default();
         let mut lines: Vec<String> = Vec::new();
@@ -173,7 +183,8 @@ impl Source<'_> {
                 _ => break,
             }
         }
-        lines.join("\n").trim().to_owned()
+        let paragraphs = lines.split(String::is_empty).filter(|lines| !lines.is_empty()).map(|lines| lines.join(" "));
+        paragraphs.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -307,8 +318,8 @@ mod tests {
     #[test]
     fn the_leading_comment_describes() {
         let describe = |text| Source { file: "", text }.description();
-        assert_eq!(describe("-- One.\n-- Two.\nSELECT 1 -- three"), "One.\nTwo.");
-        assert_eq!(describe("/* One.\n * Two.\n */ SELECT 1"), "One.\nTwo.");
+        assert_eq!(describe("-- One,\n-- two.\n--\n-- Three.\nSELECT 1 -- four"), "One, two.\nThree.");
+        assert_eq!(describe("/* One,\n * two.\n */ SELECT 1"), "One, two.");
         assert_eq!(describe("SELECT 1 -- three"), "");
     }
 

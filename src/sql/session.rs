@@ -68,17 +68,21 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
     planned.map_err(|error| source.refuse(error.into()).to_string())
 }
 
-/// The plan of a query, not optimised yet. What the session knows must be in memory.
-pub(super) fn plan(context: &SessionContext, query: Box<Query>) -> Result<LogicalPlan, Objection> {
-    let planned = context.state().statement_to_plan(statement(query)).now_or_never();
-    Ok(planned.expect("tables in memory answer at once")?)
+/// The plan of a query, with names and types, and with what our rules make of it; not optimised yet. What the session knows
+/// must be in memory.
+pub(super) fn analysed(context: &SessionContext, query: Box<Query>) -> Result<LogicalPlan, Objection> {
+    let state = context.state();
+    let planned = state.statement_to_plan(statement(query)).now_or_never();
+    let plan = planned.expect("tables in memory answer at once")?;
+    Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
 }
 
 fn statement(query: Box<Query>) -> AnyStatement {
     AnyStatement::Statement(Box::new(Statement::Query(query)))
 }
 
-fn config() -> SessionConfig {
+/// The settings of all sessions.
+pub(super) fn config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(false);
     let options = config.options_mut();
     options.execution.time_zone = Some(TIME_ZONE.to_owned());

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::common::{DFSchemaRef, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::{Expr, Join};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{IsNotNullExpr, IsNullExpr, Literal};
 
 use super::pending::{Pending, all};
-use super::{Lowered, Lowering, arrow, physical, relation, unite};
+use super::{Lowered, Lowering, arrow, cardinality, filtered, physical, relation, unite};
 use crate::sql::program::Program;
 use crate::sql::refusal::{Objection, Place};
 use crate::sql::relation::{Keep, Keyed, Operator, Relation};
@@ -44,6 +44,10 @@ fn is_not_null(key: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
     Arc::new(IsNotNullExpr::new(Arc::clone(key)))
 }
 
+fn is_null(key: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    Arc::new(IsNullExpr::new(Arc::clone(key)))
+}
+
 fn keyed(rows: &Arc<Relation>, filters: Vec<Arc<dyn PhysicalExpr>>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Keyed {
     let kinds = keys.iter().enumerate().map(|(place, key)| {
         Field::new(place.to_string(), key.data_type(&rows.schema).expect("a key over these columns"), true)
@@ -61,18 +65,20 @@ fn whole(rows: &Arc<Relation>) -> Keyed {
 struct Sides {
     left: Side,
     right: Side,
-    condition: Option<Arc<dyn PhysicalExpr>>,
-    /// The columns of both.
-    both: SchemaRef,
+    condition: Option<Expr>,
+    /// The columns of both, as the condition names them.
+    both: DFSchemaRef,
+    /// And as rows have them.
+    columns: SchemaRef,
 }
 
 impl Lowering<'_> {
     pub(super) fn lower_join(&mut self, join: &Join) -> Result<Lowered, Objection> {
         let (left, right) = (self.lower(&join.left)?, self.lower(&join.right)?);
-        let at_most_one = left.at_most_one && right.at_most_one;
         check_key(join, &left, &right)?;
-        let both = left.schema.join(&right.schema)?;
-        let condition = join.filter.as_ref().map(|filter| physical(filter, &both)).transpose()?;
+        let at_most_one = cardinality::of_join(join.join_type, left.at_most_one, right.at_most_one);
+        let both = Arc::new(left.schema.join(&right.schema)?);
+        let condition = join.filter.clone();
         let side = |lowered: Lowered, keys: Vec<&Expr>| {
             let keys = keys.into_iter().map(|key| physical(key, &lowered.schema)).collect::<Result<Vec<_>, _>>()?;
             let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
@@ -80,19 +86,34 @@ impl Lowering<'_> {
         };
         let left = side(left, join.on.iter().map(|(left, _)| left).collect())?;
         let right = side(right, join.on.iter().map(|(_, right)| right).collect())?;
-        let sides = Sides { left, right, condition, both: columns_of_both(&both) };
+        check_types(&left, &right)?;
+        let sides = Sides { left, right, condition, columns: arrow(&both), both };
         let output = arrow(&join.schema);
-        let rows = if join.null_aware { sides.not_in() } else { sides.joined(join.join_type, &output) };
-        Ok(Lowered { pending: rows, schema: Arc::clone(&join.schema), at_most_one })
+        let pending = if join.null_aware { sides.not_in() } else { sides.joined(join.join_type, &output)? };
+        Ok(Lowered { pending, schema: Arc::clone(&join.schema), at_most_one })
     }
 }
 
-fn columns_of_both(both: &DFSchema) -> SchemaRef {
-    arrow(both)
+/// Keys are compared by their bytes, so they must be of one type.
+fn check_types(left: &Side, right: &Side) -> Result<(), Objection> {
+    let kinds = |side: &Side| -> Vec<_> { side.keys.iter().map(|key| key.data_type(&side.rows.schema).ok()).collect() };
+    let (left, right) = (kinds(left), kinds(right));
+    match left.into_iter().zip(right).find(|(left, right)| left != right) {
+        Some((Some(left), Some(right))) => {
+            let message = format!("a {left} is compared with a {right}; CAST one of them");
+            Err(Objection::new(Place::Word("JOIN".to_owned()), "join", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every row with every other one is maintained only where one side has a row at most.
 fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objection> {
+    if join.null_aware && (join.on.len() != 1 || join.filter.is_some()) {
+        let message = "what it looks in depends on the row, and a null in it would have to count for that row alone; \
+                       write NOT EXISTS (SELECT .. WHERE ..)";
+        return Err(Objection::new(Place::Words(&["NOT", "IN"]), "NOT IN (SELECT ..)", message));
+    }
     let pairs = !matches!(
         join.join_type,
         JoinType::LeftSemi
@@ -105,12 +126,6 @@ fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objecti
     if !join.on.is_empty() || !pairs || left.at_most_one || right.at_most_one {
         return Ok(());
     }
-    let is_scalar =
-        matches!(&*join.right, LogicalPlan::SubqueryAlias(alias) if alias.alias.table().starts_with("__scalar_sq"));
-    if is_scalar {
-        let message = "it may have more than one row; write an aggregate, or LIMIT 1";
-        return Err(Objection::new(Place::of_plan(&join.right), "scalar subquery", message));
-    }
     let message = "every row would meet every other one; join on an equality, or with a side of one row (an aggregate, \
                    LIMIT 1)";
     let place = join.filter.as_ref().map_or_else(|| Place::of_plan(&join.right), Place::of);
@@ -119,41 +134,46 @@ fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objecti
 
 impl Sides {
     /// One arm a kind of join.
-    fn joined(self, kind: JoinType, output: &SchemaRef) -> Pending {
-        match kind {
-            JoinType::Inner => self.pairs_pending(),
+    fn joined(self, kind: JoinType, output: &SchemaRef) -> Result<Pending, Objection> {
+        Ok(match kind {
+            JoinType::Inner => self.pairs()?,
             JoinType::Left => {
-                let others = self.left_padded(output);
-                self.with_pairs(vec![others], output)
+                let others = self.left_padded(output)?;
+                self.with_pairs(vec![others], output)?
             }
             JoinType::Right => {
-                let others = self.right_padded(output);
-                self.with_pairs(vec![others], output)
+                let others = self.right_padded(output)?;
+                self.with_pairs(vec![others], output)?
             }
             JoinType::Full => {
-                let others = vec![self.left_padded(output), self.right_padded(output)];
-                self.with_pairs(others, output)
+                let others = vec![self.left_padded(output)?, self.right_padded(output)?];
+                self.with_pairs(others, output)?
             }
-            JoinType::LeftSemi => Pending::of(self.lefts(Keep::Matches)),
-            JoinType::LeftAnti => Pending::of(self.lefts(Keep::Others)),
-            JoinType::RightSemi => Pending::of(self.rights(Keep::Matches)),
-            JoinType::RightAnti => Pending::of(self.rights(Keep::Others)),
-            JoinType::LeftMark => marked(self.lefts(Keep::Matches), self.lefts(Keep::Others), output),
-            JoinType::RightMark => marked(self.rights(Keep::Matches), self.rights(Keep::Others), output),
-        }
+            JoinType::LeftSemi => Pending::of(self.lefts(Keep::Matches)?),
+            JoinType::LeftAnti => Pending::of(self.lefts(Keep::Others)?),
+            JoinType::RightSemi => Pending::of(self.rights(Keep::Matches)?),
+            JoinType::RightAnti => Pending::of(self.rights(Keep::Others)?),
+            JoinType::LeftMark => marked(self.lefts(Keep::Matches)?, self.lefts(Keep::Others)?, output),
+            JoinType::RightMark => marked(self.rights(Keep::Matches)?, self.rights(Keep::Others)?, output),
+        })
     }
 
-    fn pairs_pending(&self) -> Pending {
+    /// The pairs with equal keys for which the condition is true.
+    fn pairs(&self) -> Result<Pending, Objection> {
         let (left, right) = (self.left.keyed(), self.right.keyed());
         let description = format!("join [{}] [{}]", left.key.description(), right.key.description());
         let inputs = vec![Arc::clone(&left.input), Arc::clone(&right.input)];
-        let pairs = relation(&description, Arc::clone(&self.both), inputs, |_| Operator::Join { left, right });
-        Pending::of(pairs).filter(self.condition.iter().cloned().collect())
+        let pairs = relation(&description, Arc::clone(&self.columns), inputs, |_| Operator::Join { left, right });
+        let pairs = Lowered { pending: Pending::of(pairs), schema: Arc::clone(&self.both), at_most_one: false };
+        match &self.condition {
+            Some(condition) => Ok(filtered(pairs, condition)?.pending),
+            None => Ok(pairs.pending),
+        }
     }
 
-    fn with_pairs(&self, others: Vec<Arc<Relation>>, output: &SchemaRef) -> Pending {
-        let inputs = std::iter::once(self.pairs_pending().relation()).chain(others).collect();
-        Pending::of(unite(inputs, Arc::clone(output)))
+    fn with_pairs(&self, others: Vec<Arc<Relation>>, output: &SchemaRef) -> Result<Pending, Objection> {
+        let inputs = std::iter::once(self.pairs()?.relation()).chain(others).collect();
+        Ok(Pending::of(unite(inputs, Arc::clone(output))))
     }
 
     /// Columns of the left side in those of both.
@@ -162,35 +182,35 @@ impl Sides {
     }
 
     /// The rows of the left side with a partner, or without.
-    fn lefts(&self, keep: Keep) -> Arc<Relation> {
+    fn lefts(&self, keep: Keep) -> Result<Arc<Relation>, Objection> {
         if self.condition.is_none() {
-            return semijoin(self.left.keyed(), self.right.keyed(), keep);
+            return Ok(semijoin(self.left.keyed(), self.right.keyed(), keep));
         }
         let places: Vec<usize> = (0..self.left_width()).collect();
-        let found = self.pairs_pending().columns(&places, &self.left.rows.schema).relation();
-        semijoin(self.left.whole(), whole(&found), keep)
+        let found = self.pairs()?.columns(&places, &self.left.rows.schema).relation();
+        Ok(semijoin(self.left.whole(), whole(&found), keep))
     }
 
-    fn rights(&self, keep: Keep) -> Arc<Relation> {
+    fn rights(&self, keep: Keep) -> Result<Arc<Relation>, Objection> {
         if self.condition.is_none() {
-            return semijoin(self.right.keyed(), self.left.keyed(), keep);
+            return Ok(semijoin(self.right.keyed(), self.left.keyed(), keep));
         }
-        let places: Vec<usize> = (self.left_width()..self.both.fields().len()).collect();
-        let found = self.pairs_pending().columns(&places, &self.right.rows.schema).relation();
-        semijoin(self.right.whole(), whole(&found), keep)
+        let places: Vec<usize> = (self.left_width()..self.columns.fields().len()).collect();
+        let found = self.pairs()?.columns(&places, &self.right.rows.schema).relation();
+        Ok(semijoin(self.right.whole(), whole(&found), keep))
     }
 
     /// The rows of the left side without a partner, beside nulls.
-    fn left_padded(&self, output: &SchemaRef) -> Arc<Relation> {
-        let rows = self.lefts(Keep::Others);
+    fn left_padded(&self, output: &SchemaRef) -> Result<Arc<Relation>, Objection> {
+        let rows = self.lefts(Keep::Others)?;
         let columns = all(&rows.schema).into_iter().chain(nulls(&output.fields()[self.left_width()..])).collect();
-        Pending::of(rows).project(columns, output).relation()
+        Ok(Pending::of(rows).project(columns, output).relation())
     }
 
-    fn right_padded(&self, output: &SchemaRef) -> Arc<Relation> {
-        let rows = self.rights(Keep::Others);
+    fn right_padded(&self, output: &SchemaRef) -> Result<Arc<Relation>, Objection> {
+        let rows = self.rights(Keep::Others)?;
         let columns = nulls(&output.fields()[..self.left_width()]).chain(all(&rows.schema)).collect();
-        Pending::of(rows).project(columns, output).relation()
+        Ok(Pending::of(rows).project(columns, output).relation())
     }
 
     /// `NOT IN`: a row stays if its key is known not to be on the right. With nothing on the right every row does; with
@@ -199,25 +219,14 @@ impl Sides {
         let schema = Arc::clone(&self.left.rows.schema);
         let nowhere = |rows: &Arc<Relation>| keyed(rows, Vec::new(), Vec::new());
         let known = |side: &Side| side.keys.iter().map(is_not_null).collect::<Vec<_>>();
-        let unknown: Vec<Arc<dyn PhysicalExpr>> = self
-            .left
-            .keys
-            .iter()
-            .map(|key| Arc::new(IsNullExpr::new(Arc::clone(key))) as Arc<dyn PhysicalExpr>)
-            .collect();
-        let right_unknown: Vec<Arc<dyn PhysicalExpr>> = self
-            .right
-            .keys
-            .iter()
-            .map(|key| Arc::new(IsNullExpr::new(Arc::clone(key))) as Arc<dyn PhysicalExpr>)
-            .collect();
+        let unknown = |side: &Side| side.keys.iter().map(is_null).collect::<Vec<_>>();
         let left_known = Pending::of(Arc::clone(&self.left.rows)).filter(known(&self.left)).relation();
         let left = keyed(&left_known, Vec::new(), self.left.keys.clone());
         let right = keyed(&self.right.rows, known(&self.right), self.right.keys.clone());
         let absent = semijoin(left, right, Keep::Others);
-        let nulls_there = Pending::of(Arc::clone(&self.right.rows)).filter(right_unknown).relation();
+        let nulls_there = Pending::of(Arc::clone(&self.right.rows)).filter(unknown(&self.right)).relation();
         let certain = semijoin(nowhere(&absent), nowhere(&nulls_there), Keep::Others);
-        let left_unknown = Pending::of(Arc::clone(&self.left.rows)).filter(unknown).relation();
+        let left_unknown = Pending::of(Arc::clone(&self.left.rows)).filter(unknown(&self.left)).relation();
         let beside_nothing = semijoin(nowhere(&left_unknown), nowhere(&self.right.rows), Keep::Others);
         Pending::of(unite(vec![certain, beside_nothing], schema))
     }

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::catalog::default_table_source::DefaultTableSource;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{LogicalPlan, RecursiveQuery};
+use datafusion::logical_expr::{LogicalPlan, RecursiveQuery, TableScan};
 
 use super::pending::Pending;
 use super::{Lowered, Lowering, arrow, relation};
@@ -59,12 +61,18 @@ pub(super) fn reference(id: RecursionId, schema: SchemaRef) -> Arc<Relation> {
     relation(&format!("recursion {id:?}"), schema, Vec::new(), |_| Operator::Recursion { id })
 }
 
-/// How often a plan reads a name.
+/// The name of the recursion that a scan reads; none where it reads a table, whatever its name.
+pub(super) fn read_by(scan: &TableScan) -> Option<&str> {
+    let source = scan.source.downcast_ref::<DefaultTableSource>()?;
+    Some(source.table_provider.downcast_ref::<CteWorkTable>()?.name())
+}
+
+/// How often a plan reads a recursion.
 fn references(plan: &LogicalPlan, name: &str) -> usize {
     let mut count = 0;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            count += usize::from(scan.table_name.table() == name);
+            count += usize::from(read_by(scan) == Some(name));
         }
         Ok(TreeNodeRecursion::Continue)
     })
