@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tarn::snapshot::STORE_THREAD;
+use tarn::sql::{QUERY_THREAD, is_evaluating};
 use tarn::telemetry;
 
 #[global_allocator]
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
 }
 
 /// A panic in a worker, the ingest or a source's thread is a broken invariant: the process ends, and recovery is the
-/// tested path. One in a request's handler is answered with 500 and goes no further; one in sled is an error of the
-/// generation that it holds.
+/// tested path. One in a request's handler is answered with 500 and goes no further, one in a query with why; one in sled
+/// is an error of the generation that it holds, and one in an expression of a view is a row's failure, told with the view.
 ///
 /// Nothing is printed by the standard library's hook, which would wait for a pipe that hangs.
 fn end_on_broken_invariants(panic: &PanicHookInfo<'_>) {
@@ -44,8 +45,12 @@ fn end_on_broken_invariants(panic: &PanicHookInfo<'_>) {
         tracing::error!(thread, place, "sled panicked: {message}");
         return;
     }
-    if thread.starts_with("tarn-http") {
-        tracing::error!(thread, place, "a request's handler panicked: {message}");
+    if is_evaluating() {
+        tracing::debug!(thread, place, "an expression panicked: {message}");
+        return;
+    }
+    if thread.starts_with("tarn-http") || thread.starts_with(QUERY_THREAD) {
+        tracing::error!(thread, place, "the handler of a request or a query panicked: {message}");
         return;
     }
     let backtrace = std::backtrace::Backtrace::capture();

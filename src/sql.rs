@@ -46,7 +46,7 @@ mod top;
 mod unmaintained;
 mod view_plan;
 
-pub use adhoc::{QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
+pub use adhoc::{QUERY_THREAD, QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
 pub use explain::{ExplainedOperator, Explanation};
 pub use failure::Failure;

@@ -85,17 +85,6 @@ pub(super) trait Sources<'scope> {
     fn hash_keys(&self) -> HashKeys;
 }
 
-/// Draws a relation.
-pub(super) fn render<'scope>(
-    relation: &Arc<Relation>,
-    scope: Scope<'scope, Epoch>,
-    sources: &mut dyn Sources<'scope>,
-) -> Rendered<'scope> {
-    let mut renderer = Renderer::new(scope, sources);
-    let rows = renderer.rows(relation);
-    Rendered { rows, failures: renderer.failures() }
-}
-
 /// Draws a view: its rows as they are stored.
 pub(super) fn view<'scope>(
     plan: &ViewPlan,

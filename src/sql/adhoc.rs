@@ -24,6 +24,9 @@ use super::tables::Tables;
 use super::view_plan::ViewPlan;
 use crate::model::Epoch;
 
+/// The name of the threads that queries run on.
+pub const QUERY_THREAD: &str = "tarn-query";
+
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryLimits {
@@ -104,7 +107,7 @@ impl QueryRunner {
     pub fn new(concurrent: usize) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(concurrent.max(1))
-            .thread_name("tarn-query")
+            .thread_name(QUERY_THREAD)
             .on_thread_start(crate::background::lower_priority)
             .enable_time()
             .build()?;

@@ -64,7 +64,7 @@ pub(super) fn recursive<'scope>(
     let mut failures = Vec::new();
     let rows = scope.iterative::<u64, _, _>(|inner| {
         let (variable, recursion) = Variable::new(inner, Product::new(0, 1));
-        let mut round = Round { renderer, relation, inner, id, recursion, failures: Vec::new() };
+        let mut round = Round { renderer, inner, id, recursion, failures: Vec::new() };
         let derived = round.rows(step);
         let (derived, explosion) = bounded(derived);
         let all = distinct(first.enter(inner).concat(derived), keys).inner;
@@ -105,8 +105,6 @@ fn bounded<'inner>(rows: Rows<'inner>) -> (Rows<'inner>, VecCollection<'inner, T
 /// What is derived in a round.
 struct Round<'a, 'b, 'scope, 'inner> {
     renderer: &'a mut Renderer<'b, 'scope>,
-    /// The recursion as a whole, to which the meters belong.
-    relation: &'a Relation,
     inner: Iterative<'inner, Epoch, u64>,
     id: RecursionId,
     recursion: Rows<'inner>,

@@ -7,12 +7,12 @@ use differential_dataflow::trace::TraceReader;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::progress::Antichain;
 
-use super::driver::{Bag, Inputs, Running, Said, directly, keep};
+use super::driver::{Bag, Inputs, Running, Said, directly, keep, render};
 use super::plans::Plan;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::render::recursive::ROUNDS;
-use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources, index, render};
+use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources, index};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::testing::row;

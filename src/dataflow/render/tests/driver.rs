@@ -16,11 +16,22 @@ use timely::worker::Worker;
 
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Measures, Meter};
-use crate::dataflow::render::{Index, Rendered, Sources, render};
+use crate::dataflow::render::{Index, Rendered, Renderer, Sources};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::testing::{Values, row, values};
 use crate::sql::{Failure, Keyed, Operator, Relation, Row};
+
+/// Draws a relation.
+pub(super) fn render<'scope>(
+    relation: &Arc<Relation>,
+    scope: Scope<'scope, Epoch>,
+    sources: &mut dyn Sources<'scope>,
+) -> Rendered<'scope> {
+    let mut renderer = Renderer::new(scope, sources);
+    let rows = renderer.rows(relation);
+    Rendered { rows, failures: renderer.failures() }
+}
 
 /// How often rows are there.
 pub(super) type Bag = BTreeMap<Values, i64>;
