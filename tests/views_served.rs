@@ -210,10 +210,10 @@ fn rows_come_in_the_form_that_is_asked_for() {
 
     let (csv, body) = get_as(at, path, "text/csv");
     assert_eq!(csv.header("content-type"), Some("text/csv"));
-    let lines = expected[..10].iter().map(|(workspace, kind)| format!("{workspace},{kind}\n"));
+    let in_csv = expected[..10].iter().map(|(workspace, kind)| format!("{workspace},{kind}\n"));
     assert_eq!(
         String::from_utf8(body).expect("UTF-8"),
-        format!("workspace_id,resource_type\n{}", lines.collect::<String>())
+        format!("workspace_id,resource_type\n{}", in_csv.collect::<String>())
     );
 
     let (arrow, body) = get_as(at, path, "application/vnd.apache.arrow.stream");
