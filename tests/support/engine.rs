@@ -12,7 +12,7 @@ use tarn::dataflow::{
     Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
     LogTime, Restored, ShardConfig,
 };
-use tarn::generate::Generated;
+use tarn::generate::{Generated, RESOURCES_TOPIC};
 use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
 use tarn::published::{Publisher, ReadView};
@@ -62,17 +62,19 @@ struct Records {
 const SHOWN_WITHIN: Duration = Duration::from_secs(30);
 
 impl Records {
-    /// An epoch's worth of records that are nobody's, where the log has ended and a view is not shown yet: what is shown
+    /// An epoch's worth of records that change nothing, where the log has ended and a view is not shown yet: what is shown
     /// changes with an epoch alone.
     fn fill(&mut self, batch: &mut RecordBatch, limit: Limit) {
         let ended = *self.ended.get_or_insert_with(Instant::now);
         if self.views.statuses().is_empty() || self.views.are_shown() || ended.elapsed() > SHOWN_WITHIN {
             return;
         }
-        let topic = self.topics.intern("debezium-heartbeat.test").expect("few topics");
+        let topic = self.topics.intern(RESOURCES_TOPIC).expect("few topics");
+        // Another partition than that of the log, so that its offsets are free; read over as a relationship of old times.
+        let value = br#"{"specversion":"1.0","type":"redhat.inventory.resources_relationship.a_b.updated","data":{}}"#;
         while !limit.reached(batch) {
-            let coordinates = Coordinates { topic, partition: 0, offset: i64::try_from(self.given).expect("few records") };
-            batch.push_wire(coordinates, self.last_ms, None, None, std::iter::empty());
+            let coordinates = Coordinates { topic, partition: 99, offset: i64::try_from(self.given).expect("few records") };
+            batch.push_wire(coordinates, self.last_ms, None, Some(value), std::iter::empty());
             self.given += 1;
         }
     }
