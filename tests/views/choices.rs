@@ -86,7 +86,9 @@ pub fn shrink(mut best: Vec<u32>, mut tries: usize, mut fails: impl FnMut(Vec<u3
                 zeroed[at..end].fill(0);
                 let mut halved = best.clone();
                 halved[at..end].iter_mut().for_each(|choice| *choice /= 2);
-                let simpler = [without, zeroed, halved].into_iter().find_map(|candidate| {
+                let mut lessened = best.clone();
+                lessened[at] = lessened[at].saturating_sub(1);
+                let simpler = [without, zeroed, halved, lessened].into_iter().find_map(|candidate| {
                     if tries == 0 || !is_simpler(&candidate, &best) {
                         return None;
                     }
