@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::accept::accepted;
+use super::watched::Client;
 use super::{ApiError, App, answer};
 use crate::published::ReadView;
 use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
@@ -56,7 +58,12 @@ impl From<QueryError> for ApiError {
 }
 
 /// `POST /api/tarn/v1/query`
-pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn query(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let format = accepted(&headers)?;
     let body = read(body).await?;
     let form = r#"the body must be {"sql": "SELECT .."}"#;
@@ -71,7 +78,13 @@ pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body:
         rows: config.query.rows_max,
     };
     let view = app.service.publisher.view();
-    let answered = app.service.queries.run(sql, input(&app, &view), limits).await?;
+    let answered = tokio::select! {
+        answered = app.service.queries.run(sql, input(&app, &view), limits) => answered?,
+        () = client.left() => {
+            let why = "the query has ended with its client, who closed the connection or its half of it";
+            return Err(ApiError::Unprocessable(why.to_owned()));
+        }
+    };
     let rendering = Arc::clone(&app);
     app.admission.render(answer::USUAL_BYTES, move || rendered(&rendering, &view, &answered, format)).await
 }
