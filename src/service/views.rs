@@ -230,8 +230,9 @@ fn planned(
             }
         }
         if !goes_back {
-            let others = refusals.into_iter().map(|(name, refusal)| (name, refusal.to_string()));
-            others.for_each(|(name, why)| drop(refused.entry(name).or_insert(why)));
+            for (name, refusal) in refusals {
+                refused.entry(name).or_insert_with(|| refusal.to_string());
+            }
             return (views, refused);
         }
     }
