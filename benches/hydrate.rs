@@ -59,10 +59,8 @@ fn main() {
 /// What is seen while something happens.
 fn measured(what: &str, server: &Server, happens: impl FnOnce()) -> Vec<String> {
     let found = server.resources(5_000);
-    let paths: Vec<String> = found
-        .iter()
-        .map(|one| format!("/api/tarn/v1/resources/{}", one["resourceId"].as_str().unwrap()))
-        .collect();
+    let paths: Vec<String> =
+        found.iter().map(|one| format!("/api/tarn/v1/resources/{}", one["resourceId"].as_str().unwrap())).collect();
     let is_over = AtomicBool::new(false);
     let (took, mut millis, behind) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| lookups(server, &paths, &is_over));

@@ -59,12 +59,7 @@ impl Rates {
         let ratios = self.records_a_second.iter().zip(&reference.records_a_second).map(|(rate, other)| rate / other);
         let rate = median(self.records_a_second.clone());
         let micros = median(self.cpu_micros_a_record.clone());
-        vec![
-            name.to_owned(),
-            format!("{rate:.0}"),
-            format!("{micros:.2}"),
-            format!("{:.2}", median(ratios.collect())),
-        ]
+        vec![name.to_owned(), format!("{rate:.0}"), format!("{micros:.2}"), format!("{:.2}", median(ratios.collect()))]
     }
 }
 

@@ -240,12 +240,7 @@ fn planned(
 
 impl State {
     /// Installs what is new and asks for all of it to be shown.
-    fn want(
-        &mut self,
-        inner: &Inner,
-        plans: Vec<Arc<ViewPlan>>,
-        refused: &BTreeMap<String, String>,
-    ) -> Reloaded {
+    fn want(&mut self, inner: &Inner, plans: Vec<Arc<ViewPlan>>, refused: &BTreeMap<String, String>) -> Reloaded {
         let mut reloaded = Reloaded::default();
         let mut views: BTreeMap<Arc<str>, Arc<CatalogView>> = BTreeMap::new();
         for plan in plans {

@@ -92,7 +92,9 @@ fn words(relation: &Relation) -> (&'static str, String) {
     let columns = || relation.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
     match &relation.operator {
         Operator::Constant { rows } => ("values", format!("{} of {}", rows.len(), columns())),
-        Operator::Table { table, program, .. } => ("table", format!("{}: {}", table.kind.name(), program.explain())),
+        Operator::Table { table, program, .. } => {
+            ("table", format!("{}: {}", table.kind.name(), program.explain_with_names()))
+        }
         Operator::View { view } => ("view", view.to_string()),
         Operator::Apply { program, .. } => ("compute", program.explain()),
         Operator::Temporal { bounds, .. } => ("while", time(bounds)),

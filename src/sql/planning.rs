@@ -24,8 +24,8 @@ use super::program::Program;
 use super::refusal::{Objection, Place, Source};
 use super::relation::Fingerprint;
 use super::row::Codec;
-use super::unmaintained::Unmaintained;
 use super::type_name::type_name;
+use super::unmaintained::Unmaintained;
 use super::view_plan::{ViewColumn, ViewPlan};
 use super::{session, syntax};
 

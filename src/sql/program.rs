@@ -120,6 +120,14 @@ impl Program {
         }
     }
 
+    /// The same with the names of its columns where it makes all of them as they are.
+    pub fn explain_with_names(&self) -> String {
+        let (filters, columns) = self.parts();
+        let names = || self.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        let columns = columns.unwrap_or_else(names);
+        filters.map_or(columns.clone(), |filters| format!("{columns} WHERE {filters}"))
+    }
+
     /// What it keeps rows by, none if it keeps all; and what it makes, none if it makes all columns as they are.
     fn parts(&self) -> (Option<String>, Option<String>) {
         let words = |expressions: &[Arc<dyn PhysicalExpr>], between| {
