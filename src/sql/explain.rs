@@ -113,7 +113,11 @@ fn words(relation: &Relation) -> (&'static str, String) {
 fn keys(left: &Keyed, right: &Keyed) -> String {
     match (left.key.explain(), right.key.explain()) {
         (left, right) if left.is_empty() && right.is_empty() => "of all pairs".to_owned(),
-        (left, right) => format!("on ({left}) = ({right})"),
+        _ => {
+            let ((left, drops_left), (right, drops_right)) = (left.key.explain_key(), right.key.explain_key());
+            let sign = if drops_left || drops_right { "=" } else { "IS NOT DISTINCT FROM" };
+            format!("on {left} {sign} {right}")
+        }
     }
 }
 

@@ -120,6 +120,13 @@ impl Program {
         }
     }
 
+    /// The key that it makes, and whether it makes none of rows with a null in it.
+    pub fn explain_key(&self) -> (String, bool) {
+        let columns = self.parts().1.unwrap_or_else(|| "*".into());
+        let columns = if self.outputs.len() == 1 { columns } else { format!("({columns})") };
+        (columns, !self.filters.is_empty())
+    }
+
     /// The same with the names of its columns where it makes all of them as they are.
     pub fn explain_with_names(&self) -> String {
         let (filters, columns) = self.parts();
