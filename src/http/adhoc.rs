@@ -71,7 +71,7 @@ pub(super) async fn query(
     let config = &app.service.config;
     let wait = Duration::from_millis(config.http.queue_deadline_ms);
     let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
-    let _turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
     let limits = QueryLimits {
         timeout: Duration::from_millis(config.query.timeout_ms),
         memory_bytes: config.query.memory_bytes_max,
@@ -79,7 +79,7 @@ pub(super) async fn query(
     };
     let view = app.service.publisher.view();
     let answered = tokio::select! {
-        answered = app.service.queries.run(sql, input(&app, &view), limits) => answered?,
+        answered = app.service.queries.run(sql, input(&app, &view), limits, turn) => answered?,
         () = client.left() => {
             let why = "the query has ended with its client, who closed the connection or its half of it";
             return Err(ApiError::Unprocessable(why.to_owned()));

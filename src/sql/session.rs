@@ -30,6 +30,7 @@ use datafusion::sql::parser::Statement as AnyStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures_util::FutureExt;
 
+use super::functions::bounded::bounded;
 use super::functions::{aggregates, json};
 use super::refusal::{Objection, Source};
 use super::rules::{Now, analyzer_rules};
@@ -98,12 +99,13 @@ pub(super) fn config() -> SessionConfig {
 
 fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
     let means_something = |function: &Arc<ScalarUDF>| !NO_FUNCTIONS.contains(&function.name());
+    let all = SessionStateDefaults::default_scalar_functions();
+    let scalar_functions =
+        all.into_iter().filter(means_something).map(|function| bounded(&function).map_or(function, Arc::new));
     SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(
-            SessionStateDefaults::default_scalar_functions().into_iter().filter(means_something).collect(),
-        )
+        .with_scalar_functions(scalar_functions.collect())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_analyzer_rules(analyzer_rules(now))
