@@ -156,6 +156,7 @@ fn reloads_leave_no_memory_behind() {
         }
     }
     let after = settled(&process);
+    eprintln!("{before} bytes after {warm} reloads, {after} after {reloads}");
     assert!(after < before + GROWTH_BYTES_MAX, "{before} bytes after {warm} reloads, {after} after {reloads}");
 }
 
