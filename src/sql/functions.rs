@@ -4,3 +4,4 @@ pub mod aggregates;
 pub(super) mod canonical;
 pub(super) mod first_epoch;
 pub mod json;
+pub(super) mod times;
