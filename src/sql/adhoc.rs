@@ -155,6 +155,7 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
         context.register_table(name, Arc::new(provider)).map_err(failed)?;
     }
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
+    let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));
     let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
     let plan = yielding(frame.create_physical_plan().await.map_err(refused)?).map_err(failed)?;
     let schema = plan.schema();
@@ -188,10 +189,6 @@ fn environment(limits: QueryLimits) -> Result<Arc<RuntimeEnv>, DataFusionError> 
     let nowhere = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let pool = Arc::new(GreedyMemoryPool::new(limits.memory_bytes));
     RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(nowhere).build_arc()
-}
-
-fn refused(error: DataFusionError) -> QueryError {
-    QueryError::Refused(error.strip_backtrace())
 }
 
 fn failed(error: DataFusionError) -> QueryError {

@@ -5,3 +5,4 @@ pub(super) mod bounded;
 pub(super) mod canonical;
 pub(super) mod first_epoch;
 pub mod json;
+pub(super) mod times;

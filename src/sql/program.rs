@@ -19,6 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::failure::Failure;
+use super::refusal::in_plain_words;
 use super::row::{Codec, Row};
 
 /// Keeps rows for which all filters are true, and makes rows of other columns of them.
@@ -204,7 +205,7 @@ fn description(expression: &Arc<dyn PhysicalExpr>, columns: &Schema) -> String {
 /// An expression could not be evaluated on a batch.
 pub(super) struct Failed {
     expression: String,
-    reason: String,
+    pub(super) reason: String,
 }
 
 impl Failed {
@@ -270,6 +271,9 @@ pub fn is_evaluating() -> bool {
     EVALUATES.get()
 }
 
+/// The reason of a row whose evaluation panics.
+pub(super) const PANICKED: &str = "the evaluation panicked";
+
 /// A panic in a library's kernel is that row's failure, not the process's end: what a row holds comes from outside.
 fn guarded(
     expression: &Arc<dyn PhysicalExpr>,
@@ -281,8 +285,8 @@ fn guarded(
     EVALUATES.set(false);
     let reason = match values {
         Ok(Ok(values)) => return Ok(values),
-        Ok(Err(error)) => error.strip_backtrace(),
-        Err(_) => "the evaluation panicked".to_owned(),
+        Ok(Err(error)) => in_plain_words(&error.strip_backtrace()),
+        Err(_) => PANICKED.to_owned(),
     };
     Err(Failed { expression: fmt_sql(expression.as_ref()).to_string(), reason })
 }

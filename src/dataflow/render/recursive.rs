@@ -33,7 +33,7 @@ use super::Renderer;
 use super::distinct::consolidate;
 use super::hashed::Hashed;
 use super::join::join;
-use super::programs::{apply, keyed, without_key};
+use super::programs::{apply, keyed, keys, without_key};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
@@ -159,7 +159,13 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
     }
 
     fn semijoin(&mut self, relation: &Relation, left: &Keyed, right: &Keyed, keep: Keep) -> Rows<'inner> {
-        assert!(!self.depends(&right.input), "planning puts a recursion on the left of a semijoin");
+        if self.depends(&right.input) {
+            assert!(keep == Keep::Matches, "planning refuses what is not monotone over a recursion");
+            assert!(!self.depends(&left.input), "a recursion names itself once");
+            let (rows, present) = (self.renderer.arranged(left).enter(self.inner), self.present(right));
+            let meter = self.renderer.meter(relation, "join");
+            return join(rows, present, meter, |row: &Row, _key: &Row| row.clone());
+        }
         let present = self.renderer.present(right).enter(self.inner);
         let rows = self.rows(&left.input);
         let keyed = self.keyed(left, rows.clone());
@@ -173,6 +179,15 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
                 others.concat(without_key(rows, &left.key, meter))
             }
         }
+    }
+
+    /// The keys of a side, each once.
+    fn present(&mut self, side: &Keyed) -> ByKey<'inner> {
+        let (rows, hash_keys) = (self.rows(&side.input), self.renderer.keys);
+        let (found, failures) = keys(rows, &side.key, hash_keys, self.renderer.meter(&side.input, "keys"));
+        self.failures.push(failures);
+        let once = distinct(found.map(Hashed::into_row), hash_keys);
+        Self::arrange(once.map(move |key| (Hashed::new(hash_keys, key.clone()), key)))
     }
 
     fn arranged(&mut self, side: &Keyed) -> ByKey<'inner> {
