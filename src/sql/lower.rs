@@ -11,8 +11,11 @@ mod aggregate;
 mod cardinality;
 mod constant;
 mod join;
+mod numbered;
 mod pending;
+mod possible;
 mod recursion;
+mod subquery;
 pub(super) mod temporal;
 mod top;
 
@@ -20,11 +23,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DFSchemaRef, TableReference};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::refusal::{Objection, Place};
@@ -33,8 +35,9 @@ use super::session;
 use super::table::Table;
 use super::view_plan::ViewPlan;
 pub(super) use cardinality::check_scalar_subqueries;
+pub(super) use numbered::ADVICE as WINDOW_ADVICE;
 use pending::Pending;
-pub(super) use top::{ADVICE as WINDOW_ADVICE, without_ties};
+pub(super) use top::without_ties;
 
 /// What functions are told of the session: its time zone above all.
 static PROPERTIES: LazyLock<ExecutionProps> = LazyLock::new(|| {
@@ -87,18 +90,21 @@ impl<'a> Lowering<'a> {
     pub(super) fn lower(&mut self, plan: &LogicalPlan) -> Result<Lowered, Objection> {
         let schema = Arc::clone(plan.schema());
         match plan {
-            LogicalPlan::Projection(projection) => {
-                let input = self.lower_beneath(projection)?;
-                projected(input, projection)
-            }
-            LogicalPlan::Filter(filter) => match &*filter.input {
-                LogicalPlan::Window(window) => self.lower_numbered(window, &filter.predicate, true),
-                input => {
-                    let input = self.lower(input)?;
+            LogicalPlan::Projection(projection) => match numbered::under(&projection.input) {
+                Some(numbered) => self.lower_numbered(&numbered, projection.expr.clone(), &projection.schema),
+                None => {
+                    let input = self.lower(&projection.input)?;
+                    projected(input, &projection.expr, &projection.schema)
+                }
+            },
+            LogicalPlan::Filter(filter) => match numbered::under(plan) {
+                Some(numbered) => self.lower_numbered(&numbered, numbered.columns(), &schema),
+                None => {
+                    let input = self.lower(&filter.input)?;
                     filtered(input, &filter.predicate)
                 }
             },
-            LogicalPlan::Window(window) => Err(top::unbounded(window)),
+            LogicalPlan::Window(window) => Err(numbered::unbounded(window)),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate),
             LogicalPlan::Join(join) => self.lower_join(join),
             LogicalPlan::Union(union) => {
@@ -156,18 +162,6 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// What a projection stands above: of numbered rows without the number, if it does not ask for it.
-    fn lower_beneath(&mut self, projection: &Projection) -> Result<Lowered, Objection> {
-        if let LogicalPlan::Filter(filter) = &*projection.input
-            && let LogicalPlan::Window(window) = &*filter.input
-        {
-            let number = top::number_of(window);
-            let with_number = projection.expr.iter().any(|expression| expression.column_refs().contains(&number));
-            return self.lower_numbered(window, &filter.predicate, with_number);
-        }
-        self.lower(&projection.input)
-    }
-
     fn lower_scan(&mut self, scan: &TableScan, schema: DFSchemaRef) -> Result<Lowered, Objection> {
         let name = scan.table_name.table();
         let places: Vec<usize> =
@@ -198,10 +192,10 @@ impl<'a> Lowering<'a> {
 }
 
 /// Other columns of rows.
-fn projected(input: Lowered, projection: &Projection) -> Result<Lowered, Objection> {
-    let expressions = physical_all(&projection.expr, &input.schema)?;
-    let pending = input.pending.project(expressions, &arrow(&projection.schema));
-    Ok(Lowered { pending, schema: Arc::clone(&projection.schema), at_most_one: input.at_most_one })
+fn projected(input: Lowered, expressions: &[Expr], schema: &DFSchemaRef) -> Result<Lowered, Objection> {
+    let expressions = physical_all(expressions, &input.schema)?;
+    let pending = input.pending.project(expressions, &arrow(schema));
+    Ok(Lowered { pending, schema: Arc::clone(schema), at_most_one: input.at_most_one })
 }
 
 /// The rows for which a predicate is true.
@@ -267,9 +261,8 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn P
     if temporal::mentions_now(expression) {
         return Err(temporal::misplaced(expression));
     }
-    if expression.exists(|inner| Ok(is_subquery(inner))).expect("nothing fails") {
-        let message = "it depends on the rows around it in a way that is no join on equalities; write it as a join";
-        return Err(Objection::new(Place::of(expression), "subquery", message));
+    if let Some(objection) = subquery::left_in(expression) {
+        return Err(objection);
     }
     if expression.is_volatile() {
         let message = "its value is another one every time; a view has rows that only change when what it reads does";
@@ -279,18 +272,9 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn P
         schema.iter().map(|(qualifier, _)| qualifier.cloned()).collect(),
         &nullable(schema.as_arrow()),
     )?;
-    Ok(create_physical_expr(expression, &schema, &PROPERTIES, &PhysicalPlanningContext::default())?)
-}
-
-fn is_subquery(expression: &Expr) -> bool {
-    matches!(
-        expression,
-        Expr::ScalarSubquery(_)
-            | Expr::Exists(_)
-            | Expr::InSubquery(_)
-            | Expr::SetComparison(_)
-            | Expr::OuterReferenceColumn(..)
-    )
+    let physical = create_physical_expr(expression, &schema, &PROPERTIES, &PhysicalPlanningContext::default())?;
+    possible::check(&physical, schema.as_arrow(), expression)?;
+    Ok(physical)
 }
 
 fn physical_all(expressions: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>, Objection> {

@@ -24,7 +24,8 @@ use super::program::Program;
 use super::refusal::{Objection, Place, Source};
 use super::relation::Fingerprint;
 use super::row::Codec;
-use super::unmaintained::Unmaintained;
+use super::type_name::type_name;
+use super::unmaintained::Maintained;
 use super::view_plan::{ViewColumn, ViewPlan};
 use super::{session, syntax};
 
@@ -41,7 +42,7 @@ pub(super) fn view(
     reads: &BTreeSet<String>,
 ) -> Result<ViewPlan, Objection> {
     let state = context.state();
-    syntax::check(&query, Some(&Unmaintained(&state)))?;
+    syntax::check(&query, &Maintained(&state))?;
     let analysed = session::analysed(context, query)?;
     check_scalar_subqueries(&analysed)?;
     let plan = state.optimizer().optimize(analysed, &state, |_, _| {})?;
@@ -118,7 +119,7 @@ impl Layout {
         for expression in &expressions {
             let kind = expression.data_type(rows)?;
             if !Codec::supports(&kind) {
-                let message = format!("a {kind} has no order that rows could have; CAST it to text");
+                let message = format!("a {} has no order that rows could have; CAST it to text", type_name(&kind));
                 return Err(Objection::new(Place::Words(&["ORDER", "BY"]), "ORDER BY", message));
             }
             let name = match expression.downcast_ref::<Column>() {
@@ -166,10 +167,10 @@ fn expose(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>), Objection>
 /// that rows can have.
 fn check_columns(plan: &LogicalPlan) -> Result<(), Objection> {
     let mut seen = BTreeSet::new();
-    for field in plan.schema().fields() {
+    for (place, field) in plan.schema().fields().iter().enumerate() {
         if !seen.insert(field.name()) {
-            let message = "two columns have this name; give one another by AS";
-            return Err(Objection::new(Place::Word(field.name().clone()), format!("column {}", field.name()), message));
+            let message = "two columns have this name; give one another name with AS";
+            return Err(Objection::new(Place::Output(place), format!("column {}", field.name()), message));
         }
     }
     check_types(plan)

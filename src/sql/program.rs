@@ -19,6 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::failure::Failure;
+use super::refusal::in_plain_words;
 use super::row::{Codec, Row};
 
 /// Keeps rows for which all filters are true, and makes rows of other columns of them.
@@ -120,6 +121,21 @@ impl Program {
         }
     }
 
+    /// The key that it makes, and whether it makes none of rows with a null in it.
+    pub fn explain_key(&self) -> (String, bool) {
+        let columns = self.parts().1.unwrap_or_else(|| "*".into());
+        let columns = if self.outputs.len() == 1 { columns } else { format!("({columns})") };
+        (columns, !self.filters.is_empty())
+    }
+
+    /// The same with the names of its columns where it makes all of them as they are.
+    pub fn explain_with_names(&self) -> String {
+        let (filters, columns) = self.parts();
+        let names = || self.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        let columns = columns.unwrap_or_else(names);
+        filters.map_or(columns.clone(), |filters| format!("{columns} WHERE {filters}"))
+    }
+
     /// What it keeps rows by, none if it keeps all; and what it makes, none if it makes all columns as they are.
     fn parts(&self) -> (Option<String>, Option<String>) {
         let words = |expressions: &[Arc<dyn PhysicalExpr>], between| {
@@ -189,7 +205,7 @@ fn description(expression: &Arc<dyn PhysicalExpr>, columns: &Schema) -> String {
 /// An expression could not be evaluated on a batch.
 pub(super) struct Failed {
     expression: String,
-    reason: String,
+    pub(super) reason: String,
 }
 
 impl Failed {
@@ -255,6 +271,9 @@ pub fn is_evaluating() -> bool {
     EVALUATES.get()
 }
 
+/// The reason of a row whose evaluation panics.
+pub(super) const PANICKED: &str = "the evaluation panicked";
+
 /// A panic in a library's kernel is that row's failure, not the process's end: what a row holds comes from outside.
 fn guarded(
     expression: &Arc<dyn PhysicalExpr>,
@@ -266,8 +285,8 @@ fn guarded(
     EVALUATES.set(false);
     let reason = match values {
         Ok(Ok(values)) => return Ok(values),
-        Ok(Err(error)) => error.strip_backtrace(),
-        Err(_) => "the evaluation panicked".to_owned(),
+        Ok(Err(error)) => in_plain_words(&error.strip_backtrace()),
+        Err(_) => PANICKED.to_owned(),
     };
     Err(Failed { expression: fmt_sql(expression.as_ref()).to_string(), reason })
 }

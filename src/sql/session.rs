@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -30,11 +30,13 @@ use datafusion::sql::parser::Statement as AnyStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures_util::FutureExt;
 
-use super::functions::{aggregates, json};
+use super::functions::bounded::bounded;
+use super::functions::{aggregates, json, times};
 use super::refusal::{Objection, Source};
 use super::rules::{Now, analyzer_rules};
 use super::syntax;
 use super::table::TIME_ZONE;
+use super::unmaintained::AdHoc;
 use crate::model::Epoch;
 
 /// Rules see each other's work in later rounds: a filter becomes a condition of a join, that a key, its column useless.
@@ -61,11 +63,16 @@ pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
 
 /// The plan of a text that is one query over what is registered in the session, not optimised yet.
 pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPlan, String> {
-    let source = Source { file: "query", text: sql };
-    let query = syntax::parse(sql).and_then(|query| syntax::check(&query, None).map(|()| query));
-    let query = query.map_err(|objection| source.refuse(objection).to_string())?;
-    let planned = context.state().statement_to_plan(statement(query)).await;
-    planned.map_err(|error| source.refuse(error.into()).to_string())
+    let state = context.state();
+    let query = syntax::parse(sql).and_then(|query| syntax::check(&query, &AdHoc(&state)).map(|()| query));
+    let query = query.map_err(|objection| refused(sql, objection))?;
+    let planned = state.statement_to_plan(statement(query)).await;
+    planned.map_err(|error| refused(sql, error))
+}
+
+/// Why an ad-hoc query is refused.
+pub(super) fn refused(sql: &str, objection: impl Into<Objection>) -> String {
+    Source { file: "query", text: sql }.refuse(objection.into()).to_string()
 }
 
 /// The plan of a query, with names and types, and with what our rules make of it; not optimised yet. What the session knows
@@ -97,13 +104,14 @@ pub(super) fn config() -> SessionConfig {
 }
 
 fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
-    let means_something = |function: &Arc<ScalarUDF>| !NO_FUNCTIONS.contains(&function.name());
+    let functions = SessionStateDefaults::default_scalar_functions().into_iter();
+    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name()));
+    let functions = functions.map(|function| Arc::new(times::as_promised(&function, config.options())));
+    let functions = functions.map(|function| bounded(&function).map_or(function, Arc::new)).collect();
     SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(
-            SessionStateDefaults::default_scalar_functions().into_iter().filter(means_something).collect(),
-        )
+        .with_scalar_functions(functions)
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_analyzer_rules(analyzer_rules(now))

@@ -59,8 +59,9 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
     }
 }
 
-/// Refuses what DataFusion would pass over; with `functions`, also what cannot be maintained, where that can be seen.
-pub(super) fn check(query: &Query, functions: Option<&dyn Functions>) -> Result<(), Objection> {
+/// Refuses what DataFusion would pass over or take for something else, and what cannot be maintained if it is to be,
+/// where that can be seen.
+pub(super) fn check(query: &Query, functions: &dyn Functions) -> Result<(), Objection> {
     constructs::check(query, functions)
 }
 
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn errors_of_syntax_say_where() {
         let objection = refused("SELECT a\nFROM t WHERE (a = 1");
-        assert_eq!(objection, Objection::new(Place::Query, "syntax", "Expected: ), found: EOF"));
+        assert_eq!(objection, Objection::new(Place::End, "syntax", "Expected: ), found: the end of the text"));
         let objection = refused("SELECT a\nFROM t GROUP a");
         assert_eq!(objection.place, Place::At(Location::new(2, 8)));
         let objection = refused("SELECT 'a");

@@ -1,4 +1,5 @@
-//! Functions that ad-hoc queries have and views have not, and what to write instead.
+//! Functions as views and as ad-hoc queries see them: those that queries have and views have not, and what to write
+//! instead.
 
 use datafusion::execution::SessionState;
 use datafusion::execution::registry::FunctionRegistry;
@@ -8,10 +9,35 @@ use super::grouping::AggregateFunction;
 use super::lower::WINDOW_ADVICE;
 use super::syntax::Functions;
 
-/// The functions of a session, as views see them.
-pub(super) struct Unmaintained<'a>(pub(super) &'a SessionState);
+/// The functions of a session, as ad-hoc queries see them.
+pub(super) struct AdHoc<'a>(pub(super) &'a SessionState);
 
-impl Functions for Unmaintained<'_> {
+impl Functions for AdHoc<'_> {
+    fn are_maintained(&self) -> bool {
+        false
+    }
+
+    fn is_scalar(&self, name: &str) -> bool {
+        self.0.scalar_functions().contains_key(name)
+    }
+
+    fn objection(&self, _name: &str, _is_window: bool) -> Option<(String, String)> {
+        None
+    }
+}
+
+/// The functions of a session, as views see them.
+pub(super) struct Maintained<'a>(pub(super) &'a SessionState);
+
+impl Functions for Maintained<'_> {
+    fn are_maintained(&self) -> bool {
+        true
+    }
+
+    fn is_scalar(&self, name: &str) -> bool {
+        self.0.scalar_functions().contains_key(name)
+    }
+
     fn objection(&self, name: &str, is_window: bool) -> Option<(String, String)> {
         if is_window {
             let is_aggregate = self.0.aggregate_functions().contains_key(name);

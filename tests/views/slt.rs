@@ -130,7 +130,8 @@ fn letter(kind: &DataType) -> char {
 /// A line a row, its values with a blank in between.
 fn texts(answer: &Answer) -> Vec<String> {
     let value = |column: &ArrayRef, row: usize| {
-        if column.is_null(row) {
+        // A column of nothing but nulls has no list of them.
+        if column.logical_nulls().is_some_and(|nulls| nulls.is_null(row)) {
             return "NULL".to_owned();
         }
         let options = FormatOptions::default().with_display_error(true);

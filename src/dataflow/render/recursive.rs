@@ -33,7 +33,7 @@ use super::Renderer;
 use super::distinct::consolidate;
 use super::hashed::Hashed;
 use super::join::join;
-use super::programs::{apply, keyed, without_key};
+use super::programs::{apply, keyed, keys, without_key};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
@@ -96,7 +96,8 @@ fn bounded<'inner>(rows: Rows<'inner>) -> (Rows<'inner>, VecCollection<'inner, T
         if !is_cut_off {
             return Ok((row, time, change));
         }
-        let reason = format!("the recursion derives more than {DERIVED} rows: it is cut off until the view is replaced");
+        let reason =
+            format!("the recursion derives more than {DERIVED} rows: it is cut off until the view is replaced");
         Err((Some(Failure::of_view("WITH RECURSIVE", &reason)), time, 1))
     });
     (within.as_collection(), beyond.as_collection().flat_map(|failure| failure))
@@ -158,7 +159,13 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
     }
 
     fn semijoin(&mut self, relation: &Relation, left: &Keyed, right: &Keyed, keep: Keep) -> Rows<'inner> {
-        assert!(!self.depends(&right.input), "planning puts a recursion on the left of a semijoin");
+        if self.depends(&right.input) {
+            assert!(keep == Keep::Matches, "planning refuses what is not monotone over a recursion");
+            assert!(!self.depends(&left.input), "a recursion names itself once");
+            let (rows, present) = (self.renderer.arranged(left).enter(self.inner), self.present(right));
+            let meter = self.renderer.meter(relation, "join");
+            return join(rows, present, meter, |row: &Row, _key: &Row| row.clone());
+        }
         let present = self.renderer.present(right).enter(self.inner);
         let rows = self.rows(&left.input);
         let keyed = self.keyed(left, rows.clone());
@@ -172,6 +179,15 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
                 others.concat(without_key(rows, &left.key, meter))
             }
         }
+    }
+
+    /// The keys of a side, each once.
+    fn present(&mut self, side: &Keyed) -> ByKey<'inner> {
+        let (rows, hash_keys) = (self.rows(&side.input), self.renderer.keys);
+        let (found, failures) = keys(rows, &side.key, hash_keys, self.renderer.meter(&side.input, "keys"));
+        self.failures.push(failures);
+        let once = distinct(found.map(Hashed::into_row), hash_keys);
+        Self::arrange(once.map(move |key| (Hashed::new(hash_keys, key.clone()), key)))
     }
 
     fn arranged(&mut self, side: &Keyed) -> ByKey<'inner> {

@@ -149,12 +149,16 @@ impl Sides {
                 let others = vec![self.left_padded(output)?, self.right_padded(output)?];
                 self.with_pairs(others, output)?
             }
-            JoinType::LeftSemi => Pending::of(self.lefts(Keep::Matches)?),
-            JoinType::LeftAnti => Pending::of(self.lefts(Keep::Others)?),
-            JoinType::RightSemi => Pending::of(self.rights(Keep::Matches)?),
-            JoinType::RightAnti => Pending::of(self.rights(Keep::Others)?),
-            JoinType::LeftMark => marked(self.lefts(Keep::Matches)?, self.lefts(Keep::Others)?, output),
-            JoinType::RightMark => marked(self.rights(Keep::Matches)?, self.rights(Keep::Others)?, output),
+            JoinType::LeftSemi => Pending::of(self.lefts(Keep::Matches, self.pairs()?)),
+            JoinType::LeftAnti => Pending::of(self.lefts(Keep::Others, self.pairs()?)),
+            JoinType::RightSemi => Pending::of(self.rights(Keep::Matches, self.pairs()?)),
+            JoinType::RightAnti => Pending::of(self.rights(Keep::Others, self.pairs()?)),
+            JoinType::LeftMark => {
+                marked(self.lefts(Keep::Matches, self.pairs()?), self.lefts(Keep::Others, self.pairs()?), output)
+            }
+            JoinType::RightMark => {
+                marked(self.rights(Keep::Matches, self.pairs()?), self.rights(Keep::Others, self.pairs()?), output)
+            }
         })
     }
 
@@ -182,33 +186,39 @@ impl Sides {
     }
 
     /// The rows of the left side with a partner, or without.
-    fn lefts(&self, keep: Keep) -> Result<Arc<Relation>, Objection> {
+    fn lefts(&self, keep: Keep, pairs: Pending) -> Arc<Relation> {
         if self.condition.is_none() {
-            return Ok(semijoin(self.left.keyed(), self.right.keyed(), keep));
+            return semijoin(self.left.keyed(), self.right.keyed(), keep);
         }
         let places: Vec<usize> = (0..self.left_width()).collect();
-        let found = self.pairs()?.columns(&places, &self.left.rows.schema).relation();
-        Ok(semijoin(self.left.whole(), whole(&found), keep))
+        let found = pairs.columns(&places, &self.left.rows.schema).relation();
+        semijoin(self.left.whole(), whole(&found), keep)
     }
 
-    fn rights(&self, keep: Keep) -> Result<Arc<Relation>, Objection> {
+    fn rights(&self, keep: Keep, pairs: Pending) -> Arc<Relation> {
         if self.condition.is_none() {
-            return Ok(semijoin(self.right.keyed(), self.left.keyed(), keep));
+            return semijoin(self.right.keyed(), self.left.keyed(), keep);
         }
         let places: Vec<usize> = (self.left_width()..self.columns.fields().len()).collect();
-        let found = self.pairs()?.columns(&places, &self.right.rows.schema).relation();
-        Ok(semijoin(self.right.whole(), whole(&found), keep))
+        let found = pairs.columns(&places, &self.right.rows.schema).relation();
+        semijoin(self.right.whole(), whole(&found), keep)
+    }
+
+    /// The pairs as they are in the answer: what looks for rows without a partner looks at the same, so that a condition
+    /// is evaluated, and fails, once.
+    fn answered_pairs(&self) -> Result<Pending, Objection> {
+        Ok(Pending::of(self.pairs()?.relation()))
     }
 
     /// The rows of the left side without a partner, beside nulls.
     fn left_padded(&self, output: &SchemaRef) -> Result<Arc<Relation>, Objection> {
-        let rows = self.lefts(Keep::Others)?;
+        let rows = self.lefts(Keep::Others, self.answered_pairs()?);
         let columns = all(&rows.schema).into_iter().chain(nulls(&output.fields()[self.left_width()..])).collect();
         Ok(Pending::of(rows).project(columns, output).relation())
     }
 
     fn right_padded(&self, output: &SchemaRef) -> Result<Arc<Relation>, Objection> {
-        let rows = self.rights(Keep::Others)?;
+        let rows = self.rights(Keep::Others, self.answered_pairs()?);
         let columns = nulls(&output.fields()[..self.left_width()]).chain(all(&rows.schema)).collect();
         Ok(Pending::of(rows).project(columns, output).relation())
     }

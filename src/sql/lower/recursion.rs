@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, RecursiveQuery, TableScan};
 use super::pending::Pending;
 use super::{Lowered, Lowering, arrow, relation};
 use crate::sql::refusal::{Objection, Place};
-use crate::sql::relation::{Operator, RecursionId, Relation};
+use crate::sql::relation::{Keep, Operator, RecursionId, Relation};
 
 impl Lowering<'_> {
     pub(super) fn lower_recursive(&mut self, query: &RecursiveQuery) -> Result<Lowered, Objection> {
@@ -94,8 +94,8 @@ fn not_monotone(relation: &Relation, id: RecursionId) -> Option<&'static str> {
         Operator::Reduce { .. } => return Some("an aggregate"),
         Operator::Top { .. } => return Some("a limit"),
         Operator::Temporal { .. } => return Some("a condition on now()"),
-        Operator::Semijoin { right, .. } if depends(&right.input, id) => {
-            return Some("a subquery or an outer join that looks for rows");
+        Operator::Semijoin { right, keep: Keep::Others, .. } if depends(&right.input, id) => {
+            return Some("a subquery or an outer join that looks for missing rows");
         }
         Operator::Recursive { .. } => return Some("another recursion"),
         _ => {}

@@ -262,9 +262,9 @@ fn is_utc(zone: Option<&str>) -> bool {
 }
 
 fn refused(expression: &Expr, message: impl Into<String>) -> Objection {
-    let place = match Place::of(expression) {
-        Place::At(location) => Place::At(location),
-        _ => Place::AnyWord(WORDS),
+    let near = match Place::of(expression) {
+        Place::At(location) => Some(location),
+        _ => None,
     };
-    Objection::new(place, "now()", message)
+    Objection::new(Place::Nearest(WORDS, near), "now()", message)
 }

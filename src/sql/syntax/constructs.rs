@@ -5,23 +5,31 @@
 //! field by field, so that whatever a new version of the parser adds is looked at here. Then, for a view, functions that
 //! cannot be maintained; lowering refuses the same, but knows less well where they are.
 
+mod expressions;
+
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, Function, FunctionArguments, GroupByExpr, LimitClause, ObjectName, OrderBy, OrderByKind, Query, Select,
-    SetExpr, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor, WindowSpec, WindowType,
+    Cte, Expr, GroupByExpr, JoinOperator, LimitClause, ObjectName, OrderBy, OrderByKind, Query, Select, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::sql::refusal::{Objection, Place};
 
-/// What is known of functions that cannot be maintained.
+/// What is known of functions, and what is asked of them.
 pub(in crate::sql) trait Functions {
-    /// Why a function cannot be maintained, and what to write instead; `is_window`: it has `OVER`.
+    /// Whether the query is to be maintained, not just answered.
+    fn are_maintained(&self) -> bool;
+
+    /// Whether a function is computed for each row by itself.
+    fn is_scalar(&self, name: &str) -> bool;
+
+    /// Why a function cannot be had here, and what to write instead; `is_window`: it has `OVER`.
     fn objection(&self, name: &str, is_window: bool) -> Option<(String, String)>;
 }
 
-pub(super) fn check(query: &Query, functions: Option<&dyn Functions>) -> Result<(), Objection> {
+pub(super) fn check(query: &Query, functions: &dyn Functions) -> Result<(), Objection> {
     match query.visit(&mut Constructs { functions }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(objection) => Err(objection),
@@ -29,7 +37,7 @@ pub(super) fn check(query: &Query, functions: Option<&dyn Functions>) -> Result<
 }
 
 struct Constructs<'a> {
-    functions: Option<&'a dyn Functions>,
+    functions: &'a dyn Functions,
 }
 
 /// The first of these that stands in the query, as an objection.
@@ -150,8 +158,8 @@ impl Visitor for Constructs<'_> {
                 if args.is_some() {
                     return table_function(name);
                 }
+                check_sample(sample.is_some())?;
                 let refused = [
-                    (sample.is_some(), "TABLESAMPLE", "write a condition that picks rows, as by a hash of their id"),
                     (version.is_some(), "AS OF", "a query reads one instant, the newest"),
                     (!with_hints.is_empty() || !index_hints.is_empty(), "index hints", NOT_UNDERSTOOD),
                     (*with_ordinality, "WITH ORDINALITY", "write ROW_NUMBER() OVER (ORDER BY ..)"),
@@ -163,11 +171,7 @@ impl Visitor for Constructs<'_> {
                     None => ControlFlow::Continue(()),
                 }
             }
-            TableFactor::Derived { lateral: _, subquery: _, alias: _, sample } => first([(
-                sample.is_some(),
-                "TABLESAMPLE",
-                "write a condition that picks rows, as by a hash of their id",
-            )]),
+            TableFactor::Derived { lateral: _, subquery: _, alias: _, sample } => check_sample(sample.is_some()),
             TableFactor::NestedJoin { table_with_joins, alias: _ } => check_joins(table_with_joins),
             TableFactor::Function { name, .. } => table_function(name),
             TableFactor::UNNEST { .. } => {
@@ -192,22 +196,7 @@ impl Visitor for Constructs<'_> {
     }
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Objection> {
-        match expression {
-            Expr::Function(function) => self.check_function(function),
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) if self.functions.is_some() => {
-                let construct = match expression {
-                    Expr::Cube(_) => "CUBE",
-                    Expr::Rollup(_) => "ROLLUP",
-                    _ => "GROUPING SETS",
-                };
-                first([(
-                    true,
-                    construct,
-                    "is not maintained; write one SELECT a grouping, with UNION ALL between them",
-                )])
-            }
-            _ => ControlFlow::Continue(()),
-        }
+        expressions::check(expression, self.functions)
     }
 
     fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Objection> {
@@ -233,31 +222,6 @@ impl Constructs<'_> {
             (expressions.iter().any(|expression| expression.with_fill.is_some()), "WITH FILL", NOT_UNDERSTOOD),
         ])
     }
-
-    fn check_function(&self, function: &Function) -> ControlFlow<Objection> {
-        let Function {
-            name,
-            uses_odbc_syntax: _,
-            parameters,
-            args: _,
-            filter: _,
-            null_treatment: _,
-            over,
-            within_group: _,
-        } = function;
-        let words = name.to_string().to_lowercase();
-        if !matches!(parameters, FunctionArguments::None) {
-            return refuse(name.span(), format!("parameters of {words}()"), "write all arguments in one list");
-        }
-        if let Some(WindowType::WindowSpec(WindowSpec { window_name: Some(base), .. })) = over {
-            let message = "a window that builds on another one is not supported; write the whole window";
-            return refuse(base.span, format!("window {base}"), message);
-        }
-        match self.functions.and_then(|functions| functions.objection(&words, over.is_some())) {
-            Some((construct, message)) => refuse(name.span(), construct, message),
-            None => ControlFlow::Continue(()),
-        }
-    }
 }
 
 fn table_function(name: &ObjectName) -> ControlFlow<Objection> {
@@ -268,7 +232,8 @@ fn table_function(name: &ObjectName) -> ControlFlow<Objection> {
 fn check_body(body: &SetExpr) -> ControlFlow<Objection> {
     let statement = match body {
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => return ControlFlow::Continue(()),
-        SetExpr::SetOperation { left, right, .. } => {
+        SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            check_set_operation(*op, *set_quantifier)?;
             check_body(left)?;
             return check_body(right);
         }
@@ -279,6 +244,19 @@ fn check_body(body: &SetExpr) -> ControlFlow<Objection> {
         SetExpr::Table(_) => return first([(true, "TABLE", "write SELECT * FROM the table")]),
     };
     first([(true, statement, ONE_SELECT)])
+}
+
+/// DataFusion takes how often a row is there from the left side alone.
+fn check_set_operation(operator: SetOperator, quantifier: SetQuantifier) -> ControlFlow<Objection> {
+    let words: &'static [&'static str] = match (operator, quantifier) {
+        (SetOperator::Except, SetQuantifier::All | SetQuantifier::AllByName) => &["EXCEPT", "ALL"],
+        (SetOperator::Intersect, SetQuantifier::All | SetQuantifier::AllByName) => &["INTERSECT", "ALL"],
+        (SetOperator::Minus, _) => return first([(true, "MINUS", "write EXCEPT")]),
+        (SetOperator::Union | SetOperator::Except | SetOperator::Intersect, _) => return ControlFlow::Continue(()),
+    };
+    let message = "how often a row is there is not compared; leave out ALL, or count rows with GROUP BY on both sides \
+                   and join these";
+    ControlFlow::Break(Objection::new(Place::Words(words), words.join(" "), message))
 }
 
 /// DataFusion takes the two sides of the `UNION` and forgets what stands around it.
@@ -296,77 +274,40 @@ fn check_recursive(cte: &Cte) -> ControlFlow<Objection> {
     }
 }
 
+fn check_sample(is_there: bool) -> ControlFlow<Objection> {
+    first([(is_there, "TABLESAMPLE", "write a condition that picks rows, as by a hash of their id")])
+}
+
 fn check_joins(tables: &TableWithJoins) -> ControlFlow<Objection> {
-    first([(tables.joins.iter().any(|join| join.global), "GLOBAL", NOT_UNDERSTOOD)])
+    first([(tables.joins.iter().any(|join| join.global), "GLOBAL", NOT_UNDERSTOOD)])?;
+    tables.joins.iter().try_for_each(|join| match &join.join_operator {
+        JoinOperator::Join(_)
+        | JoinOperator::Inner(_)
+        | JoinOperator::Left(_)
+        | JoinOperator::LeftOuter(_)
+        | JoinOperator::Right(_)
+        | JoinOperator::RightOuter(_)
+        | JoinOperator::FullOuter(_)
+        | JoinOperator::CrossJoin(_)
+        | JoinOperator::LeftSemi(_)
+        | JoinOperator::RightSemi(_)
+        | JoinOperator::LeftAnti(_)
+        | JoinOperator::RightAnti(_) => ControlFlow::Continue(()),
+        JoinOperator::Semi(_) => first([(true, "SEMI JOIN", "write LEFT SEMI JOIN, or WHERE EXISTS")]),
+        JoinOperator::Anti(_) => first([(true, "ANTI JOIN", "write LEFT ANTI JOIN, or WHERE NOT EXISTS")]),
+        JoinOperator::CrossApply => first([(true, "CROSS APPLY", "write CROSS JOIN LATERAL")]),
+        JoinOperator::OuterApply => first([(true, "OUTER APPLY", "write LEFT JOIN LATERAL .. ON true")]),
+        JoinOperator::AsOf { .. } => {
+            let message =
+                "write a JOIN, and take the newest of each group by ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)";
+            first([(true, "ASOF JOIN", message)])
+        }
+        JoinOperator::StraightJoin(_) => first([(true, "STRAIGHT_JOIN", "write JOIN")]),
+        JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
+            first([(true, "ARRAY JOIN", "there are no columns of lists; JSON lists stay text")])
+        }
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::sql::refusal::Source;
-    use crate::sql::syntax;
-
-    fn refusal(text: &str) -> String {
-        let checked = syntax::parse(text).and_then(|query| syntax::check(&query, None));
-        Source { file: "x", text }.refuse(checked.expect_err(text)).to_string()
-    }
-
-    #[test]
-    fn what_would_be_passed_over_is_refused() {
-        for (text, expected) in [
-            (
-                "SELECT a FROM t TABLESAMPLE (10)",
-                "x:1:15: TABLESAMPLE: write a condition that picks rows, as by a hash of their id",
-            ),
-            ("SELECT a FROM t FOR UPDATE", "x:1:17: FOR UPDATE: nothing is locked by reading; leave it out"),
-            ("SELECT a FROM t FETCH FIRST 3 ROWS ONLY", "x:1:17: FETCH: write LIMIT n"),
-            ("SELECT TOP 3 a FROM t", "x:1:8: TOP: write LIMIT n"),
-            (
-                "SELECT a FROM t LIMIT 1 BY a",
-                "x:1:17: LIMIT BY: write ROW_NUMBER() OVER (PARTITION BY ..) and filter by it",
-            ),
-            ("FROM t |> SELECT a", "x:1:8: |>: write nested SELECTs instead of pipes"),
-            ("SELECT FROM t", "x:1:1: SELECT: selects no column; name at least one"),
-            (
-                "SELECT a INTO u FROM t",
-                "x:1:10: INTO: only a SELECT is allowed; nothing can be written or changed by SQL",
-            ),
-            ("SELECT $1", "x:1:8: parameter $1: there are no parameters; write the value"),
-            ("SELECT a FROM t WHERE a = ?", "x:1:27: parameter ?: there are no parameters; write the value"),
-            (
-                "SELECT *\nFROM generate_series(1, 3)",
-                "x:2:6: table function generate_series(): there are no functions that make tables; write VALUES, or name a table",
-            ),
-            ("SELECT * FROM UNNEST([1])", "x:1:15: UNNEST: there are no columns of lists; JSON lists stay text"),
-            ("SELECT quantile(0.5)(a) FROM t", "x:1:8: parameters of quantile(): write all arguments in one list"),
-            ("SELECT 1 UNION TABLE t", "x:1:16: TABLE: write SELECT * FROM the table"),
-            (
-                "SELECT sum(a) FROM t GROUP BY b WITH ROLLUP",
-                "x:1:33: WITH: write one SELECT a grouping, with UNION ALL between them",
-            ),
-            (
-                "WITH RECURSIVE r AS (SELECT 1 AS n UNION SELECT n + 1 FROM r ORDER BY n) SELECT n FROM r",
-                "x:1:16: recursive query r: WITH, ORDER BY and LIMIT around its UNION are not supported; write them in the query that reads it",
-            ),
-            (
-                "SELECT a FROM (SELECT a FROM t FOR SHARE) AS x",
-                "x:1:32: FOR UPDATE: nothing is locked by reading; leave it out",
-            ),
-        ] {
-            assert_eq!(refusal(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn ordinary_sql_passes() {
-        for text in [
-            "SELECT a, count(*) FILTER (WHERE b > 1) FROM t AS x (a, b) WHERE a IN (SELECT a FROM u) GROUP BY a ORDER BY a",
-            "WITH u AS (SELECT 1 AS a), v AS (SELECT * FROM u) SELECT * FROM v JOIN u USING (a) LIMIT 3 OFFSET 1",
-            "SELECT row_number() OVER w FROM t WINDOW w AS (PARTITION BY a ORDER BY b)",
-            "(SELECT 1 UNION ALL VALUES (2)) EXCEPT SELECT 3 ORDER BY 1",
-            "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b DESC NULLS LAST",
-        ] {
-            let query = syntax::parse(text).expect(text);
-            syntax::check(&query, None).expect(text);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,79 @@
+//! Constructs that are refused, by their syntax alone.
+
+use crate::sql::refusal::Source;
+use crate::sql::syntax::{self, Functions};
+
+/// Knows one function of each row by itself, and nothing that is not maintained.
+struct Upper;
+
+impl Functions for Upper {
+    fn are_maintained(&self) -> bool {
+        true
+    }
+
+    fn is_scalar(&self, name: &str) -> bool {
+        name == "upper"
+    }
+
+    fn objection(&self, _name: &str, _is_window: bool) -> Option<(String, String)> {
+        None
+    }
+}
+
+fn refusal(text: &str) -> String {
+    let checked = syntax::parse(text).and_then(|query| syntax::check(&query, &Upper));
+    Source { file: "x", text }.refuse(checked.expect_err(text)).to_string()
+}
+
+#[test]
+fn what_would_be_passed_over_is_refused() {
+    for (text, expected) in [
+        (
+            "SELECT a FROM t TABLESAMPLE (10)",
+            "x:1:17: TABLESAMPLE: write a condition that picks rows, as by a hash of their id",
+        ),
+        ("SELECT a FROM t FOR UPDATE", "x:1:17: FOR UPDATE: nothing is locked by reading; leave it out"),
+        ("SELECT a FROM t FETCH FIRST 3 ROWS ONLY", "x:1:17: FETCH: write LIMIT n"),
+        ("SELECT TOP 3 a FROM t", "x:1:8: TOP: write LIMIT n"),
+        ("FROM t |> SELECT a", "x:1:8: |>: write nested SELECTs instead of pipes"),
+        ("SELECT FROM t", "x:1:1: SELECT: selects no column; name at least one"),
+        ("SELECT a INTO u FROM t", "x:1:10: INTO: only a SELECT is allowed; nothing can be written or changed by SQL"),
+        ("SELECT $1", "x:1:8: parameter $1: there are no parameters; write the value"),
+        ("SELECT a FROM t WHERE a = ?", "x:1:27: parameter ?: there are no parameters; write the value"),
+        (
+            "SELECT *\nFROM generate_series(1, 3)",
+            "x:2:6: table function generate_series(): there are no functions that make tables; write VALUES, or name a table",
+        ),
+        ("SELECT * FROM UNNEST([1])", "x:1:15: UNNEST: there are no columns of lists; JSON lists stay text"),
+        ("SELECT quantile(0.5)(a) FROM t", "x:1:8: parameters of quantile(): write all arguments in one list"),
+        ("SELECT 1 UNION TABLE t", "x:1:16: TABLE: write SELECT * FROM the table"),
+        (
+            "SELECT sum(a) FROM t GROUP BY b WITH ROLLUP",
+            "x:1:33: WITH: write one SELECT a grouping, with UNION ALL between them",
+        ),
+        (
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION SELECT n + 1 FROM r ORDER BY n) SELECT n FROM r",
+            "x:1:16: recursive query r: WITH, ORDER BY and LIMIT around its UNION are not supported; write them in the query that reads it",
+        ),
+        (
+            "SELECT a FROM (SELECT a FROM t FOR SHARE) AS x",
+            "x:1:32: FOR UPDATE: nothing is locked by reading; leave it out",
+        ),
+    ] {
+        assert_eq!(refusal(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn ordinary_sql_passes() {
+    for text in [
+        "SELECT a, count(*) FILTER (WHERE b > 1) FROM t AS x (a, b) WHERE a IN (SELECT a FROM u) GROUP BY a ORDER BY a",
+        "WITH u AS (SELECT 1 AS a), v AS (SELECT * FROM u) SELECT * FROM v JOIN u USING (a) LIMIT 3 OFFSET 1",
+        "SELECT row_number() OVER w FROM t WINDOW w AS (PARTITION BY a ORDER BY b)",
+        "(SELECT 1 UNION ALL VALUES (2)) EXCEPT SELECT 3 ORDER BY 1",
+        "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b DESC NULLS LAST",
+    ] {
+        let query = syntax::parse(text).expect(text);
+        syntax::check(&query, &Upper).expect(text);
+    }
+}
