@@ -91,6 +91,8 @@ impl App {
 pub struct Routes {
     app: Arc<App>,
     router: Router,
+    /// The paths of those that are sent something; they have no parameters.
+    with_body: Arc<[&'static str]>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -103,7 +105,9 @@ impl Routes {
     /// The answer to a request. Heads that are ambiguous go no further; a handler that panics costs its request only;
     /// every answer tells its instant, and when the service stops, that it is the connection's last.
     pub(crate) async fn answer(&self, request: Request) -> Response {
-        let answer = match strict::refused(&request) {
+        let is_here = |path: &&str| *path == request.uri().path();
+        let takes_body = request.method() == Method::POST && self.with_body.iter().any(is_here);
+        let answer = match strict::refused(&request, takes_body) {
             Some(refused) => refused,
             None => match AssertUnwindSafe(self.router.clone().call(request)).catch_unwind().await {
                 Ok(Ok(answer)) => answer,
@@ -132,6 +136,7 @@ pub fn router(app: Arc<App>, scope: Scope) -> Routes {
         .filter(|(route, _)| scope == Scope::Admin || route.scope == Scope::Read)
         .collect();
     let described: Vec<Route> = here.iter().map(|(route, _)| *route).collect();
+    let with_body = described.iter().filter(|route| route.body.is_some()).map(|route| route.path).collect();
     let document = openapi::describe(&described, limit_max);
     let mut router = Router::new();
     for (route, handler) in here {
@@ -144,7 +149,7 @@ pub fn router(app: Arc<App>, scope: Scope) -> Routes {
         router = router.route(route.path, handler);
     }
     let router = router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(Arc::clone(&app));
-    Routes { app, router }
+    Routes { app, router, with_body }
 }
 
 async fn no_route(uri: Uri) -> ApiError {

@@ -306,6 +306,7 @@ fn open_source(
                     replays: 0.0002,
                     batch_duplicates: 0.0002,
                     poison: 0.0005,
+                    ghosts: 0.002,
                     ..FaultRates::default()
                 },
                 ..GeneratorConfig::default()

@@ -43,6 +43,7 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod top;
+mod type_name;
 mod unmaintained;
 mod view_plan;
 
@@ -63,4 +64,5 @@ pub use row::{Codec, Row};
 pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
 pub use tables::Tables;
 pub use top::{Standing, Standings, Top};
+pub use type_name::type_name;
 pub use view_plan::{ViewColumn, ViewPlan};

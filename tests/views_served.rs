@@ -67,6 +67,11 @@ pub fn is_as_described(at: SocketAddr, schema: &str, answer: &Value) {
     assert!(unknown.is_empty(), "{schema}: {unknown:?} are not described");
 }
 
+/// Waits until a view has so many rows.
+fn has_rows(at: SocketAddr, path: &str, count: usize) {
+    eventually("all rows", || get(at, path).json()["items"].as_array().is_some_and(|rows| rows.len() == count));
+}
+
 fn rows(at: SocketAddr, path: &str) -> Vec<Value> {
     let answer = get(at, path);
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
@@ -75,10 +80,16 @@ fn rows(at: SocketAddr, path: &str) -> Vec<Value> {
 
 /// All rows, page by page.
 fn paged(at: SocketAddr, path: &str) -> Vec<Value> {
-    let (mut all, mut token) = (Vec::new(), String::new());
+    paged_after(at, path, String::new())
+}
+
+/// All rows behind a page, of which this is the token as a parameter.
+fn paged_after(at: SocketAddr, path: &str, mut token: String) -> Vec<Value> {
+    let mut all = Vec::new();
     loop {
-        let page = get(at, &format!("{path}{token}")).json();
-        all.extend(page["items"].as_array().expect("a list").clone());
+        let answer = get(at, &format!("{path}{token}"));
+        let page = answer.json();
+        all.extend(page["items"].as_array().unwrap_or_else(|| panic!("{path}{token}: {}", answer.body)).clone());
         match page["nextPageToken"].as_str() {
             Some(next) => token = format!("&pageToken={next}"),
             None => return all,
@@ -111,7 +122,7 @@ fn rows_are_paged_filtered_and_ordered() {
     let at = served.readers;
     let expected = fill(&feed);
     let path = "/api/tarn/v1/views/kinds";
-    eventually("all rows", || rows(at, path).len() == expected.len());
+    has_rows(at, path, expected.len());
 
     assert_eq!(pairs(&rows(at, path)), expected);
     for limit in 1..=expected.len() + 1 {
@@ -165,7 +176,7 @@ fn pages_go_on_whatever_comes_and_goes() {
     let at = served.readers;
     let expected = fill(&feed);
     let path = "/api/tarn/v1/views/kinds";
-    eventually("all rows", || rows(at, path).len() == expected.len());
+    has_rows(at, path, expected.len());
     for order in ["", "&orderBy=workspace_id,resource_type"] {
         // Two of the rows (blue, host), of which there are two: the page ends on the first of them.
         let first = get(at, &format!("{path}?limit=1{order}")).json();
@@ -179,7 +190,7 @@ fn pages_go_on_whatever_comes_and_goes() {
             let now = pairs(&rows(at, path));
             now.iter().any(|row| row.0 == "amber") && now.iter().filter(|row| **row == expected[0]).count() == 1
         });
-        let rest = pairs(&paged(at, &format!("{path}?limit=3{order}&pageToken={token}")));
+        let rest = pairs(&paged_after(at, &format!("{path}?limit=3{order}"), format!("&pageToken={token}")));
         assert_eq!(rest, expected[2..], "{order}");
         feed.send(delete(offset + 2, 50)).expect("fed");
         feed.send(report(offset + 3, 0, "host", "blue", json!({}))).expect("fed");
@@ -194,7 +205,7 @@ fn rows_come_in_the_form_that_is_asked_for() {
     let at = served.readers;
     let expected = fill(&feed);
     let path = "/api/tarn/v1/views/kinds?limit=10";
-    eventually("all rows", || rows(at, "/api/tarn/v1/views/kinds").len() == expected.len());
+    has_rows(at, "/api/tarn/v1/views/kinds", expected.len());
 
     let (json, body) = get_as(at, path, "application/json");
     assert_eq!(json.header("content-type"), Some("application/json"));
@@ -288,7 +299,7 @@ fn views_are_explained() {
     let (served, feed) = Served::fed(with_views(folder.path()));
     let at = served.readers;
     let expected = fill(&feed);
-    eventually("all rows", || rows(at, "/api/tarn/v1/views/kinds").len() == expected.len());
+    has_rows(at, "/api/tarn/v1/views/kinds", expected.len());
     let explained = get(at, "/api/tarn/v1/views/one/explain").json();
     is_as_described(at, "Explanation", &explained);
     let operators = explained["operators"].as_array().expect("a list");

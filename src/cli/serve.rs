@@ -188,6 +188,8 @@ fn greet(service: Service, address: SocketAddr, admin: SocketAddr) -> Result<()>
     let text = format!(
         "Tarn serves a generated, live Kessel inventory at http://{address} (operators: http://{admin})\n\nTry:\n  \
          curl -s 'http://{address}/api/tarn/v1/resources?resourceType=k8s_cluster&limit=2'\n  \
+         curl -s 'http://{address}/api/tarn/v1/views/fleet_composition'\n  \
+         curl -s 'http://{address}/api/tarn/v1/query' -d '{{\"sql\": \"SELECT count(*) AS hosts FROM host\"}}'\n  \
          curl -s 'http://{address}/api/tarn/v1/status'\n  \
          curl -s 'http://{address}/api/tarn/v1/quarantine?limit=2'\n"
     );

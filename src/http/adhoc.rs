@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::Extension;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::accept::accepted;
+use super::watched::Client;
 use super::{ApiError, App, answer};
 use crate::published::ReadView;
-use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits};
+use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
 
 /// Says whether there are more rows than the limit allows.
 pub(super) const TRUNCATED: &str = "tarn-truncated";
@@ -21,6 +23,8 @@ pub(super) const UNREAD_ROWS: &str = "tarn-unread-rows";
 
 /// A longer body is not read.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+/// A body must have come after this, counted from its request's head.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What is asked.
 #[derive(Debug, Deserialize)]
@@ -54,27 +58,45 @@ impl From<QueryError> for ApiError {
 }
 
 /// `POST /api/tarn/v1/query`
-pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn query(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let format = accepted(&headers)?;
-    if body.len() > BODY_BYTES_MAX {
-        let message = format!("the body has {} bytes; at most {BODY_BYTES_MAX} are allowed", body.len());
-        return Err(ApiError::Invalid(message));
-    }
+    let body = read(body).await?;
     let form = r#"the body must be {"sql": "SELECT .."}"#;
     let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
     let config = &app.service.config;
     let wait = Duration::from_millis(config.http.queue_deadline_ms);
     let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
-    let _turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
     let limits = QueryLimits {
         timeout: Duration::from_millis(config.query.timeout_ms),
         memory_bytes: config.query.memory_bytes_max,
         rows: config.query.rows_max,
     };
     let view = app.service.publisher.view();
-    let answered = app.service.queries.run(sql, input(&app, &view), limits).await?;
+    let answered = tokio::select! {
+        answered = app.service.queries.run(sql, input(&app, &view), limits, turn) => answered?,
+        () = client.left() => {
+            let why = "the query has ended with its client, who closed the connection or its half of it";
+            return Err(ApiError::Unprocessable(why.to_owned()));
+        }
+    };
     let rendering = Arc::clone(&app);
     app.admission.render(answer::USUAL_BYTES, move || rendered(&rendering, &view, &answered, format)).await
+}
+
+/// A body, if it comes in time and is not too long.
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let seconds = BODY_DEADLINE.as_secs();
+    let read = tokio::time::timeout(BODY_DEADLINE, to_bytes(body, BODY_BYTES_MAX)).await;
+    let read = read.map_err(|_| ApiError::Invalid(format!("the body did not come within {seconds} s")))?;
+    read.map_err(|error| {
+        ApiError::Invalid(format!("the body could not be read; it may have {BODY_BYTES_MAX} bytes at most: {error}"))
+    })
 }
 
 /// What a query reads: everything at one instant, but for views that cannot be read.
@@ -97,7 +119,7 @@ fn rendered(app: &App, view: &ReadView, answered: &QueryAnswer, format: Format) 
         items.extend_from_slice(&written);
         let columns = schema.fields().iter();
         let columns =
-            columns.map(|field| ColumnJson { name: field.name().clone(), kind: field.data_type().to_string() });
+            columns.map(|field| ColumnJson { name: field.name().clone(), kind: type_name(field.data_type()) });
         let rest = AnsweredJson { columns: columns.collect(), truncated: *is_cut, unread_rows: *unread };
         return Ok(answer::list(app, view, items, &rest));
     }

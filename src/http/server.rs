@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
@@ -227,8 +227,12 @@ fn requests(
     connections: Arc<Connections>,
 ) -> impl Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
     let here = Arc::new((routes, connections));
-    move |request| {
+    move |mut request| {
         let at_work = activity.begin();
+        // Nothing else takes so long that it would want to know.
+        if request.method() == Method::POST {
+            request.extensions_mut().insert(activity.client());
+        }
         let here = Arc::clone(&here);
         Box::pin(async move {
             let (routes, connections) = &*here;

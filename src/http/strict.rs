@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::ApiError;
 
 /// What is wrong with a request's head, if anything.
-fn fault(request: &Request) -> Option<&'static str> {
+fn fault(request: &Request, takes_body: bool) -> Option<&'static str> {
     let headers = request.headers();
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -27,12 +27,12 @@ fn fault(request: &Request) -> Option<&'static str> {
     }
     let known = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
     let has_body = chunked || length.is_some_and(|length| length.as_bytes() != b"0");
-    (known && has_body).then_some("the route takes no body")
+    (known && has_body && !takes_body).then_some("the route takes no body")
 }
 
-/// The answer to a request that is refused; none for one that is clear.
-pub(super) fn refused(request: &Request) -> Option<Response> {
-    let mut response = ApiError::Invalid(fault(request)?.to_owned()).into_response();
+/// The answer to a request that is refused; none for one that is clear. `takes_body`: whether its route does.
+pub(super) fn refused(request: &Request, takes_body: bool) -> Option<Response> {
+    let mut response = ApiError::Invalid(fault(request, takes_body)?.to_owned()).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     Some(response)
 }

@@ -19,7 +19,7 @@ use super::{ApiError, App, answer};
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, ReadView, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
-use crate::sql::{Format, OrderBy, Reading, Row, ViewPlan};
+use crate::sql::{Format, OrderBy, Reading, Row, ViewPlan, type_name};
 
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
@@ -133,7 +133,7 @@ impl ViewJson {
 
 fn columns(plan: &ViewPlan) -> Vec<ColumnJson> {
     let columns = plan.columns.iter();
-    columns.map(|column| ColumnJson { name: column.name.clone(), kind: column.kind.to_string() }).collect()
+    columns.map(|column| ColumnJson { name: column.name.clone(), kind: type_name(&column.kind) }).collect()
 }
 
 /// The view of a name, if it can be read.

@@ -1,12 +1,13 @@
 //! A stream whose reads and writes must get on.
 //!
 //! hyper's own timer knows one time for a head, which also runs while a connection is idle. Here the first byte of a
-//! connection, and a head once it has begun, have deadlines of their own, and a reader must take bytes now and then.
+//! connection, and a head once it has begun, have deadlines of their own, and a reader must take bytes now and then. Whoever
+//! answers slowly can ask whether the client is still there ([`Client`]).
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -46,6 +47,43 @@ impl Default for Deadlines {
 pub(super) struct Activity {
     begun: AtomicU64,
     at_work: AtomicUsize,
+    /// Whether somebody wants to know when the client has closed its half.
+    is_awaited: AtomicBool,
+    has_left: AtomicBool,
+}
+
+/// Who has asked, for a handler that takes long.
+#[derive(Debug, Clone)]
+pub(super) struct Client(Arc<Activity>);
+
+impl Client {
+    /// Ends when the client has closed the connection, or its half of it, which cannot be told apart before there is an
+    /// answer to be written.
+    pub(super) async fn left(&self) {
+        let _awaiting = Awaiting::begin(&self.0);
+        std::future::poll_fn(|_| match self.0.has_left.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            // The stream is looked at each time that its connection's task runs, of which this is a part.
+            false => Poll::Pending,
+        })
+        .await;
+    }
+}
+
+/// Somebody awaits the end of a client.
+struct Awaiting<'a>(&'a Activity);
+
+impl<'a> Awaiting<'a> {
+    fn begin(activity: &'a Activity) -> Self {
+        activity.is_awaited.store(true, Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.is_awaited.store(false, Ordering::Relaxed);
+    }
 }
 
 /// One request at work, until its answer is written.
@@ -58,6 +96,11 @@ impl Activity {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.at_work.fetch_add(1, Ordering::Relaxed);
         AtWork(Arc::clone(self))
+    }
+
+    /// Who has sent the request that is at work.
+    pub(super) fn client(self: &Arc<Self>) -> Client {
+        Client(Arc::clone(self))
     }
 
     /// Whether every request that came was answered.
@@ -189,6 +232,18 @@ impl AsyncRead for Watched {
 }
 
 impl Watched {
+    /// Looks whether the client has closed its half, if somebody wants to know: while a request is at work hyper does not.
+    fn look_for_end(&mut self, context: &mut Context<'_>) {
+        if !self.activity.is_awaited.load(Ordering::Relaxed) || self.activity.has_left.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut byte = [0];
+        if let Poll::Ready(Ok(0) | Err(_)) = self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            self.activity.has_left.store(true, Ordering::Relaxed);
+            context.waker().wake_by_ref();
+        }
+    }
+
     /// What a write's outcome means for its deadline.
     fn watch_write<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
@@ -220,7 +275,9 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
+    /// Called whenever the connection's task runs, also with nothing to flush.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_end(context);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         self.watch_write(polled, context)
     }

@@ -320,6 +320,6 @@ mod tests {
         let entry = QuarantineToken { topic: "a:b".into(), partition: 7, offset: i64::MAX, arrival: 9 };
         assert_eq!(QuarantineToken::decode(&entry.encode(&key), &key), Ok(entry));
         assert_eq!(QuarantineToken::decode(&text, &key), Err(TokenError::OtherKind));
-        assert_eq!(PageToken::decode(&"A".repeat(5_000), &hosts, &key), Err(TokenError::Damaged));
+        assert_eq!(PageToken::decode(&"A".repeat(TOKEN_CHARS_MAX + 1), &hosts, &key), Err(TokenError::Damaged));
     }
 }

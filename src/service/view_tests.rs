@@ -10,7 +10,7 @@ mod file;
 mod moment;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,8 +176,10 @@ fn look(step: &Step, rows: &[Cells], before: &[Cells], plan: &ViewPlan) -> Optio
     }
     let (expected_came, expected_left) = step.changes.as_ref()?;
     // What changes in columns that are not looked at is no change: both lists look at the same.
-    let places = |expected: &ExpectedRows| expected.places.clone();
-    let looked_at = [places(expected_came), places(expected_left)].concat();
+    let looked_at: BTreeSet<usize> = expected_came.places.iter().chain(&expected_left.places).copied().collect();
+    // A list without rows names no columns; it is about those of the other one.
+    let nothing = ExpectedRows { places: looked_at.iter().copied().collect(), rows: Vec::new() };
+    let named = |expected| if expected == &ExpectedRows::default() { &nothing } else { expected };
     let part = |rows: &[Cells]| -> Vec<Cells> {
         if looked_at.is_empty() {
             return rows.to_vec();
@@ -187,7 +189,7 @@ fn look(step: &Step, rows: &[Cells], before: &[Cells], plan: &ViewPlan) -> Optio
         rows.iter().map(|row| (0..row.len()).map(|place| cell(row, place)).collect()).collect()
     };
     let (came, left) = table::changes(&part(before), &part(rows));
-    let told = [("came", expected_came, came), ("left", expected_left, left)];
+    let told = [("came", named(expected_came), came), ("left", named(expected_left), left)];
     told.into_iter().find_map(|(what, expected, found)| {
         let difference = table::difference(expected, &found, plan)?;
         Some(format!("the rows that {what} are others {SIGNS}\n{difference}"))

@@ -18,7 +18,7 @@ use crate::config::ViewsSection;
 use crate::dataflow::{NewView, ViewCommand, ViewId, ViewLog};
 use crate::model::Topics;
 use crate::published::{Catalog, CatalogView, Publisher};
-use crate::sql::{Planned, QueryFile, SchemaFolderError, Tables, plan_queries, read_queries};
+use crate::sql::{Planned, QueryFile, SchemaFolderError, Tables, ViewPlan, plan_queries, read_queries};
 
 /// How often it is looked whether views are shown and others can go.
 const TICK: Duration = Duration::from_millis(50);
@@ -140,16 +140,7 @@ impl Views {
     pub fn apply(&self, files: Vec<QueryFile>) -> Reloaded {
         let inner = &self.0;
         let mut state = inner.state.lock().expect("no holder of the views panics");
-        let Planned { mut views, refusals } = plan_queries(&files, &inner.tables);
-        let refused: BTreeMap<String, String> =
-            refusals.iter().map(|(name, refusal)| (name.clone(), refusal.to_string())).collect();
-        if refused.keys().any(|name| state.good.contains_key(name)) {
-            // What is refused goes on as it was before, if that still has a meaning beside what has changed.
-            let before =
-                |file: &QueryFile| state.good.get(&file.name).filter(|_| refused.contains_key(&file.name)).cloned();
-            let kept: Vec<QueryFile> = files.iter().map(|file| before(file).unwrap_or_else(|| file.clone())).collect();
-            views = plan_queries(&kept, &inner.tables).views;
-        }
+        let (views, refused) = planned(&files, &state.good, &inner.tables);
         for file in files.iter().filter(|file| !refused.contains_key(&file.name)) {
             state.good.insert(file.name.clone(), file.clone());
         }
@@ -218,14 +209,38 @@ impl Views {
     }
 }
 
+/// The views of these files, and why some files are refused. What is refused goes on as it was before, if that still has a
+/// meaning beside what has changed; and so does whatever reads it.
+fn planned(
+    files: &[QueryFile],
+    good: &BTreeMap<String, QueryFile>,
+    tables: &Tables,
+) -> (Vec<Arc<ViewPlan>>, BTreeMap<String, String>) {
+    let mut texts = files.to_vec();
+    let mut refused = BTreeMap::new();
+    loop {
+        let Planned { views, refusals, behind_others } = plan_queries(&texts, tables);
+        let mut goes_back = false;
+        for (name, refusal) in refusals.iter().filter(|(name, _)| !behind_others.contains(name)) {
+            refused.entry(name.clone()).or_insert_with(|| refusal.to_string());
+            let text = texts.iter_mut().find(|text| text.name == *name).expect("it was planned");
+            if let Some(before) = good.get(name).filter(|before| *before != text) {
+                text.clone_from(before);
+                goes_back = true;
+            }
+        }
+        if !goes_back {
+            for (name, refusal) in refusals {
+                refused.entry(name).or_insert_with(|| refusal.to_string());
+            }
+            return (views, refused);
+        }
+    }
+}
+
 impl State {
     /// Installs what is new and asks for all of it to be shown.
-    fn want(
-        &mut self,
-        inner: &Inner,
-        plans: Vec<Arc<crate::sql::ViewPlan>>,
-        refused: &BTreeMap<String, String>,
-    ) -> Reloaded {
+    fn want(&mut self, inner: &Inner, plans: Vec<Arc<ViewPlan>>, refused: &BTreeMap<String, String>) -> Reloaded {
         let mut reloaded = Reloaded::default();
         let mut views: BTreeMap<Arc<str>, Arc<CatalogView>> = BTreeMap::new();
         for plan in plans {

@@ -1,7 +1,7 @@
 //! Ad-hoc SQL: one query, read only, over one instant, within limits.
 //!
 //! Queries run on threads of their own, of low priority, so that they disturb neither ingestion nor other reads; dropping
-//! the answer's future ends its query. What a row may not be read of (a value of another type than declared) is left out
+//! the answer's future ends its query, at the next batch of one of its operators. What a row may not be read of (a value of another type than declared) is left out
 //! and counted.
 
 use std::sync::Arc;
@@ -11,10 +11,12 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 
@@ -114,25 +116,30 @@ impl QueryRunner {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// The answer to a query.
-    pub async fn run(&self, sql: String, input: QueryInput, limits: QueryLimits) -> Result<QueryAnswer, QueryError> {
+    /// The answer to a query. `turn` is held on to until it has ended, which may be a little later than its answer comes.
+    pub async fn run(
+        &self,
+        sql: String,
+        input: QueryInput,
+        limits: QueryLimits,
+        turn: impl Send + 'static,
+    ) -> Result<QueryAnswer, QueryError> {
         let runtime = self.runtime.as_ref().expect("there until it is dropped");
         let task = runtime.spawn(async move {
-            match tokio::time::timeout(limits.timeout, answer(&sql, &input, limits)).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    let seconds = limits.timeout.as_secs_f64();
-                    Err(QueryError::TooMuch(format!(
-                        "the query was ended after {seconds} s; ask for less, or add a view"
-                    )))
-                }
-            }
+            let answer = answer(&sql, &input, limits).await;
+            drop(turn);
+            answer
         });
         let _end = EndOnDrop(task.abort_handle());
-        match task.await {
-            Ok(answer) => answer,
-            Err(error) if error.is_panic() => Err(QueryError::Failed("the evaluation panicked".to_owned())),
-            Err(_) => Err(QueryError::Failed("the query was ended".to_owned())),
+        match tokio::time::timeout(limits.timeout, task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if error.is_panic() => Err(QueryError::Failed("the evaluation panicked".to_owned())),
+            Ok(Err(_)) => Err(QueryError::Failed("the query was ended".to_owned())),
+            Err(_) => {
+                let seconds = limits.timeout.as_secs_f64();
+                let why = format!("the query was ended after {seconds} s; ask for less, or add a view");
+                Err(QueryError::TooMuch(why))
+            }
         }
     }
 }
@@ -150,12 +157,16 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
     let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));
     let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
-    let plan = frame.create_physical_plan().await.map_err(refused)?;
+    let plan = yielding(frame.create_physical_plan().await.map_err(refused)?).map_err(failed)?;
     let schema = plan.schema();
     let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
-    let (mut batches, mut rows, mut is_cut) = (Vec::new(), 0, false);
+    let (mut batches, mut rows, mut bytes, mut is_cut) = (Vec::new(), 0, 0, false);
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(failed)?;
+        bytes += batch.get_array_memory_size();
+        if bytes > limits.memory_bytes {
+            return Err(QueryError::TooMuch(format!("the answer has more than {} bytes", limits.memory_bytes)));
+        }
         let taken = batch.num_rows().min(limits.rows - rows);
         is_cut = taken < batch.num_rows();
         rows += taken;
@@ -163,10 +174,15 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
         if is_cut {
             break;
         }
-        // However fast batches come, others get a turn and the time is looked at.
-        tokio::task::yield_now().await;
     }
     Ok(QueryAnswer { schema, batches, is_cut, unread: read.failures.load(Ordering::Relaxed) })
+}
+
+/// The same plan, each of whose operators gives way now and then: one that makes many batches of one, a join above all,
+/// could not be ended otherwise.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let each = |node| Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+    plan.transform_up(each).map(|transformed| transformed.data)
 }
 
 fn environment(limits: QueryLimits) -> Result<Arc<RuntimeEnv>, DataFusionError> {

@@ -92,7 +92,9 @@ fn words(relation: &Relation) -> (&'static str, String) {
     let columns = || relation.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
     match &relation.operator {
         Operator::Constant { rows } => ("values", format!("{} of {}", rows.len(), columns())),
-        Operator::Table { table, program, .. } => ("table", format!("{}: {}", table.kind.name(), program.explain())),
+        Operator::Table { table, program, .. } => {
+            ("table", format!("{}: {}", table.kind.name(), program.explain_with_names()))
+        }
         Operator::View { view } => ("view", view.to_string()),
         Operator::Apply { program, .. } => ("compute", program.explain()),
         Operator::Temporal { bounds, .. } => ("while", time(bounds)),
@@ -111,7 +113,11 @@ fn words(relation: &Relation) -> (&'static str, String) {
 fn keys(left: &Keyed, right: &Keyed) -> String {
     match (left.key.explain(), right.key.explain()) {
         (left, right) if left.is_empty() && right.is_empty() => "of all pairs".to_owned(),
-        (left, right) => format!("on ({left}) = ({right})"),
+        _ => {
+            let ((left, drops_left), (right, drops_right)) = (left.key.explain_key(), right.key.explain_key());
+            let sign = if drops_left || drops_right { "=" } else { "IS NOT DISTINCT FROM" };
+            format!("on {left} {sign} {right}")
+        }
     }
 }
 

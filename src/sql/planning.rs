@@ -24,6 +24,7 @@ use super::program::Program;
 use super::refusal::{Objection, Place, Source};
 use super::relation::Fingerprint;
 use super::row::Codec;
+use super::type_name::type_name;
 use super::unmaintained::Maintained;
 use super::view_plan::{ViewColumn, ViewPlan};
 use super::{session, syntax};
@@ -118,7 +119,7 @@ impl Layout {
         for expression in &expressions {
             let kind = expression.data_type(rows)?;
             if !Codec::supports(&kind) {
-                let message = format!("a {kind} has no order that rows could have; CAST it to text");
+                let message = format!("a {} has no order that rows could have; CAST it to text", type_name(&kind));
                 return Err(Objection::new(Place::Words(&["ORDER", "BY"]), "ORDER BY", message));
             }
             let name = match expression.downcast_ref::<Column>() {

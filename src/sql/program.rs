@@ -121,6 +121,21 @@ impl Program {
         }
     }
 
+    /// The key that it makes, and whether it makes none of rows with a null in it.
+    pub fn explain_key(&self) -> (String, bool) {
+        let columns = self.parts().1.unwrap_or_else(|| "*".into());
+        let columns = if self.outputs.len() == 1 { columns } else { format!("({columns})") };
+        (columns, !self.filters.is_empty())
+    }
+
+    /// The same with the names of its columns where it makes all of them as they are.
+    pub fn explain_with_names(&self) -> String {
+        let (filters, columns) = self.parts();
+        let names = || self.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        let columns = columns.unwrap_or_else(names);
+        filters.map_or(columns.clone(), |filters| format!("{columns} WHERE {filters}"))
+    }
+
     /// What it keeps rows by, none if it keeps all; and what it makes, none if it makes all columns as they are.
     fn parts(&self) -> (Option<String>, Option<String>) {
         let words = |expressions: &[Arc<dyn PhysicalExpr>], between| {

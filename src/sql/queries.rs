@@ -54,6 +54,8 @@ pub struct Planned {
     pub views: Vec<Arc<ViewPlan>>,
     /// What is refused, by the name of its view, in order of name.
     pub refusals: Vec<(String, Refusal)>,
+    /// Those of them with no fault of their own but that they read one that is refused.
+    pub behind_others: BTreeSet<String>,
 }
 
 /// The queries of a folder, in order of name.
@@ -107,7 +109,8 @@ pub fn plan_queries(files: &[QueryFile], tables: &Tables) -> Planned {
         let read = if one.reads.contains(*name) { name } else { read.as_str() };
         planner.refuse(one.file, Objection::new(Place::Word(read.to_owned()), format!("view {read}"), message));
     }
-    Planned { views: planner.views, refusals: planner.refused.into_iter().collect() }
+    let Planner { views, refused, behind_others, .. } = planner;
+    Planned { views, refusals: refused.into_iter().collect(), behind_others }
 }
 
 /// What is known while queries are planned one after another.
@@ -116,6 +119,7 @@ struct Planner {
     known: BTreeMap<String, Known>,
     views: Vec<Arc<ViewPlan>>,
     refused: BTreeMap<String, Refusal>,
+    behind_others: BTreeSet<String>,
 }
 
 impl Planner {
@@ -124,7 +128,8 @@ impl Planner {
         for (name, known) in &known {
             register(&context, name, known);
         }
-        Self { context, known, views: Vec::new(), refused: BTreeMap::new() }
+        let (views, refused, behind_others) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        Self { context, known, views, refused, behind_others }
     }
 
     fn refuse(&mut self, file: &QueryFile, objection: Objection) {
@@ -153,6 +158,7 @@ impl Planner {
     fn plan(&mut self, Waiting { file, query, reads }: Waiting<'_>) {
         if let Some(read) = reads.iter().find(|read| self.refused.contains_key(*read)) {
             let message = "is refused, and with it whatever reads it";
+            self.behind_others.insert(file.name.clone());
             return self.refuse(file, Objection::new(Place::Word(read.clone()), format!("view {read}"), message));
         }
         match planning::view(&file.name, file.source(), query, &self.context, &self.known, &reads) {

@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::format::Format;
 use super::row::{Codec, Row};
+use super::type_name::type_name;
 use super::view_plan::{ViewColumn, ViewPlan};
 
 /// What was asked for cannot be read.
@@ -183,7 +184,7 @@ fn value(column: &ViewColumn, text: &str) -> Result<ArrayRef, ReadingError> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
     let refused =
-        || ReadingError::Value { column: column.name.clone(), value: text.to_owned(), kind: column.kind.to_string() };
+        || ReadingError::Value { column: column.name.clone(), value: text.to_owned(), kind: type_name(&column.kind) };
     let value = cast_with_options(&texts, &column.kind, &options).map_err(|_| refused())?;
     if value.is_null(0) { Err(refused()) } else { Ok(value) }
 }

@@ -30,6 +30,7 @@ use datafusion::sql::parser::Statement as AnyStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures_util::FutureExt;
 
+use super::functions::bounded::bounded;
 use super::functions::{aggregates, json, times};
 use super::refusal::{Objection, Source};
 use super::rules::{Now, analyzer_rules};
@@ -104,8 +105,11 @@ pub(super) fn config() -> SessionConfig {
 
 fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
     let functions = SessionStateDefaults::default_scalar_functions().into_iter();
-    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name()));
-    let functions = functions.map(|function| Arc::new(times::as_promised(&function, config.options()))).collect();
+    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name())).map(|function| {
+        let function = bounded(&function).map_or(function, Arc::new);
+        times::as_promised(&function, config.options()).map_or(function, Arc::new)
+    });
+    let functions = functions.collect();
     SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())

@@ -74,7 +74,7 @@ pub fn ask(sql: &str, view: &Arc<ReadView>, tables: &Arc<Tables>) -> Result<Answ
         instant: Arc::clone(view) as Arc<dyn tarn::sql::Instant>,
         epoch: view.epoch(),
     };
-    let answer = WAITING.block_on(RUNNER.run(sql.to_owned(), input, LIMITS))?;
+    let answer = WAITING.block_on(RUNNER.run(sql.to_owned(), input, LIMITS, ()))?;
     assert!(!answer.is_cut, "an answer of a small log has few rows");
     let batch = concat_batches(&answer.schema, &answer.batches).expect("batches of one answer");
     Ok(Answer { schema: answer.schema, batch, unread: answer.unread })

@@ -96,7 +96,8 @@ fn bounded<'inner>(rows: Rows<'inner>) -> (Rows<'inner>, VecCollection<'inner, T
         if !is_cut_off {
             return Ok((row, time, change));
         }
-        let reason = format!("the recursion derives more than {DERIVED} rows: it is cut off until the view is replaced");
+        let reason =
+            format!("the recursion derives more than {DERIVED} rows: it is cut off until the view is replaced");
         Err((Some(Failure::of_view("WITH RECURSIVE", &reason)), time, 1))
     });
     (within.as_collection(), beyond.as_collection().flat_map(|failure| failure))

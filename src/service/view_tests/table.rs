@@ -61,7 +61,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Rows that are expected, of the columns at these places.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ExpectedRows {
     pub(super) places: Vec<usize>,
     pub(super) rows: Vec<Vec<Expected>>,
