@@ -206,6 +206,8 @@ fn fails(case: &Case) -> bool {
 fn told(seed: u64, case: &Case, queries: &[Query], wrong: &Wrong) -> String {
     let again = format!("seed {seed}; again: TARN_VIEWS_SEED={seed} cargo test --test it views::random");
     let name = wrong.name.as_deref().unwrap_or_default();
+    // A worker that does not end makes shrinking long.
+    eprintln!("{again}\n{name}: {}", wrong.text);
     let suspects: Vec<&str> = match &wrong.name {
         Some(name) => vec![name.trim_end_matches("_twin")],
         None => queries.iter().map(|query| &*query.wanted.name).collect(),

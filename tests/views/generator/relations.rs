@@ -76,23 +76,36 @@ impl Generator<'_> {
         (from, scope)
     }
 
+    /// A column of each side, or what is made of it, of one kind.
+    fn pair(&mut self, left: &[Column], right: &[Column]) -> (Kind, String, String) {
+        let mine = self.choices.pick(left).clone();
+        let alike: Vec<&Column> = right.iter().filter(|column| column.kind == mine.kind).collect();
+        if !alike.is_empty() {
+            return (mine.kind, mine.written, self.choices.pick(&alike).written.clone());
+        }
+        let theirs = self.choices.pick(right).clone();
+        let text = |column: Column| match column.kind {
+            Kind::Text => column.written,
+            _ => format!("CAST({} AS VARCHAR)", column.written),
+        };
+        (Kind::Text, text(mine), text(theirs))
+    }
+
     /// Equalities between the sides, and now and then a condition more.
     fn on(&mut self, left: &[Column], right: &[Column]) -> String {
         let mut conditions = Vec::new();
         for _ in 0..=usize::from(self.choices.chance(15)) {
-            let mine = self.choices.pick(left).clone();
-            let theirs: Vec<&Column> = right.iter().filter(|column| column.kind == mine.kind).collect();
-            let theirs = match theirs.as_slice() {
-                [] => self.scalar(mine.kind, right, 1),
-                some => self.choices.pick(some).written.clone(),
+            let (kind, mine, theirs) = self.pair(left, right);
+            let (mine, theirs) = match (kind, self.choices.chance(12)) {
+                (Kind::Text, true) => (format!("lower({mine})"), format!("lower({theirs})")),
+                (Kind::Int, true) => (format!("{mine} % 3"), format!("({theirs} + 1) % 3")),
+                _ => (mine, theirs),
             };
-            let (mine, theirs) = match (mine.kind, self.choices.chance(12)) {
-                (Kind::Text, true) => (format!("lower({})", mine.written), format!("lower({theirs})")),
-                (Kind::Int, true) => (format!("{} % 3", mine.written), format!("({theirs} + 1) % 3")),
-                _ => (mine.written, theirs),
-            };
-            let equals = if self.choices.chance(8) { "IS NOT DISTINCT FROM" } else { "=" };
-            conditions.push(format!("{mine} {equals} {theirs}"));
+            conditions.push(match self.choices.chance(8) {
+                // What follows would be taken for a part of it.
+                true => format!("({mine} IS NOT DISTINCT FROM {theirs})"),
+                false => format!("{mine} = {theirs}"),
+            });
         }
         if self.choices.chance(30) {
             let both: Vec<Column> = left.iter().chain(right).cloned().collect();
@@ -169,9 +182,9 @@ impl Generator<'_> {
         }
         let (item, inner) = self.item(0);
         let value = self.aggregate(kind, &inner);
-        let mine = self.choices.pick(outer).clone();
-        let theirs = self.scalar(mine.kind, &inner, 0);
-        format!("(SELECT {value} FROM {item} WHERE {theirs} = {})", mine.written)
+        // Below an aggregate, columns alone may be compared with what is outside.
+        let (_, mine, theirs) = self.pair(outer, &inner);
+        format!("(SELECT {value} FROM {item} WHERE {theirs} = {mine})")
     }
 }
 
