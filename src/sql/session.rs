@@ -105,9 +105,11 @@ pub(super) fn config() -> SessionConfig {
 
 fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
     let functions = SessionStateDefaults::default_scalar_functions().into_iter();
-    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name()));
-    let functions = functions.map(|function| Arc::new(times::as_promised(&function, config.options())));
-    let functions = functions.map(|function| bounded(&function).map_or(function, Arc::new)).collect();
+    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name())).map(|function| {
+        let function = bounded(&function).map_or(function, Arc::new);
+        times::as_promised(&function, config.options()).map_or(function, Arc::new)
+    });
+    let functions = functions.collect();
     SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())

@@ -7,13 +7,11 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
-/// A function as DataFusion has it; one that makes times, so that it returns what it promises.
-pub(in crate::sql) fn as_promised(function: &ScalarUDF, options: &ConfigOptions) -> ScalarUDF {
-    if !function.name().starts_with("to_timestamp") {
-        return function.clone();
-    }
-    let inner = function.inner().with_updated_config(options).unwrap_or_else(|| function.clone());
-    ScalarUDF::from(AsPromised { inner })
+/// A function that makes times, so that it returns what it promises; none for all others.
+pub(in crate::sql) fn as_promised(function: &ScalarUDF, options: &ConfigOptions) -> Option<ScalarUDF> {
+    let inner =
+        function.inner().with_updated_config(options).filter(|_| function.name().starts_with("to_timestamp"))?;
+    Some(ScalarUDF::from(AsPromised { inner }))
 }
 
 /// Casts what a function returns to the type that it promised.

@@ -83,37 +83,37 @@ const SAYINGS: &[Saying] = &[
         "Cannot create filter with non-boolean predicate '{}' returning {}",
         "WHERE",
         Spot::Words(&["WHERE"]),
-        "{0} is no condition, but a {1}; compare it with something",
+        "{0} is {1}, not a condition; compare it with something",
     ),
     saying(
         "Join condition must be boolean type, but got {}",
         "ON",
         Spot::Words(&["ON"]),
-        "it is no condition, but a {0}; compare it with something",
+        "it is {0}, not a condition; compare it with something",
     ),
     saying(
         "expressions have incompatible types; has type {}; has type {}",
         "expression",
         Spot::Query,
-        "a {0} and a {1} do not go together; CAST one of them",
+        "{0} and {1} do not go together; CAST one of them",
     ),
     saying(
         "{} cannot be used with {}; perhaps you need to cast {};",
         "operator {0}",
         Spot::Word(0),
-        "cannot be used with a {1}; CAST {2}",
+        "cannot be used with {1}; CAST {2}",
     ),
     saying(
         "Cannot get result type for temporal operation {} {} {}: Invalid",
         "operator {1}",
         Spot::Word(1),
-        "cannot be used with a {0} and a {2}; add or subtract constant intervals",
+        "cannot be used with {0} and {2}; add or subtract constant intervals",
     ),
     saying(
         "Cannot cast string '{}' to value of {} type",
         "constant '{0}'",
         Spot::Constant(0),
-        "is compared with, or made, a {1}, and is none; write one, or CAST the other side",
+        "cannot be read as {1}, which it is compared with or made; write it so, or CAST the other side",
     ),
     saying(
         "Error parsing timestamp from '{}':",
@@ -131,7 +131,7 @@ const SAYINGS: &[Saying] = &[
         "There isn't a common type to coerce {} and {} in {} expression",
         "{2}",
         Spot::Word(2),
-        "compares texts, not a {0} and a {1}; CAST them to VARCHAR",
+        "compares texts, not {0} and {1}; CAST them to VARCHAR",
     ),
     saying(
         "Invalid escape character in LIKE expression. Expected a single character wrapped with single quotes, got '{}'",
@@ -161,7 +161,7 @@ const SAYINGS: &[Saying] = &[
         "Incompatible inputs for {}: Previous inputs were of type {}, but got incompatible type {} on column '{}'",
         "UNION",
         Spot::Words(&["UNION"]),
-        "its sides have a {1} and a {2} in column {3}; CAST one of them",
+        "its sides have {1} and {2} in column {3}; CAST one of them",
     ),
     saying(
         "Unsupported SQL type {}",
@@ -247,7 +247,7 @@ const SAYINGS: &[Saying] = &[
         "Cannot access field at argument {}: type {} is not",
         "field of a column",
         Spot::Query,
-        "a {1} has no fields: a name before a point that is a column here does not mean the table around; give that \
+        "{1} has no fields: a name before a point that is a column here does not mean the table around; give that \
          table a name of its own with AS",
     ),
     saying("regex parse error:{}", "regular expression", Spot::Words(&["~"]), "cannot be understood: {0}"),
@@ -256,19 +256,19 @@ const SAYINGS: &[Saying] = &[
         "the right side of -> is {}, not {}; put",
         "operator ->",
         Spot::Words(&["->"]),
-        "its right side is {0}, not a {1}; put the -> with both its sides in parentheses",
+        "its right side is {0}, not {1}; put the -> with both its sides in parentheses",
     ),
     saying(
         "-> reads JSON from text, not from {}. No",
         "operator ->",
         Spot::Words(&["->"]),
-        "reads JSON from text, not from a {0}; write it after data",
+        "reads JSON from text, not from {0}; write it after data",
     ),
     saying(
         "Function '{}' failed to match any signature, errors: {} (DataType: {}).",
         "function {0}()",
         Spot::Word(0),
-        "does not take a {2}; CAST it",
+        "does not take {2}; CAST it",
     ),
     saying(
         "No function matches the given name and argument types '{}()'.",
@@ -384,21 +384,22 @@ fn in_sql(text: &str) -> String {
     TYPES.iter().fold(text, |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
-/// Longer names first, since shorter ones may be parts of them.
+/// The names that [`crate::sql::type_name`] has for types, by those in messages. Longer ones first, since shorter ones may
+/// be parts of them.
 const TYPES: &[(&str, &str)] = &[
-    ("Timestamp(ns, \"+00:00\")", "TIMESTAMP"),
-    ("Timestamp(ns)", "TIMESTAMP"),
-    ("Interval(MonthDayNano)", "INTERVAL"),
-    ("LargeUtf8", "VARCHAR"),
-    ("Utf8View", "VARCHAR"),
-    ("Utf8", "VARCHAR"),
-    ("UInt64", "BIGINT UNSIGNED"),
-    ("Int64", "BIGINT"),
-    ("Int32", "INT"),
-    ("Float64", "DOUBLE"),
-    ("Boolean", "BOOLEAN"),
-    ("Date32", "DATE"),
-    ("Decimal128", "DECIMAL"),
+    ("Timestamp(ns, \"+00:00\")", "timestamp with time zone"),
+    ("Timestamp(ns)", "timestamp"),
+    ("Interval(MonthDayNano)", "interval"),
+    ("LargeUtf8", "text"),
+    ("Utf8View", "text"),
+    ("Utf8", "text"),
+    ("UInt64", "bigint unsigned"),
+    ("Int64", "bigint"),
+    ("Int32", "integer"),
+    ("Float64", "double precision"),
+    ("Boolean", "boolean"),
+    ("Date32", "date"),
+    ("Decimal128", "numeric"),
 ];
 
 #[cfg(test)]
@@ -417,7 +418,7 @@ mod tests {
         let objection =
             meant_by("Arrow error: Cast error: Cannot cast string 'x' to value of Int64 type").expect("known");
         assert_eq!((objection.place, &*objection.construct), (Place::Constant("x".into()), "constant 'x'"));
-        assert!(objection.message.contains("a BIGINT"), "{}", objection.message);
+        assert!(objection.message.contains("as bigint"), "{}", objection.message);
         assert_eq!(meant_by("whatever"), None);
     }
 
