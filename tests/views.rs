@@ -3,6 +3,7 @@
 //!
 //! | test | what is compared |
 //! | --- | --- |
+//! | `late` | views that come when what they read is there already |
 //! | `random` | generated queries over random logs, many in one engine, over views, installed late, replaced and removed |
 //! | `shipped` | the views of `queries/` over generated logs of an Inventory |
 //! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
@@ -15,6 +16,7 @@ mod comparison;
 mod events;
 mod generator;
 mod guarded;
+mod late;
 mod random;
 mod shipped;
 mod slt;
