@@ -8,7 +8,8 @@
 //! | `shipped` | the views of `queries/` over generated logs of an Inventory |
 //! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
 //!
-//! `TARN_VIEWS_CHECKS=100000 cargo test --test it views::random` checks more queries; `TARN_VIEWS_SEED=n` one case.
+//! `TARN_VIEWS_CHECKS=100000 cargo test --test it views::random` checks more queries; `TARN_VIEWS_FIRST=n`
+//! others; `TARN_VIEWS_SEED=n` one case.
 
 mod cases;
 mod choices;
