@@ -125,6 +125,7 @@ fn what_fails_is_shrunk_to_what_matters() {
             has_great(&make(&mut choices)).then(|| choices.taken())
         });
         let made = make(&mut Choices::given(least));
-        assert!(made.len() <= 2 && made.iter().all(|one| *one < 200), "seed {seed}: {made:?}");
+        let left: Vec<&usize> = made.iter().filter(|one| **one > 0).collect();
+        assert!(matches!(left[..], [100..200]), "seed {seed}: {made:?}");
     }
 }
