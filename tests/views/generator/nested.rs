@@ -10,8 +10,7 @@ impl Generator<'_> {
     }
 
     pub(super) fn set_operation(&mut self, kinds: &[Kind], depth: usize) -> String {
-        let operation =
-            *self.choices.pick(&["UNION ALL", "UNION", "EXCEPT", "INTERSECT", "EXCEPT ALL", "INTERSECT ALL"]);
+        let operation = *self.choices.pick(&["UNION ALL", "UNION", "EXCEPT", "INTERSECT"]);
         let (left, right) = (self.body(kinds, depth - 1), self.body(kinds, depth - 1));
         let name = self.name("t");
         format!("SELECT {} FROM (({left}) {operation} ({right})) AS {name}", numbered(kinds.len()))
