@@ -35,8 +35,8 @@ use super::session;
 use super::table::Table;
 use super::view_plan::ViewPlan;
 pub(super) use cardinality::check_scalar_subqueries;
-use pending::Pending;
 pub(super) use numbered::ADVICE as WINDOW_ADVICE;
+use pending::Pending;
 pub(super) use top::without_ties;
 
 /// What functions are told of the session: its time zone above all.

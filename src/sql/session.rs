@@ -35,8 +35,8 @@ use super::functions::{aggregates, json, times};
 use super::refusal::{Objection, Source};
 use super::rules::{Now, analyzer_rules};
 use super::syntax;
-use super::unmaintained::AdHoc;
 use super::table::TIME_ZONE;
+use super::unmaintained::AdHoc;
 use crate::model::Epoch;
 
 /// Rules see each other's work in later rounds: a filter becomes a condition of a join, that a key, its column useless.

@@ -73,7 +73,8 @@ impl Records {
         // Another partition than that of the log, so that its offsets are free; read over as a relationship of old times.
         let value = br#"{"specversion":"1.0","type":"redhat.inventory.resources_relationship.a_b.updated","data":{}}"#;
         while !limit.reached(batch) {
-            let coordinates = Coordinates { topic, partition: 99, offset: i64::try_from(self.given).expect("few records") };
+            let coordinates =
+                Coordinates { topic, partition: 99, offset: i64::try_from(self.given).expect("few records") };
             batch.push_wire(coordinates, self.last_ms, None, Some(value), std::iter::empty());
             self.given += 1;
         }
@@ -270,7 +271,8 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
         ..IngestConfig::default()
     };
     let records = records.into_iter().collect();
-    let source = Records { records, topics: topics.clone(), given: 0, views: views.clone(), steps, last_ms: 0, ended: None };
+    let source =
+        Records { records, topics: topics.clone(), given: 0, views: views.clone(), steps, last_ms: 0, ended: None };
     let ingest = Ingest::new(
         config,
         Box::new(source),

@@ -21,8 +21,9 @@ use tokio::runtime::Runtime;
 use super::cases::Wanted;
 
 static RUNNER: LazyLock<QueryRunner> = LazyLock::new(|| QueryRunner::new(2).expect("threads"));
-static WAITING: LazyLock<Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a thread"));
+static WAITING: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a thread")
+});
 
 const LIMITS: QueryLimits = QueryLimits { timeout: Duration::from_secs(60), memory_bytes: 1 << 30, rows: 1_000_000 };
 

@@ -9,7 +9,8 @@ use datafusion::logical_expr::{
 
 /// A function that makes times, so that it returns what it promises; none for all others.
 pub(in crate::sql) fn as_promised(function: &ScalarUDF, options: &ConfigOptions) -> Option<ScalarUDF> {
-    let inner = function.inner().with_updated_config(options).filter(|_| function.name().starts_with("to_timestamp"))?;
+    let inner =
+        function.inner().with_updated_config(options).filter(|_| function.name().starts_with("to_timestamp"))?;
     Some(ScalarUDF::from(AsPromised { inner }))
 }
 

@@ -114,7 +114,10 @@ fn numbered_rows_are_the_first_of_each_group() {
     assert_ne!(top("n <= 3", "topic, n"), top("n <= 3", "topic"), "a number that nobody asks for is not there");
     for condition in ["n > 3", "n <> 1", "n <= offset", "n = 1 OR offset = 1"] {
         let refused = refused(&numbered(condition, "topic"));
-        assert!(refused.contains("window function row_number(): only ROW_NUMBER() with a bound"), "{condition}: {refused}");
+        assert!(
+            refused.contains("window function row_number(): only ROW_NUMBER() with a bound"),
+            "{condition}: {refused}"
+        );
     }
 }
 
@@ -153,7 +156,10 @@ fn comparisons_with_the_time_are_bounds() {
         assert_eq!(bounds(condition), expected, "{condition}");
     }
     let mixed = filter("updated_at < now() AND topic = 'x'");
-    assert!(mixed.last().expect("a scan").contains("WHERE topic = x"), "what does not depend on the time comes first: {mixed:?}");
+    assert!(
+        mixed.last().expect("a scan").contains("WHERE topic = x"),
+        "what does not depend on the time comes first: {mixed:?}"
+    );
 }
 
 #[test]
@@ -187,7 +193,10 @@ fn recursions_only_grow() {
 #[test]
 fn what_would_fail_for_every_row_is_refused() {
     let select = |expression: &str| format!("SELECT {expression} AS x FROM resources");
-    assert!(refused(&select("date_trunc('age', updated_at)")).starts_with("x.sql:1:8: function date_trunc(): fails for every row"));
+    assert!(
+        refused(&select("date_trunc('age', updated_at)"))
+            .starts_with("x.sql:1:8: function date_trunc(): fails for every row")
+    );
     assert!(refused(&select("extract(age FROM updated_at)")).starts_with("x.sql:1:8: extract(): fails for every row"));
     assert!(refused(&select("data @> '{}'")).starts_with("x.sql:1:13: operator @>: is not supported"));
     // A row can be found for which these do not fail, or which never gets so far.

@@ -162,7 +162,8 @@ impl Words<'_> {
 
     /// The first `SELECT` that has so many expressions; one with a `*` has as many as may be.
     fn output(&self, place: usize) -> Option<Location> {
-        let is_select = |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::SELECT);
+        let is_select =
+            |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::SELECT);
         let selects = (0..self.0.len()).filter(|at| is_select(self.0[*at]));
         selects.filter_map(|at| item(&self.0[at + 1..], place)).next()
     }

@@ -235,9 +235,19 @@ const SAYINGS: &[Saying] = &[
         Spot::Again(0),
         "another query has this name; give it another one",
     ),
-    saying("LIMIT must be >= 0, '{}' was", "LIMIT", Spot::Words(&["LIMIT"]), "cannot be {0}; write how many rows there are to be"),
+    saying(
+        "LIMIT must be >= 0, '{}' was",
+        "LIMIT",
+        Spot::Words(&["LIMIT"]),
+        "cannot be {0}; write how many rows there are to be",
+    ),
     saying("Expected LIMIT to be an integer or null, but got", "LIMIT", Spot::Words(&["LIMIT"]), "must be a number"),
-    saying("OFFSET must be >=0, '{}' was", "OFFSET", Spot::Words(&["OFFSET"]), "cannot be {0}; write how many rows to leave out"),
+    saying(
+        "OFFSET must be >=0, '{}' was",
+        "OFFSET",
+        Spot::Words(&["OFFSET"]),
+        "cannot be {0}; write how many rows to leave out",
+    ),
     saying("Expected OFFSET to be an integer or null, but got", "OFFSET", Spot::Words(&["OFFSET"]), "must be a number"),
     saying(
         "Operator {} is not yet supported",
@@ -245,7 +255,12 @@ const SAYINGS: &[Saying] = &[
         Spot::Word(0),
         "is not supported; there are -> and ->> for JSON, ~ for regular expressions, and those of arithmetic",
     ),
-    saying("Unsupported SQL unary operator BitwiseNot", "operator ~", Spot::Words(&["~"]), "is not supported; write -1 - x"),
+    saying(
+        "Unsupported SQL unary operator BitwiseNot",
+        "operator ~",
+        Spot::Words(&["~"]),
+        "is not supported; write -1 - x",
+    ),
     saying(
         "Substring without for/from is not valid",
         "function substr()",
@@ -279,15 +294,30 @@ const SAYINGS: &[Saying] = &[
         Spot::Word(0),
         "does not take {2}; CAST it",
     ),
-    saying("No function matches the given name and argument types '{}()'.", "function {0}()", Spot::Word(0), "lacks its arguments"),
+    saying(
+        "No function matches the given name and argument types '{}()'.",
+        "function {0}()",
+        Spot::Word(0),
+        "lacks its arguments",
+    ),
     saying(
         "No function matches the given name and argument types '{}({})'.",
         "function {0}()",
         Spot::Word(0),
         "does not take ({1}); CAST its arguments, or give as many as it takes",
     ),
-    saying("[return_type] SUM not supported for Null", "function sum()", Spot::Words(&["sum"]), "does not take *; name a column"),
-    saying("[return_type] AVG not supported for Null", "function avg()", Spot::Words(&["avg"]), "does not take *; name a column"),
+    saying(
+        "[return_type] SUM not supported for Null",
+        "function sum()",
+        Spot::Words(&["sum"]),
+        "does not take *; name a column",
+    ),
+    saying(
+        "[return_type] AVG not supported for Null",
+        "function avg()",
+        Spot::Words(&["avg"]),
+        "does not take *; name a column",
+    ),
     saying(
         "Physical plan does not support logical expression AggregateFunction",
         "GROUP BY",
@@ -430,11 +460,13 @@ mod tests {
 
     #[test]
     fn what_is_known_is_said_in_words_of_sql() {
-        let objection = meant_by("Arrow error: Cast error: Cannot cast string 'x' to value of Int64 type").expect("known");
+        let objection =
+            meant_by("Arrow error: Cast error: Cannot cast string 'x' to value of Int64 type").expect("known");
         assert_eq!((objection.place, &*objection.construct), (Place::Constant("x".into()), "constant 'x'"));
         assert!(objection.message.contains("as bigint"), "{}", objection.message);
-        let objection =
-            meant_by("Cannot infer common argument type for comparison operation Decimal128(10, 2) > Timestamp(ns, \"+00:00\")");
+        let objection = meant_by(
+            "Cannot infer common argument type for comparison operation Decimal128(10, 2) > Timestamp(ns, \"+00:00\")",
+        );
         let objection = objection.expect("known");
         assert_eq!((objection.place, &*objection.construct), (Place::Word(">".into()), "operator >"));
         assert_eq!(meant_by("whatever"), None);
@@ -445,6 +477,9 @@ mod tests {
         let text = "type_coercion: Error during planning: t.a > Int64(1) AND b = Utf8(\"x\"). No function matches the \
                     given name and argument types 'f(Utf8)'. You might need to add explicit type casts.\nBacktrace";
         assert_eq!(in_plain_words(text), "t.a > 1 AND b = 'x'");
-        assert_eq!(in_plain_words("External error: regex parse error:\n    (\n    ^\nerror: unclosed"), "regex parse error: unclosed");
+        assert_eq!(
+            in_plain_words("External error: regex parse error:\n    (\n    ^\nerror: unclosed"),
+            "regex parse error: unclosed"
+        );
     }
 }

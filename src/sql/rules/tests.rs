@@ -26,7 +26,10 @@ fn lacks(sql: &str, part: &str) {
 
 #[test]
 fn ties_are_broken_by_all_columns_that_are_used() {
-    has("SELECT offset, topic FROM resources ORDER BY topic DESC", "Sort: resources.topic DESC NULLS FIRST, resources.offset ASC NULLS FIRST\n");
+    has(
+        "SELECT offset, topic FROM resources ORDER BY topic DESC",
+        "Sort: resources.topic DESC NULLS FIRST, resources.offset ASC NULLS FIRST\n",
+    );
     has(
         "SELECT topic FROM resources ORDER BY partition LIMIT 3",
         "Sort: resources.partition ASC NULLS LAST, resources.topic ASC NULLS FIRST",
@@ -42,7 +45,10 @@ fn ties_are_broken_by_all_columns_that_are_used() {
 #[test]
 fn the_first_of_each_group_is_the_one_with_number_one() {
     let sql = "SELECT DISTINCT ON (topic) topic, offset FROM resources ORDER BY topic, offset DESC";
-    has(sql, "row_number() PARTITION BY [resources.topic] ORDER BY [resources.topic ASC NULLS LAST, resources.offset DESC NULLS FIRST");
+    has(
+        sql,
+        "row_number() PARTITION BY [resources.topic] ORDER BY [resources.topic ASC NULLS LAST, resources.offset DESC NULLS FIRST",
+    );
     has(sql, "= UInt64(1)");
 }
 
@@ -54,7 +60,10 @@ fn the_time_is_the_epoch_whatever_it_is_called() {
     for date in ["current_date", "today()"] {
         has(&format!("SELECT topic FROM resources WHERE CAST(updated_at AS DATE) < {date}"), "CAST($now AS Date32)");
     }
-    has("SELECT topic FROM resources WHERE resource_id IN (SELECT resource_id FROM deleted_resources WHERE deleted_at < now())", "$now");
+    has(
+        "SELECT topic FROM resources WHERE resource_id IN (SELECT resource_id FROM deleted_resources WHERE deleted_at < now())",
+        "$now",
+    );
 }
 
 #[test]
@@ -64,9 +73,17 @@ fn floats_that_are_keys_are_canonical() {
         format!("SELECT {float} AS f, count(*) FROM resources GROUP BY f"),
         format!("SELECT DISTINCT {float} AS f FROM resources"),
         format!("SELECT {float} AS f FROM resources UNION SELECT 1.5"),
-        format!("SELECT count(*) FROM resources AS a JOIN resources AS b ON {} = {}", float.replace("partition", "a.partition"), float.replace("partition", "b.partition")),
-        format!("SELECT topic FROM resources WHERE {float} IN (SELECT {float} FROM deleted_resources, resources AS r LIMIT 1)"),
-        format!("SELECT topic FROM (SELECT topic, row_number() OVER (PARTITION BY {float} ORDER BY topic) AS n FROM resources) AS t WHERE n < 3"),
+        format!(
+            "SELECT count(*) FROM resources AS a JOIN resources AS b ON {} = {}",
+            float.replace("partition", "a.partition"),
+            float.replace("partition", "b.partition")
+        ),
+        format!(
+            "SELECT topic FROM resources WHERE {float} IN (SELECT {float} FROM deleted_resources, resources AS r LIMIT 1)"
+        ),
+        format!(
+            "SELECT topic FROM (SELECT topic, row_number() OVER (PARTITION BY {float} ORDER BY topic) AS n FROM resources) AS t WHERE n < 3"
+        ),
     ] {
         if plan(&sql).is_err() {
             // Not all of these can be maintained; the others say what counts.
@@ -81,7 +98,8 @@ fn floats_that_are_keys_are_canonical() {
 
 #[test]
 fn lengths_of_time_are_compared_by_their_length() {
-    let sql = |interval: &str| format!("SELECT topic FROM resources WHERE updated_at - created_at > INTERVAL '{interval}'");
+    let sql =
+        |interval: &str| format!("SELECT topic FROM resources WHERE updated_at - created_at > INTERVAL '{interval}'");
     has(&sql("7 days"), "DurationNanosecond(\"604800000000000\")");
     has(&sql("1 day 12 hours"), "DurationNanosecond(\"129600000000000\")");
     let refused = plan(&sql("1 month")).expect_err("it has no length");

@@ -298,7 +298,8 @@ fn check_joins(tables: &TableWithJoins) -> ControlFlow<Objection> {
         JoinOperator::CrossApply => first([(true, "CROSS APPLY", "write CROSS JOIN LATERAL")]),
         JoinOperator::OuterApply => first([(true, "OUTER APPLY", "write LEFT JOIN LATERAL .. ON true")]),
         JoinOperator::AsOf { .. } => {
-            let message = "write a JOIN, and take the newest of each group by ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)";
+            let message =
+                "write a JOIN, and take the newest of each group by ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)";
             first([(true, "ASOF JOIN", message)])
         }
         JoinOperator::StraightJoin(_) => first([(true, "STRAIGHT_JOIN", "write JOIN")]),

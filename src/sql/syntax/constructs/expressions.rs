@@ -34,7 +34,9 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
             refused("SIMILAR TO", "would be taken for a regular expression; write LIKE, or ~ and a regular expression")
         }
         Expr::RLike { .. } => refused("RLIKE", "write ~"),
-        Expr::Collate { .. } => refused("COLLATE", "texts are compared by their bytes; leave it out, or compare lower(..)"),
+        Expr::Collate { .. } => {
+            refused("COLLATE", "texts are compared by their bytes; leave it out, or compare lower(..)")
+        }
         Expr::Convert { .. } => refused("CONVERT", "write CAST(.. AS ..)"),
         Expr::Ceil { field, .. } => check_rounding("ceil", field),
         Expr::Floor { field, .. } => check_rounding("floor", field),
@@ -125,7 +127,8 @@ fn check_rounding(name: &'static str, field: &CeilFloorKind) -> ControlFlow<Obje
 }
 
 fn check_function(function: &Function, functions: &dyn Functions) -> ControlFlow<Objection> {
-    let Function { name, uses_odbc_syntax: _, parameters, args, filter, null_treatment, over, within_group: _ } = function;
+    let Function { name, uses_odbc_syntax: _, parameters, args, filter, null_treatment, over, within_group: _ } =
+        function;
     let words = name.to_string().to_lowercase();
     if !matches!(parameters, FunctionArguments::None) {
         return refuse(name.span(), format!("parameters of {words}()"), "write all arguments in one list");
