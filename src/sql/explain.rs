@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::Field;
 
 use super::bounds::Bounds;
 use super::program::Program;
 use super::relation::{Fingerprint, Keep, Keyed, Operator, Relation};
-use super::row::Codec;
 use super::view_plan::ViewPlan;
 
 /// An operator of a view.
@@ -40,7 +40,7 @@ pub struct Explanation {
 impl Explanation {
     /// How a view is computed.
     pub fn of(plan: &ViewPlan) -> Self {
-        let (relation, detail) = (plan.relation.fingerprint, sorted(&plan.codec));
+        let (relation, detail) = (plan.relation.fingerprint, sorted(plan));
         let rows = ExplainedOperator { number: 1, name: "rows", detail, inputs: Vec::new(), relation };
         let mut walk = Walk { operators: vec![rows], known: BTreeMap::new() };
         let input = walk.number(&plan.relation);
@@ -137,10 +137,14 @@ pub(super) fn order_words(options: SortOptions) -> &'static str {
     }
 }
 
-fn sorted(codec: &Codec) -> String {
-    let column = |(name, options): (&String, &SortOptions)| format!("{name}{}", order_words(*options));
-    let names = codec.schema().fields().iter().map(|field| field.name());
-    let columns: Vec<String> = names.zip(codec.options()).map(column).collect();
+/// How rows are sorted: columns by the names that the view has for them, others by what they are made of.
+fn sorted(plan: &ViewPlan) -> String {
+    let column = |(place, (field, options)): (usize, (&Arc<Field>, &SortOptions))| {
+        let shown = plan.columns.iter().find(|column| column.place == place);
+        format!("{}{}", shown.map_or(field.name(), |column| &column.name), order_words(*options))
+    };
+    let fields = plan.codec.schema().fields().iter().zip(plan.codec.options());
+    let columns: Vec<String> = fields.enumerate().map(column).collect();
     format!("sorted by {}", columns.join(", "))
 }
 

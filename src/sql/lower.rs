@@ -168,7 +168,7 @@ impl<'a> Lowering<'a> {
             scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
         let pending = if let Some(recursion) = recursion::read_by(scan) {
             let found = self.recursions.iter().rev().find(|(known, _)| known == recursion);
-            let (_, id) = found.ok_or_else(|| unknown(&scan.table_name))?;
+            let (_, id) = found.ok_or_else(|| recursion::named_in_subquery(recursion))?;
             let relation = recursion::reference(*id, nullable(&scan.source.schema()));
             Pending::of(relation).columns(&places, &arrow(&schema))
         } else {
@@ -273,7 +273,7 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn P
         &nullable(schema.as_arrow()),
     )?;
     let physical = create_physical_expr(expression, &schema, &PROPERTIES, &PhysicalPlanningContext::default())?;
-    possible::check(&physical, schema.as_arrow(), expression)?;
+    possible::check(&physical, schema.as_arrow())?;
     Ok(physical)
 }
 
@@ -289,3 +289,6 @@ fn unknown(name: &TableReference) -> Objection {
     let place = Place::Word(name.table().to_owned());
     Objection::new(place, format!("table {name}"), "there is no such table or view")
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,6 @@ fn rewrite_expressions(
     })?;
     if rewritten.transformed { rewritten.map_data(LogicalPlan::recompute_schema) } else { Ok(rewritten) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,7 +128,10 @@ fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objecti
     }
     let message = "every row would meet every other one; join on an equality, or with a side of one row (an aggregate, \
                    LIMIT 1)";
-    let place = join.filter.as_ref().map_or_else(|| Place::of_plan(&join.right), Place::of);
+    let place = match join.filter.as_ref().map(Place::of) {
+        None | Some(Place::Query) => Place::of_plan(&join.right),
+        Some(place) => place,
+    };
     Err(Objection::new(place, "join without equality", message))
 }
 

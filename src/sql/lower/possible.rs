@@ -7,15 +7,20 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use crate::sql::program::{PANICKED, evaluate};
 use crate::sql::refusal::{Objection, Place};
 
-/// Refuses an expression of which a part can never be evaluated. `expression` is the same, as it was before.
-pub(super) fn check(physical: &Arc<dyn PhysicalExpr>, rows: &Schema, expression: &Expr) -> Result<(), Objection> {
+const EXTRACT: &[&str] = &["extract", "date_part"];
+
+const UNKNOWN_OPERATOR: &str =
+    "is not supported; there are -> and ->> for JSON, ~ for regular expressions, and those of arithmetic";
+
+/// Refuses an expression of which a part can never be evaluated.
+pub(super) fn check(physical: &Arc<dyn PhysicalExpr>, rows: &Schema) -> Result<(), Objection> {
     let nothing = RecordBatch::new_empty(Arc::new(rows.clone()));
     let mut found = None;
     physical.apply(|inner| {
@@ -34,10 +39,16 @@ pub(super) fn check(physical: &Arc<dyn PhysicalExpr>, rows: &Schema, expression:
     })?;
     let Some((name, reason)) = found else { return Ok(()) };
     let (construct, place) = match name {
+        // As it is written, which is not how it is called.
+        Name::Function(name) if name == "date_part" => ("extract()".to_owned(), Place::Nearest(EXTRACT, None)),
         Name::Function(name) => (format!("function {name}()"), Place::Word(name)),
-        Name::Operator(name) => (format!("operator {name}"), Place::of(expression)),
+        Name::Operator(name) => (format!("operator {name}"), Place::Word(name.to_string())),
     };
-    Err(Objection::new(place, construct, format!("fails for every row: {reason}; write another one")))
+    let message = match reason.contains("is not supported in the physical expr") {
+        true => UNKNOWN_OPERATOR.to_owned(),
+        false => format!("fails for every row: {reason}; write another one"),
+    };
+    Err(Objection::new(place, construct, message))
 }
 
 /// What is called, where that may be with constants that it does not take.

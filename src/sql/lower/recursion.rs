@@ -67,6 +67,12 @@ pub(super) fn read_by(scan: &TableScan) -> Option<&str> {
     Some(source.table_provider.downcast_ref::<CteWorkTable>()?.name())
 }
 
+/// DataFusion takes a query that names itself in subqueries alone for one that does not name itself.
+pub(super) fn named_in_subquery(name: &str) -> Objection {
+    let message = "it names itself in a subquery; write a JOIN with it";
+    Objection::new(Place::Word(name.to_owned()), format!("WITH RECURSIVE {name}"), message)
+}
+
 /// How often a plan reads a recursion.
 fn references(plan: &LogicalPlan, name: &str) -> usize {
     let mut count = 0;

@@ -84,15 +84,18 @@ impl Objection {
             others.iter().filter_map(|(message, _)| message.strip_prefix("possible column ")).collect();
         let message = std::iter::once(&diagnostic.message).chain(others.iter().map(|(message, _)| *message));
         let message = message.map(String::as_str).collect::<Vec<_>>().join("; ");
-        let mut objection = match (meant_by(&message), error) {
-            (Some(objection), _) => objection,
-            (None, DataFusionError::SchemaError(schema, _)) => with_candidates(*schema, &instead),
-            (None, _) if message.starts_with("Invalid function '") => unknown_function(&message),
-            (None, error) => match Self::from(error) {
-                objection if objection.construct == UNKNOWN => Self { message: in_plain_words(&message), ..objection },
+        let mut objection = match error {
+            DataFusionError::SchemaError(schema, _) => with_candidates(*schema, &instead),
+            _ if message.starts_with("Invalid function '") => unknown_function(&message),
+            error => match Self::from(error) {
+                objection if objection.construct == UNKNOWN => Self::saying(&message),
                 objection => objection,
             },
         };
+        // What is known by a word of its own stands there, not where the whole of it begins.
+        if matches!(objection.place, Place::Words(_)) {
+            return objection;
+        }
         if let Some(span) = diagnostic.span.or_else(|| others.iter().find_map(|(_, span)| *span)) {
             objection.place = Place::At(Location::new(span.start.line, span.start.column));
         }

@@ -98,10 +98,22 @@ const SAYINGS: &[Saying] = &[
         "{0} and {1} do not go together; CAST one of them",
     ),
     saying(
-        "{} cannot be used with {}; perhaps you need to cast {};",
+        "Cannot infer common {} operation {} {} {}",
+        "operator {2}",
+        Spot::Word(2),
+        "{1} and {3} do not go together; CAST one of them",
+    ),
+    saying(
+        "Cannot coerce arithmetic expression {} {} {} to valid types",
+        "operator {1}",
+        Spot::Word(1),
+        "{0} and {2} do not go together; CAST one of them",
+    ),
+    saying(
+        "{} cannot be used with {}; {}; perhaps you need to cast {}",
         "operator {0}",
         Spot::Word(0),
-        "cannot be used with {1}; CAST {2}",
+        "cannot be used with {1}; CAST {3}",
     ),
     saying(
         "Cannot get result type for temporal operation {} {} {}: Invalid",
@@ -152,10 +164,22 @@ const SAYINGS: &[Saying] = &[
         "rows that SELECT DISTINCT makes one differ in {0}; select it, or leave it out",
     ),
     saying(
-        "{} queries have different number of columns; this side has {} fields; this side has {} fields",
-        "{0}",
-        Spot::Word(0),
-        "its sides have {1} and {2} columns; select as many on both",
+        "UNION queries have different number of columns; this side has {} fields; this side has {} fields",
+        "UNION",
+        Spot::Words(&["UNION"]),
+        "its sides have {0} and {1} columns; select as many on both",
+    ),
+    saying(
+        "EXCEPT queries have different number of columns; this side has {} fields; this side has {} fields",
+        "EXCEPT",
+        Spot::Words(&["EXCEPT"]),
+        "its sides have {0} and {1} columns; select as many on both",
+    ),
+    saying(
+        "INTERSECT queries have different number of columns; this side has {} fields; this side has {} fields",
+        "INTERSECT",
+        Spot::Words(&["INTERSECT"]),
+        "its sides have {0} and {1} columns; select as many on both",
     ),
     saying(
         "Incompatible inputs for {}: Previous inputs were of type {}, but got incompatible type {} on column '{}'",
@@ -283,16 +307,28 @@ const SAYINGS: &[Saying] = &[
         "does not take ({1}); CAST its arguments, or give as many as it takes",
     ),
     saying(
-        "[return_type] {} not supported for Null",
-        "function {0}()",
-        Spot::Word(0),
+        "[return_type] SUM not supported for Null",
+        "function sum()",
+        Spot::Words(&["sum"]),
         "does not take *; name a column",
+    ),
+    saying(
+        "[return_type] AVG not supported for Null",
+        "function avg()",
+        Spot::Words(&["avg"]),
+        "does not take *; name a column",
+    ),
+    saying(
+        "Physical plan does not support logical expression AggregateFunction",
+        "GROUP BY",
+        Spot::Words(&["GROUP", "BY"]),
+        "an aggregate is made of groups, and cannot make them; group by columns",
     ),
 ];
 
 /// What something that DataFusion says means; none for what is not known.
 pub(super) fn meant_by(text: &str) -> Option<Objection> {
-    let text = &*in_one_line(text);
+    let text = &*one_word_a_type(&in_one_line(text)).replace("datafusion.public.", "");
     let found = SAYINGS.iter().find_map(|saying| Some((saying, captured(saying.says, text)?)));
     let (saying, captured) = found?;
     let word = |number: usize| last_name(&captured[number]).to_lowercase();
@@ -327,6 +363,14 @@ fn captured(template: &str, text: &str) -> Option<Vec<String>> {
         rest = after;
     }
     Some(captured)
+}
+
+/// Types without blanks, by which operators are told from what they stand between.
+fn one_word_a_type(text: &str) -> String {
+    let text = text.replace("Timestamp(ns, \"+00:00\")", "Timestamptz");
+    let mut words = text.split("Decimal128(");
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, rest| text + "Decimal128(" + &rest.replacen(", ", ",", 1))
 }
 
 /// The name of a column or table without those before it.
@@ -388,6 +432,7 @@ fn in_sql(text: &str) -> String {
 /// be parts of them.
 const TYPES: &[(&str, &str)] = &[
     ("Timestamp(ns, \"+00:00\")", "timestamp with time zone"),
+    ("Timestamptz", "timestamp with time zone"),
     ("Timestamp(ns)", "timestamp"),
     ("Interval(MonthDayNano)", "interval"),
     ("LargeUtf8", "text"),
@@ -419,6 +464,11 @@ mod tests {
             meant_by("Arrow error: Cast error: Cannot cast string 'x' to value of Int64 type").expect("known");
         assert_eq!((objection.place, &*objection.construct), (Place::Constant("x".into()), "constant 'x'"));
         assert!(objection.message.contains("as bigint"), "{}", objection.message);
+        let objection = meant_by(
+            "Cannot infer common argument type for comparison operation Decimal128(10, 2) > Timestamp(ns, \"+00:00\")",
+        );
+        let objection = objection.expect("known");
+        assert_eq!((objection.place, &*objection.construct), (Place::Word(">".into()), "operator >"));
         assert_eq!(meant_by("whatever"), None);
     }
 

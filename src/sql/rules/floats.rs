@@ -128,7 +128,11 @@ fn is_equality(operator: Operator) -> bool {
 
 /// A comparison with a constant never becomes the key of a join, and is found right by DataFusion.
 fn varies(expression: &Expr) -> bool {
-    !matches!(expression, Expr::Literal(..))
+    match expression {
+        Expr::Literal(..) => false,
+        Expr::Cast(cast) => varies(&cast.expr),
+        _ => true,
+    }
 }
 
 fn has_float(expressions: &[Expr], schema: &DFSchema) -> bool {
