@@ -125,7 +125,7 @@ fn a_query_takes_no_more_than_it_may() {
     let texts = ask(at, "SELECT repeat(data, 1000000), lpad('x', 2000000000) FROM host");
     assert!(texts.status == 422 && texts.body.contains("of more than 65536 bytes"), "{}", texts.body);
     assert_eq!(ask(at, "SELECT lpad(repeat('ab', 2), 6, '-') AS t").json()["items"][0]["t"], "--abab");
-    let large = ask(at, "SELECT a.data, b.data FROM host a, host b ORDER BY a.data || b.data");
+    let large = ask(at, "SELECT a.data AS one, b.data AS other FROM host a, host b ORDER BY a.data || b.data");
     assert!(large.status == 422 && large.body.contains("too much memory"), "{}", large.body);
     // Nothing of it is left.
     assert_eq!(ask(at, "SELECT count(*) AS hosts FROM host").json()["items"][0]["hosts"], 1_000);

@@ -18,6 +18,7 @@ mod events;
 mod generator;
 mod guarded;
 mod late;
+mod pages;
 mod random;
 mod shipped;
 mod slt;

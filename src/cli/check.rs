@@ -33,7 +33,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(folder) => Some(folder.clone()),
         // A service without the folder that it would have by default has no views, so nothing is wrong with that.
         None => {
-            Some(PathBuf::from(&config.views.directory)).filter(|path| !path.as_os_str().is_empty() && path.is_dir())
+            let (folder, usual) = (&config.views.directory, Config::default().views.directory);
+            Some(PathBuf::from(folder)).filter(|path| !folder.is_empty() && (*folder != usual || path.is_dir()))
         }
     };
     if let Some(name) = &arguments.explain {
@@ -41,6 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut text =
         format!("the configuration is valid: source {:?}, {} workers\n", config.source.kind, config.workers());
+    let schemas = &config.views.schema_directory;
+    if !schemas.is_empty() && !Path::new(schemas).is_dir() {
+        text += &format!("there is no folder of resource schemas {schemas}: types have no tables of their own\n");
+    }
     let Some(folder) = folder else {
         text += "there is no folder of queries: there are no views\n";
         return say(&text);

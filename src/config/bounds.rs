@@ -87,7 +87,7 @@ fn reading(config: &Config) -> Vec<Bound> {
 }
 
 fn serving(config: &Config) -> Vec<Bound> {
-    let http = &config.http;
+    let (http, query) = (&config.http, &config.query);
     vec![
         ("http.connections_max", http.connections_max as u64, 1, 1_000_000),
         ("http.connections_per_address_max", http.connections_per_address_max as u64, 1, 1_000_000),
@@ -97,6 +97,12 @@ fn serving(config: &Config) -> Vec<Bound> {
         // Less would not hold one page.
         ("http.response_bytes_max", http.response_bytes_max as u64, 16 * MIB, 64 * GIB),
         ("http.drain_ms", http.drain_ms, 0, HOUR_MS),
+        ("query.timeout_ms", query.timeout_ms, 1, HOUR_MS),
+        ("query.memory_bytes_max", query.memory_bytes_max as u64, MIB, 64 * GIB),
+        ("query.rows_max", query.rows_max as u64, 1, 10_000_000),
+        ("query.concurrent_max", query.concurrent_max as u64, 1, 64),
+        // 0 turns it off.
+        ("views.watch_interval_ms", config.views.watch_interval_ms, 0, DAY_MS),
     ]
 }
 

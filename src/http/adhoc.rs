@@ -26,6 +26,11 @@ const BODY_BYTES_MAX: usize = 128 * 1024;
 /// A body must have come after this, counted from its request's head.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// An answer of more is cut, and says so.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// About how much a byte of a column takes where it is written out.
+const WRITTEN_BYTES_A_BYTE: usize = 2;
+
 /// What is asked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,22 +76,34 @@ pub(super) async fn query(
     let config = &app.service.config;
     let wait = Duration::from_millis(config.http.queue_deadline_ms);
     let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+    let turn = turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let running = config.query.concurrent_max;
+        ApiError::Unavailable(format!("{running} queries are at work, which is as many as may be; try again"))
+    })?;
+    // Held by the query, which may end a little after it was given up, and here until its answer is written.
+    let turn = Arc::new(turn);
     let limits = QueryLimits {
         timeout: Duration::from_millis(config.query.timeout_ms),
         memory_bytes: config.query.memory_bytes_max,
         rows: config.query.rows_max,
+        answer_bytes: ANSWER_BYTES_MAX.min(config.http.response_bytes_max / 4),
     };
     let view = app.service.publisher.view();
     let answered = tokio::select! {
-        answered = app.service.queries.run(sql, input(&app, &view), limits, turn) => answered?,
+        answered = app.service.queries.run(sql, input(&app, &view), limits, Arc::clone(&turn)) => answered?,
         () = client.left() => {
             let why = "the query has ended with its client, who closed the connection or its half of it";
             return Err(ApiError::Unprocessable(why.to_owned()));
         }
     };
     let rendering = Arc::clone(&app);
-    app.admission.render(answer::USUAL_BYTES, move || rendered(&rendering, &view, &answered, format)).await
+    let held = answered.bytes();
+    let rendered = move || {
+        let rendered = rendered(&rendering, &view, &answered, format);
+        drop(turn);
+        rendered
+    };
+    app.admission.render(answer::USUAL_BYTES + held * WRITTEN_BYTES_A_BYTE, rendered).await
 }
 
 /// A body, if it comes in time and is not too long.

@@ -49,6 +49,13 @@ pub struct Parameter {
     pub summary: &'static str,
 }
 
+impl Parameter {
+    /// Whether it is called so; a column is called otherwise than what stands for it.
+    fn is(&self, name: &str) -> bool {
+        self.name == name && self.kind != Kind::Column
+    }
+}
+
 /// The parameters of a request, checked, in order.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -64,7 +71,7 @@ impl Query {
         let query = Self(url_pairs(text)?);
         for (name, value) in &query.0 {
             let column = || known.iter().find(|parameter| parameter.kind == Kind::Column);
-            let Some(parameter) = known.iter().find(|parameter| parameter.name == name).or_else(column) else {
+            let Some(parameter) = known.iter().find(|parameter| parameter.is(name)).or_else(column) else {
                 return Err(ApiError::Invalid(unknown(name, known)));
             };
             check(parameter, value, limit_max)
@@ -102,7 +109,7 @@ impl Query {
     pub(super) fn columns(&self, known: &[Parameter]) -> Vec<(String, Vec<String>)> {
         let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in &self.0 {
-            if known.iter().all(|parameter| parameter.name != name) {
+            if !known.iter().any(|parameter| parameter.is(name)) {
                 columns.entry(name.clone()).or_default().push(value.clone());
             }
         }

@@ -7,7 +7,7 @@
 //! has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it instead,
 //! from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,8 @@ pub(super) struct Gate {
     pub(super) shown: Arc<Catalog>,
     wanted: Wanted,
     pub(super) detached: Arc<BTreeSet<ViewId>>,
-    behind_since: Option<Instant>,
+    /// How far all else was complete when, as far as that is not shown yet.
+    complete_since: VecDeque<(Epoch, Instant)>,
     patience: Patience,
 }
 
@@ -77,7 +78,7 @@ pub(super) enum Patience {
 
 impl Gate {
     pub(super) fn new(wanted: Wanted, patience: Patience) -> Self {
-        Self { shown: Arc::default(), wanted, detached: Arc::default(), behind_since: None, patience }
+        Self { shown: Arc::default(), wanted, detached: Arc::default(), complete_since: VecDeque::new(), patience }
     }
 
     /// Shows the wanted catalog if all of it is complete at the epoch that is shown.
@@ -102,19 +103,22 @@ impl Gate {
         }
         let attached = || uppers.iter().filter(|(id, _)| !self.detached.contains(id));
         let together = attached().map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core));
-        if self.patience == Patience::Whole || together > published + 1 || core <= published + 1 {
-            self.behind_since = None;
+        if self.complete_since.back().is_none_or(|(known, _)| *known < core) {
+            self.complete_since.push_back((core, now));
+        }
+        let reached = together.max(published + 1);
+        while self.complete_since.front().is_some_and(|(complete, _)| *complete <= reached) {
+            self.complete_since.pop_front();
+        }
+        let is_late = |(_, since): &(Epoch, Instant)| now.duration_since(*since) >= DETACH_AFTER;
+        let Some((awaited, _)) = self.complete_since.front().copied().filter(is_late) else { return together };
+        if self.patience == Patience::Whole {
             return together;
         }
-        let since = *self.behind_since.get_or_insert(now);
-        if now.duration_since(since) < DETACH_AFTER {
-            return together;
-        }
-        let late: Vec<ViewId> = attached().filter(|(_, upper)| *upper <= published + 1).map(|(id, _)| *id).collect();
+        let late: Vec<ViewId> = attached().filter(|(_, upper)| *upper < awaited).map(|(id, _)| *id).collect();
         tracing::warn!(views = ?late, "views are too far behind and are not shown until they have caught up");
         metrics::counter!("tarn_views_detached_total").increment(late.len() as u64);
         self.detached = Arc::new(self.detached.iter().copied().chain(late).collect());
-        self.behind_since = None;
         let attached = uppers.iter().filter(|(id, _)| !self.detached.contains(id));
         attached.map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core))
     }

@@ -123,11 +123,34 @@ impl CutSink for Publisher {
 
     fn deliver(&self, worker: usize, cut: Cut) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
-        let Pending { cuts, bindings: _, gate } = &mut *pending;
-        cuts[worker] = Some(cut);
+        pending.cuts[worker] = Some(cut);
+        self.publish_what_is_complete(&mut pending);
+    }
+
+    fn published(&self) -> Epoch {
+        self.published.load(Ordering::Acquire)
+    }
+
+    fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
+        let waiters = self.waiters.lock().expect("no waiter panics");
+        let (_guard, result) =
+            self.news.wait_timeout_while(waiters, wait, |()| self.published() < epoch).expect("no waiter panics");
+        !result.timed_out()
+    }
+}
+
+impl Publisher {
+    /// Looks again at what could be shown, though no worker has anything new: time alone can make a view late.
+    pub fn look_again(&self) {
+        self.publish_what_is_complete(&mut self.pending.lock().expect("no deliverer panics"));
+    }
+
+    fn publish_what_is_complete(&self, pending: &mut Pending) {
+        let Pending { cuts, bindings: _, gate } = pending;
         let Some(core) = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
             return;
         };
+        let before = Arc::clone(&gate.shown);
         gate.promote(cuts, self.published());
         let upper = gate.upper(cuts, core, self.published(), Instant::now());
         let mut newest = None;
@@ -144,17 +167,9 @@ impl CutSink for Publisher {
                 "every cut is readable"
             );
             self.publish(Arc::new(ReadView::new(binding, cuts, &pending.gate)));
+        } else {
+            // What nobody has seen may still be taken away.
+            pending.gate.shown = before;
         }
-    }
-
-    fn published(&self) -> Epoch {
-        self.published.load(Ordering::Acquire)
-    }
-
-    fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
-        let waiters = self.waiters.lock().expect("no waiter panics");
-        let (_guard, result) =
-            self.news.wait_timeout_while(waiters, wait, |()| self.published() < epoch).expect("no waiter panics");
-        !result.timed_out()
     }
 }

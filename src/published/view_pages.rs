@@ -57,12 +57,16 @@ impl ReadView {
         looks_max: usize,
     ) -> RowsPage<'_> {
         let mut page = RowsPage { rows: Vec::new(), next: None };
-        let mut looks = 0;
+        let (mut looks, mut last) = (0, None);
         for range in reading.ranges() {
             let start = after.map_or(range.start.as_slice(), |after| after.key.as_slice().max(&range.start));
             let is_within = |row: &Row| range.end.as_deref().is_none_or(|end| row.bytes() < end);
             let mut rows = self.rows_from(id, start).take_while(|(row, _)| is_within(row)).peekable();
             while rows.peek().is_some() {
+                if looks == looks_max {
+                    page.next = last;
+                    return page;
+                }
                 let some: Vec<(&Row, usize)> = rows.by_ref().take(CHUNK_ROWS.min(looks_max - looks)).collect();
                 looks += some.len();
                 let passing = reading.passing(&some.iter().map(|(row, _)| *row).collect::<Vec<_>>());
@@ -77,12 +81,7 @@ impl ReadView {
                         return page;
                     }
                 }
-                if looks == looks_max && rows.peek().is_some() {
-                    let last =
-                        some.last().map(|(row, count)| RowPlace { key: row.bytes().to_vec(), copies: *count as u64 });
-                    page.next = last;
-                    return page;
-                }
+                last = some.last().map(|(row, count)| RowPlace { key: row.bytes().to_vec(), copies: *count as u64 });
             }
         }
         page

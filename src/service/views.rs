@@ -179,6 +179,7 @@ impl Views {
             while !views.0.stop.load(Ordering::Acquire) {
                 std::thread::sleep(TICK);
                 views.tick();
+                views.0.publisher.look_again();
                 if !interval.is_zero() && looked.elapsed() >= interval {
                     looked = Instant::now();
                     views.look();

@@ -4,6 +4,7 @@
 //! the answer's future ends its query, at the next batch of one of its operators. What a row may not be read of (a value of another type than declared) is left out
 //! and counted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct QueryLimits {
     pub memory_bytes: usize,
     /// Its answer has at most this many rows.
     pub rows: usize,
+    /// And about this many bytes.
+    pub answer_bytes: usize,
 }
 
 /// What a query answers.
@@ -47,10 +50,17 @@ pub struct QueryAnswer {
     pub schema: SchemaRef,
     /// The rows, in order.
     pub batches: Vec<RecordBatch>,
-    /// Whether there are more than the limit allows.
+    /// Whether there are more than the limits allow.
     pub is_cut: bool,
     /// Rows of tables that could not be read, and count for nothing.
     pub unread: u64,
+}
+
+impl QueryAnswer {
+    /// About how much its columns hold.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
 }
 
 /// Why a query is not answered.
@@ -159,13 +169,19 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
     let plan = yielding(frame.create_physical_plan().await.map_err(refused)?).map_err(failed)?;
     let schema = plan.schema();
+    let mut names = BTreeSet::new();
+    if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name())) {
+        let why = format!("two columns are called `{}`; give one another name with AS", twice.name());
+        return Err(QueryError::Refused(why));
+    }
     let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
     let (mut batches, mut rows, mut bytes, mut is_cut) = (Vec::new(), 0, 0, false);
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(failed)?;
         bytes += batch.get_array_memory_size();
-        if bytes > limits.memory_bytes {
-            return Err(QueryError::TooMuch(format!("the answer has more than {} bytes", limits.memory_bytes)));
+        is_cut = bytes > limits.answer_bytes && rows > 0;
+        if is_cut {
+            break;
         }
         let taken = batch.num_rows().min(limits.rows - rows);
         is_cut = taken < batch.num_rows();

@@ -163,11 +163,20 @@ fn expose(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>), Objection>
     }
 }
 
+/// What a list of rows is asked for by, so that no column can be.
+const NO_NAMES: [&str; 4] = ["limit", "orderBy", "pageToken", "{column}"];
+
 /// Every column of the view has a name of its own, by which it can be asked for, and every column on the way to it a type
 /// that rows can have.
 fn check_columns(plan: &LogicalPlan) -> Result<(), Objection> {
     let mut seen = BTreeSet::new();
     for (place, field) in plan.schema().fields().iter().enumerate() {
+        let name = field.name();
+        if NO_NAMES.contains(&name.as_str()) {
+            let message =
+                "rows cannot be asked for by this name, which means something else there; give another with AS";
+            return Err(Objection::new(Place::Output(place), format!("column {name}"), message));
+        }
         if !seen.insert(field.name()) {
             let message = "two columns have this name; give one another name with AS";
             return Err(Objection::new(Place::Output(place), format!("column {}", field.name()), message));

@@ -34,12 +34,14 @@ pub struct QueryFile {
     pub path: String,
     /// What it says.
     pub text: String,
+    /// Why it cannot be read, if so.
+    pub unreadable: Option<String>,
 }
 
 impl QueryFile {
     /// A query that stands in no file.
     pub fn new(name: &str, text: &str) -> Self {
-        Self { name: name.to_owned(), path: format!("{name}.sql"), text: text.to_owned() }
+        Self { name: name.to_owned(), path: format!("{name}.sql"), text: text.to_owned(), unreadable: None }
     }
 
     fn source(&self) -> Source<'_> {
@@ -58,16 +60,22 @@ pub struct Planned {
     pub behind_others: BTreeSet<String>,
 }
 
-/// The queries of a folder, in order of name.
+/// The queries of a folder, in order of name. One that cannot be read is refused later, and the others are not.
 pub fn read_queries(folder: &Path) -> std::io::Result<Vec<QueryFile>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(name) = name.strip_suffix(".sql").filter(|name| !name.starts_with('.')) else { continue };
         let name = name.to_owned();
-        let text = std::fs::read_to_string(&path)?;
-        files.push(QueryFile { name, path: path.display().to_string(), text });
+        let (text, unreadable) = match std::fs::read_to_string(&path) {
+            Ok(text) => (text, None),
+            Err(error) => (String::new(), Some(error.to_string())),
+        };
+        files.push(QueryFile { name, path: path.display().to_string(), text, unreadable });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
@@ -146,6 +154,9 @@ impl Planner {
         }
         if self.known.contains_key(&file.name) {
             return Err(of_name("is that of a table; give the file another one"));
+        }
+        if let Some(why) = &file.unreadable {
+            return Err(Objection::new(Place::Query, "file", format!("it cannot be read: {why}")));
         }
         let query = syntax::parse(&file.text)?;
         let statement = AnyStatement::Statement(Box::new(Statement::Query(query.clone())));

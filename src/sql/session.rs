@@ -44,6 +44,10 @@ use crate::model::Epoch;
 /// When nothing changes any more the optimiser stops by itself.
 const OPTIMIZER_ROUNDS: usize = 8;
 
+/// Smaller batches than DataFusion's own: a query can only be ended between two of them, and what an expression makes of a
+/// batch is not counted towards its memory.
+const AD_HOC_BATCH_ROWS: usize = 1024;
+
 /// Functions that mean nothing here: they tell of files and of the engine.
 const NO_FUNCTIONS: [&str; 3] = ["file_row_index", "input_file_name", "version"];
 
@@ -62,7 +66,7 @@ pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
     let mut rules = Optimizer::new().rules;
     // It gives two columns one name where what is grouped by is made of another column that is grouped by.
     rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
-    let mut config = config();
+    let mut config = config().with_batch_size(AD_HOC_BATCH_ROWS);
     // Columns may have other metadata after optimisation, which means nothing here.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     session(builder(config, Now::At(epoch)).with_runtime_env(environment).with_optimizer_rules(rules))

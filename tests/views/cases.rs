@@ -35,7 +35,7 @@ impl Wanted {
 
     /// The file that asks for it.
     pub fn file(&self) -> QueryFile {
-        QueryFile { name: self.name.clone(), path: format!("{}.sql", self.name), text: self.sql.clone() }
+        QueryFile::new(&self.name, &self.sql)
     }
 }
 

@@ -25,7 +25,8 @@ static WAITING: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a thread")
 });
 
-const LIMITS: QueryLimits = QueryLimits { timeout: Duration::from_secs(60), memory_bytes: 1 << 30, rows: 1_000_000 };
+const LIMITS: QueryLimits =
+    QueryLimits { timeout: Duration::from_secs(60), memory_bytes: 1 << 30, rows: 1_000_000, answer_bytes: 1 << 30 };
 
 /// How a view and its text compare.
 #[derive(Debug)]

@@ -156,10 +156,12 @@ impl Views {
 
     /// Whether any view has come further since the last cut; compaction goes as far as `published`.
     pub(in crate::dataflow) fn advance(&mut self, published: Epoch) -> bool {
+        // Never beyond what a trace has itself, which may be behind: what begins to read it reads what it had last.
+        let since = |upper: Epoch| published.min(upper.saturating_sub(1));
         for shared in self.shared.values_mut() {
             let (rows, failures) = (graph::upper(&mut shared.rows), graph::upper(&mut shared.failures));
-            graph::compact(&mut shared.rows, published, rows);
-            graph::compact(&mut shared.failures, published, failures);
+            graph::compact(&mut shared.rows, since(rows), rows);
+            graph::compact(&mut shared.failures, since(failures), failures);
         }
         let mut further = false;
         for view in self.installed.values_mut() {
@@ -167,8 +169,8 @@ impl Views {
             let upper = rows.min(failures);
             further |= upper > view.upper;
             view.upper = upper;
-            graph::compact(&mut view.rows, published, rows);
-            graph::compact(&mut view.failures, published, failures);
+            graph::compact(&mut view.rows, since(rows), rows);
+            graph::compact(&mut view.failures, since(failures), failures);
         }
         further
     }

@@ -68,6 +68,7 @@ pub(in crate::dataflow) struct TableScan {
     outlet: Outlet,
     hydrating: Option<(Walk, Slices)>,
     behind: VecDeque<Rc<Changes>>,
+    slice_keys: usize,
 }
 
 /// What is there when a scan begins.
@@ -121,7 +122,7 @@ impl TableScan {
                 (Walk::Resources(walk), slices)
             }
         });
-        Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new() }
+        Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new(), slice_keys }
     }
 
     /// Takes what has changed; at once, or when it has caught up.
@@ -141,7 +142,12 @@ impl TableScan {
     /// Reads a slice of what was there when it began, or some of what has changed since.
     pub(in crate::dataflow) fn catch_up(&mut self) {
         let Some((walk, slices)) = &mut self.hydrating else {
-            if let Some(changes) = self.behind.pop_front() {
+            // As many as a slice has, so that it catches up however fast others come.
+            let mut given = 0;
+            while given < self.slice_keys
+                && let Some(changes) = self.behind.pop_front()
+            {
+                given += 1 + changes.resources.len() + changes.rejects.len();
                 self.give(&changes);
             }
             return;
