@@ -36,3 +36,20 @@ fn a_view_of_a_view_that_reads_nothing() {
         ],
     );
 }
+
+#[test]
+fn views_that_are_replaced_before_they_are_shown() {
+    let topics = Topics::default();
+    let tables = Arc::new(tables(&topics));
+    for seed in 0..4 {
+        let records = random_log(&mut Choices::of_seed(seed), 60);
+        let counted = |number: usize| {
+            let sql = format!("SELECT count, count(*) AS number, {number} AS step FROM gadget GROUP BY count");
+            Wanted::new("counted", &sql, false)
+        };
+        let steps = (0..records.len()).map(|number| (number, vec![counted(number)])).collect();
+        let workers = [1, 2, 4][seed as usize % 3];
+        let case = Case { records, workers, epoch_records_max: 1, steps, restored: 0, twins: Vec::new() };
+        case.check(&tables, &topics).unwrap_or_else(|wrong| panic!("seed {seed}: {}", wrong.text));
+    }
+}
