@@ -148,7 +148,7 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
         "seconds": elapsed.as_secs_f64(),
         "timeToConsistentSeconds": elapsed.as_secs_f64(),
         // Nothing is shown before all views have it, so the last of them is complete when everything is.
-        "timeToLastViewSeconds": (!views.is_empty()).then(|| elapsed.as_secs_f64()),
+        "timeToLastViewSeconds": (!views.is_empty()).then_some(elapsed.as_secs_f64()),
         "eventsPerSecond": records as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
         "epoch": view.epoch(),
         "resources": census.resources,

@@ -40,13 +40,13 @@ impl Format {
 
     /// Writes batches of these columns.
     pub fn write(self, schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<u8>, FormatError> {
-        let with_rows = batches.iter().filter(|batch| batch.num_rows() > 0);
+        let mut with_rows = batches.iter().filter(|batch| batch.num_rows() > 0);
         let builder = WriterBuilder::new().with_explicit_nulls(true);
         let mut out = Vec::new();
         match self {
             Self::Json => {
                 let mut writer = builder.build::<_, JsonArray>(&mut out);
-                with_rows.map(|batch| writer.write(batch)).collect::<Result<(), _>>()?;
+                with_rows.try_for_each(|batch| writer.write(batch))?;
                 writer.finish()?;
                 drop(writer);
                 out.pop();
@@ -54,18 +54,18 @@ impl Format {
             }
             Self::JsonLines => {
                 let mut writer = builder.build::<_, LineDelimited>(&mut out);
-                with_rows.map(|batch| writer.write(batch)).collect::<Result<(), _>>()?;
+                with_rows.try_for_each(|batch| writer.write(batch))?;
                 writer.finish()?;
             }
             Self::Csv => {
                 let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut out);
                 let nothing = RecordBatch::new_empty(schema.clone().into());
                 writer.write(&nothing)?;
-                with_rows.map(|batch| writer.write(batch)).collect::<Result<(), _>>()?;
+                with_rows.try_for_each(|batch| writer.write(batch))?;
             }
             Self::Arrow => {
                 let mut writer = StreamWriter::try_new(&mut out, schema)?;
-                with_rows.map(|batch| writer.write(batch)).collect::<Result<(), _>>()?;
+                with_rows.try_for_each(|batch| writer.write(batch))?;
                 writer.finish()?;
             }
         }

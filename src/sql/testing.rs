@@ -89,8 +89,8 @@ pub(crate) type Call<'a> = (AggregateFunction, Option<&'a str>, Option<&'a str>,
 pub(crate) fn grouping(keys: &[&str], calls: &[Call<'_>]) -> Arc<Grouping> {
     let call = |(function, argument, filter, distinct): &Call<'_>| AggregateCall {
         function: *function,
-        argument: argument.map(|text| expression(text)),
-        filter: filter.map(|text| expression(text)),
+        argument: argument.map(expression),
+        filter: filter.map(expression),
         distinct: *distinct,
         output: DataType::Int64,
     };

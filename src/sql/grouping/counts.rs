@@ -112,7 +112,7 @@ mod tests {
                 assert!(known.iter().all(|(value, count)| counts.get(value) == *count));
                 assert_eq!((counts.len(), counts.is_empty()), (known.len(), known.is_empty()));
                 let mut there = known.iter().filter(|(_, count)| **count > 0).map(|(value, _)| value);
-                let (least, greatest) = (there.next(), there.last());
+                let (least, greatest) = (there.next(), there.next_back());
                 assert_eq!((counts.least(), counts.greatest()), (least, greatest.or(least)));
             }
         }
