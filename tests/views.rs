@@ -3,11 +3,13 @@
 //!
 //! | test | what is compared |
 //! | --- | --- |
+//! | `late` | views that come when what they read is there already |
 //! | `random` | generated queries over random logs, many in one engine, over views, installed late, replaced and removed |
 //! | `shipped` | the views of `queries/` over generated logs of an Inventory |
 //! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
 //!
-//! `TARN_VIEWS_CHECKS=100000 cargo test --test it views::random` checks more queries; `TARN_VIEWS_SEED=n` one case.
+//! `TARN_VIEWS_CHECKS=100000 cargo test --test it views::random` checks more queries; `TARN_VIEWS_FIRST=n`
+//! others; `TARN_VIEWS_SEED=n` one case.
 
 mod cases;
 mod choices;
@@ -15,6 +17,7 @@ mod comparison;
 mod events;
 mod generator;
 mod guarded;
+mod late;
 mod random;
 mod shipped;
 mod slt;

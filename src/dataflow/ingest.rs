@@ -214,7 +214,7 @@ impl Ingest {
     /// Polls once and seals what is due; whether there may be more.
     pub fn step(&mut self, reading: &mut Reading) -> Result<bool, SourceError> {
         let stopping = self.stop.load(Ordering::Acquire);
-        self.views.try_iter().for_each(|command| self.engine.view(&command));
+        self.pass_on_views();
         if !stopping {
             self.reseal(&mut reading.open);
             self.take_resubmitted(&mut reading.open);
@@ -254,6 +254,10 @@ impl Ingest {
         }
         self.wait_for_room();
         Ok(true)
+    }
+
+    fn pass_on_views(&self) {
+        self.views.try_iter().for_each(|command| self.engine.view(&command));
     }
 
     /// A replay fills its epochs: how old they are says nothing while there is more to read.
@@ -414,6 +418,8 @@ impl Ingest {
     /// Waits until few enough epochs and bytes are on their way.
     fn wait_for_room(&mut self) {
         loop {
+            // What is on its way may wait for them.
+            self.pass_on_views();
             let published = self.sink.published();
             while self.in_flight.front().is_some_and(|(epoch, _)| *epoch <= published) {
                 self.in_flight.pop_front();

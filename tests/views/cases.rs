@@ -150,7 +150,10 @@ impl Case {
         let (before, after) = self.records.split_at(self.restored);
         if !before.is_empty() {
             let before = run(before.to_vec(), &setup);
-            (setup.restored, setup.resume) = (before.last().contents(), (**before.last().position()).clone());
+            let (epoch, position) = (before.last().epoch(), before.last().position());
+            (setup.restored, setup.resume) = (before.last().contents(), (**position).clone());
+            // The first epoch that is sealed is that of what is restored.
+            setup.bindings = vec![(epoch, Arc::clone(position))];
         }
         setup.script = script(steps);
         (after.to_vec(), setup)

@@ -106,8 +106,8 @@ impl Event {
         ]);
         let reporter = object(vec![
             ("local_resource_id", text(&self.local_id)),
-            ("reporter_instance_id", text(if self.number % 3 == 0 { "north" } else { "south" })),
-            ("reporter_type", text(if self.number % 2 == 0 { "test" } else { "hbi" })),
+            ("reporter_instance_id", text(if self.number.is_multiple_of(3) { "north" } else { "south" })),
+            ("reporter_type", text(if self.number.is_multiple_of(2) { "test" } else { "hbi" })),
             ("reporter_version", self.version.as_deref().map(Value::from)),
         ]);
         let data =

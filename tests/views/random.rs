@@ -21,6 +21,8 @@ use crate::property::number;
 const QUERIES: usize = 10;
 /// How many records a case has at most.
 const RECORDS_MAX: usize = 60;
+/// How many queries are checked if nothing else is said.
+const CHECKS: usize = 2_000;
 /// How often a smaller case is tried.
 const SHRINK_TRIES: usize = 150;
 
@@ -150,7 +152,7 @@ fn case(seed: u64, queries: &[Query]) -> Case {
     let mut choices = Choices::of_seed(seed.wrapping_mul(1_000));
     let records = random_log(&mut choices, RECORDS_MAX);
     let workers = *choices.pick(&[1, 2, 4]);
-    let epoch_records_max = choices.between(records.len().div_ceil(12).max(1), records.len().div_ceil(4).max(2));
+    let epoch_records_max = choices.between(records.len().div_ceil(8).max(1), records.len().div_ceil(4).max(2));
     let restored = if choices.chance(25) { choices.below(records.len()) } else { 0 };
     let (late, last) = (choices.between(restored, records.len()), choices.between(restored, records.len()));
     let (late, last) = (late.min(last), late.max(last));
@@ -259,8 +261,8 @@ fn every_view_shows_what_its_text_answers_after_every_epoch() {
     let total = Mutex::new(Total::default());
     let failed: Mutex<Vec<String>> = Mutex::default();
     let one = number("TARN_VIEWS_SEED");
-    let checks = number("TARN_VIEWS_CHECKS").unwrap_or(2_000);
-    let (next, done) = (AtomicU64::new(one.unwrap_or(0)), AtomicUsize::new(0));
+    let checks = number("TARN_VIEWS_CHECKS").unwrap_or(CHECKS as u64);
+    let (next, done) = (AtomicU64::new(one.or(number("TARN_VIEWS_FIRST")).unwrap_or(0)), AtomicUsize::new(0));
     let work = || {
         while (done.load(Ordering::Relaxed) as u64) < checks && failed.lock().expect("no check panics").is_empty() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -283,7 +285,8 @@ fn every_view_shows_what_its_text_answers_after_every_epoch() {
     let (total, failed) = (total.into_inner().expect("no check panics"), failed.into_inner().expect("no check panics"));
     eprintln!("{total:#?}");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
-    if one.is_none() {
+    // Of few cases, chance says how many.
+    if total.checked >= CHECKS {
         total.hold_to_bounds();
     }
 }
@@ -305,6 +308,6 @@ impl Total {
         let Tally { compared, with_rows, .. } = self.tally;
         let unanswered = self.tally.count_unanswered();
         assert!(unanswered * 100 <= compared * 5, "{unanswered} of {compared} comparisons have no answer");
-        assert!(with_rows * 100 >= compared * 60, "{with_rows} of {compared} comparisons are of views with rows");
+        assert!(with_rows * 100 >= compared * 50, "{with_rows} of {compared} comparisons are of views with rows");
     }
 }

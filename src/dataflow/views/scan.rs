@@ -246,6 +246,8 @@ impl ViewScan {
     pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, outlet: Outlet, slice_keys: usize) -> Self {
         let hydrating = tail.upper().checked_sub(1).map(|last| {
             let walk = Merged::new(tail.batches(), last);
+            // What is complete for ever, since it depends on nothing, was so from the first epoch on.
+            let last = if tail.upper() == Epoch::MAX { 0 } else { last };
             let slices = Slices::new(slice_keys, walk.updates(), last);
             (walk, slices)
         });

@@ -24,7 +24,7 @@ impl Generator<'_> {
 
     /// ` WHERE ..`, or nothing.
     pub(super) fn filter(&mut self, scope: &[Column], depth: usize) -> String {
-        let count = [0, 1, 2][self.choices.weighted(&[45, 40, 15])];
+        let count = [0, 1, 2][self.choices.weighted(&[60, 33, 7])];
         let conditions: Vec<String> = (0..count).map(|_| self.condition(scope, depth)).collect();
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
     }
@@ -107,7 +107,7 @@ impl Generator<'_> {
                 false => format!("{mine} = {theirs}"),
             });
         }
-        if self.choices.chance(30) {
+        if self.choices.chance(20) {
             let both: Vec<Column> = left.iter().chain(right).cloned().collect();
             conditions.push(self.boolean(&both, 1));
         }
