@@ -37,6 +37,7 @@ use super::view_plan::ViewPlan;
 pub(super) use cardinality::check_scalar_subqueries;
 pub(super) use numbered::ADVICE as WINDOW_ADVICE;
 use pending::Pending;
+pub(super) use pending::over;
 pub(super) use top::without_ties;
 
 /// What functions are told of the session: its time zone above all.
@@ -77,6 +78,11 @@ impl Lowered {
     /// As a relation.
     pub(super) fn relation(self) -> Arc<Relation> {
         self.pending.relation()
+    }
+
+    /// As a relation, and which of its columns are meant, in order.
+    pub(super) fn choice(self) -> (Arc<Relation>, Vec<Arc<dyn PhysicalExpr>>) {
+        self.pending.choice()
     }
 }
 

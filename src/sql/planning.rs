@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Projection, Sort, SortExpr};
 use datafusion::physical_expr::PhysicalExpr;
@@ -19,7 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Query;
 
-use super::lower::{Known, Lowering, check_scalar_subqueries, physical, without_ties};
+use super::lower::{Known, Lowering, check_scalar_subqueries, over, physical, without_ties};
 use super::program::Program;
 use super::refusal::{Objection, Place, Source};
 use super::relation::Fingerprint;
@@ -43,7 +43,8 @@ pub(super) fn view(
 ) -> Result<ViewPlan, Objection> {
     let state = context.state();
     syntax::check(&query, &Maintained(&state))?;
-    let analysed = session::analysed(context, query)?;
+    let given = given_names(&query);
+    let analysed = session::analysed(context, query).map_err(|objection| with_given_names(objection, &given))?;
     check_scalar_subqueries(&analysed)?;
     let plan = state.optimizer().optimize(analysed, &state, |_, _| {})?;
     let columns: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -52,12 +53,12 @@ pub(super) fn view(
     let (exposed, order) = expose(&plan)?;
     let lowered = Lowering::new(known).lower(&exposed)?;
     let schema = Arc::clone(&lowered.schema);
-    let relation = lowered.relation();
-    let layout = Layout::new(&order, columns.len(), &schema, &relation.schema)?;
+    let layout = Layout::new(&order, columns.len(), &schema)?;
+    let (relation, chosen) = lowered.choice();
     let stored = Program::new(
         Codec::new(Arc::clone(&relation.schema)),
         Vec::new(),
-        layout.expressions,
+        layout.expressions.into_iter().map(|expression| over(expression, &chosen)).collect(),
         Codec::sorted(Arc::new(Schema::new(layout.fields)), &layout.options),
     );
     let codec = stored.output().clone();
@@ -82,9 +83,25 @@ pub(super) fn view(
     })
 }
 
+/// The names that a query gives to queries in it.
+fn given_names(query: &Query) -> BTreeSet<String> {
+    let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+    tables.map(|table| format!("table {}", table.alias.name.value.to_lowercase())).collect()
+}
+
+/// The objection that there is no such table, where the query has one of that name.
+fn with_given_names(objection: Objection, given: &BTreeSet<String>) -> Objection {
+    if !given.contains(&objection.construct) {
+        return objection;
+    }
+    let message = "stands in WITH, but cannot be read here: queries that stand after it can, and itself once, after the \
+                   one UNION of a WITH RECURSIVE";
+    Objection { message: message.to_owned(), ..objection }
+}
+
 /// How rows are stored.
 struct Layout {
-    /// What is stored, over the rows of the relation, with its columns and how they are sorted.
+    /// What is stored, over the columns of the query, with its columns and how they are sorted.
     expressions: Vec<Arc<dyn PhysicalExpr>>,
     fields: Vec<Field>,
     options: Vec<SortOptions>,
@@ -94,7 +111,8 @@ struct Layout {
 
 impl Layout {
     /// Of rows of these columns of which the first `selected` are shown, sorted so.
-    fn new(order: &[SortExpr], selected: usize, schema: &DFSchema, rows: &SchemaRef) -> Result<Self, Objection> {
+    fn new(order: &[SortExpr], selected: usize, schema: &DFSchema) -> Result<Self, Objection> {
+        let rows = schema.as_arrow();
         let mut expressions: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
         let mut options = Vec::new();
         let mut places = vec![usize::MAX; selected];

@@ -90,6 +90,22 @@ impl Pending {
         if self.outputs.iter().all(is_simple) { self } else { Self::of(self.relation()) }
     }
 
+    /// A relation, and what is made of its rows: nothing but a choice of columns.
+    pub(super) fn choice(self) -> (Arc<Relation>, Vec<Arc<dyn PhysicalExpr>>) {
+        match self {
+            Self { source: Source::Relation(input, codec), filters, outputs, .. }
+                if filters.is_empty() && codec.is_default() && outputs.iter().all(is_simple) =>
+            {
+                (input, outputs)
+            }
+            pending => {
+                let relation = pending.relation();
+                let columns = all(&relation.schema);
+                (relation, columns)
+            }
+        }
+    }
+
     /// As a relation.
     pub(super) fn relation(self) -> Arc<Relation> {
         let Self { source, filters, outputs, schema } = self;
@@ -136,7 +152,7 @@ fn is_simple(expression: &Arc<dyn PhysicalExpr>) -> bool {
 }
 
 /// An expression over columns that are themselves made by these expressions.
-fn over(expression: Arc<dyn PhysicalExpr>, made: &[Arc<dyn PhysicalExpr>]) -> Arc<dyn PhysicalExpr> {
+pub(in crate::sql) fn over(expression: Arc<dyn PhysicalExpr>, made: &[Arc<dyn PhysicalExpr>]) -> Arc<dyn PhysicalExpr> {
     let replaced = expression.transform_down(|inner| match inner.downcast_ref::<Column>() {
         // What takes its place is not looked at again: it is over other columns.
         Some(column) => {

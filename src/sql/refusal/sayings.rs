@@ -393,7 +393,7 @@ pub(in crate::sql) fn in_plain_words(text: &str) -> String {
 fn in_one_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim);
     let first = lines.next().unwrap_or_default();
-    match lines.last().filter(|_| first.ends_with(':')) {
+    match lines.next_back().filter(|_| first.ends_with(':')) {
         Some(last) => format!("{first} {}", last.trim_start_matches("error: ")),
         None => first.to_owned(),
     }
