@@ -80,15 +80,9 @@ impl Publisher {
 
     /// These views are to be shown, when all of them are complete; until then those are that were shown before.
     pub fn want(&self, catalog: Arc<Catalog>) {
-        // What was wanted until now is about to be shown already, or never will be.
+        // What was wanted until now is shown already, or never will be.
         let _pending = self.pending.lock().expect("no deliverer panics");
         self.wanted.store(catalog);
-    }
-
-    /// The views that are shown and those that are about to be: nothing else that is no longer wanted is needed.
-    pub fn shown_and_next(&self) -> [Arc<Catalog>; 2] {
-        let pending = self.pending.lock().expect("no deliverer panics");
-        [Arc::clone(self.view().catalog()), Arc::clone(&pending.gate.shown)]
     }
 
     /// Whether the views that are wanted are those that are shown.

@@ -158,13 +158,12 @@ impl Views {
         reloaded
     }
 
-    /// Removes what is neither shown, nor about to be, nor wanted.
+    /// Removes what is neither shown nor wanted.
     fn tick(&self) {
         let inner = &self.0;
         let mut state = inner.state.lock().expect("no holder of the views panics");
-        let shown = inner.publisher.shown_and_next();
-        let needed = shown.iter().chain([&state.wanted]).flat_map(|catalog| catalog.views());
-        let needed: BTreeSet<ViewId> = needed.map(|view| view.id).collect();
+        let shown = Arc::clone(inner.publisher.view().catalog());
+        let needed: BTreeSet<ViewId> = shown.views().chain(state.wanted.views()).map(|view| view.id).collect();
         let gone: Vec<ViewId> = state.installed.keys().rev().filter(|id| !needed.contains(id)).copied().collect();
         for id in gone {
             state.installed.remove(&id);
