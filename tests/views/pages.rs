@@ -14,10 +14,11 @@ use super::guarded::guarded_run;
 fn pages_of_few_looks_say_everything_once() {
     let topics = Topics::default();
     let tables = Arc::new(tables(&topics));
-    let sql = "SELECT number % 3 AS part, number % 2 AS half, number FROM \
-               (SELECT row_number() OVER (ORDER BY resource_id) AS number FROM resources) WHERE number <= 40";
-    let records = random_log(&mut Choices::of_seed(3), 60);
-    let wanted = vec![Wanted::new("numbers", sql, false)];
+    let numbers: Vec<String> = (0..40).map(|number| format!("({number})")).collect();
+    let numbers = numbers.join(", ");
+    let sql = format!("SELECT number % 3 AS part, number % 2 AS half, number FROM (VALUES {numbers}) AS v (number)");
+    let records = random_log(&mut Choices::of_seed(3), 10);
+    let wanted = vec![Wanted::new("numbers", &sql, false)];
     let case =
         Case { records, workers: 2, epoch_records_max: 50, steps: vec![(0, wanted)], restored: 0, twins: Vec::new() };
     let (log, setup) = case.setup(&tables, &topics);
@@ -33,7 +34,7 @@ fn pages_of_few_looks_say_everything_once() {
             .collect();
         let reading = Reading::new(&shown.plan, &filters, &[]).expect("columns of the view");
         let whole: Vec<&Row> = view.view_page(shown.id, &reading, None, 1_000, 1_000).rows;
-        assert!(whole.len() > 2, "{filters:?}: {} rows", whole.len());
+        assert!(whole.len() > 10, "{filters:?}: {} rows", whole.len());
         for looks in 2..45 {
             let (mut rows, mut after, mut pages) = (Vec::new(), None, 0);
             loop {
