@@ -185,6 +185,23 @@ impl Case {
         Some(Self { steps: vec![(0, wanted)], restored: 0, twins: Vec::new(), ..self.clone() })
     }
 
+    /// The case without the views that it fails without too.
+    pub fn with_fewer_views(mut self, fails: impl Fn(&Self) -> bool) -> Self {
+        let names: BTreeSet<String> = self.all().map(|wanted| wanted.name.clone()).collect();
+        for name in names.iter().rev() {
+            if self.all().any(|view| view.name != *name && reads(&view.sql, name)) {
+                continue;
+            }
+            let mut fewer = self.clone();
+            fewer.steps.iter_mut().for_each(|(_, wanted)| wanted.retain(|view| view.name != *name));
+            fewer.twins.retain(|(one, other)| one != name && other != name);
+            if fails(&fewer) {
+                self = fewer;
+            }
+        }
+        self
+    }
+
     /// The case with as few records as it takes, within so many tries.
     pub fn with_fewer_records(mut self, mut tries: usize, fails: impl Fn(&Self) -> bool) -> Self {
         let mut width = self.records.len().next_power_of_two();

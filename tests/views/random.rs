@@ -216,7 +216,8 @@ fn told(seed: u64, case: &Case, queries: &[Query], wrong: &Wrong) -> String {
     };
     let alone = suspects.iter().filter_map(|name| case.alone(name)).find(fails);
     let Some(mut least) = alone else {
-        return format!("{again}\n{name}: {}\n(not alone)\n{}", wrong.text, case.describe());
+        let least = case.clone().with_fewer_views(fails).with_fewer_records(SHRINK_TRIES / 2, fails);
+        return format!("{again}\n{name}: {}\n(not alone)\n{}", wrong.text, least.describe());
     };
     least = least.with_fewer_records(SHRINK_TRIES, fails);
     let (_, wanted) = &least.steps[0];
