@@ -17,6 +17,7 @@
 mod arrangement;
 pub mod counters;
 pub mod cut;
+mod ending;
 pub mod epochs;
 mod graph;
 pub mod index;

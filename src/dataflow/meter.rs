@@ -9,6 +9,7 @@ use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::ending::Ending;
 use crate::sql::{Fingerprint, Row};
 
 /// The part that makes rows as they are stored of those that a view computes.
@@ -27,6 +28,7 @@ pub struct Meter {
     updates_out: AtomicU64,
     steps: AtomicU64,
     busy_ns: AtomicU64,
+    ending: Ending,
 }
 
 /// What meters say.
@@ -100,7 +102,18 @@ impl Meter {
             updates_out: zero(),
             steps: zero(),
             busy_ns: zero(),
+            ending: Ending::default(),
         }
+    }
+
+    /// The same in a dataflow that may be let go.
+    pub(super) fn within(self, ending: &Ending) -> Self {
+        Self { ending: ending.clone(), ..self }
+    }
+
+    /// Whether the dataflow is being let go, so that nothing is to be made of what comes.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.has_begun()
     }
 
     /// The relation that it is a part of.

@@ -14,6 +14,7 @@ use timely::worker::Worker;
 
 use super::counters::{Counters, IgnoredLog};
 use super::cut::CutSink;
+use super::ending::Endings;
 use super::graph::{self, RecordsInput};
 use super::index::HashKeys;
 use super::merging::{self, Workload};
@@ -52,7 +53,7 @@ pub(super) enum Command {
     /// No more records at or before this epoch.
     Seal(Epoch),
     /// Compute a view, or no longer.
-    View(ViewCommand),
+    View(ViewCommand, Endings),
 }
 
 /// The running workers.
@@ -160,7 +161,8 @@ impl Engine {
 
     /// Passes on what views there are to be, in its place among the epochs.
     pub(super) fn view(&self, command: &ViewCommand) {
-        self.commands.iter().for_each(|worker| drop(worker.send(Command::View(command.clone()))));
+        let endings = Endings::default();
+        self.commands.iter().for_each(|worker| drop(worker.send(Command::View(command.clone(), endings.clone()))));
         self.threads.iter().for_each(Thread::unpark);
     }
 
@@ -229,7 +231,7 @@ impl Part {
         match &next {
             Some(Next::Wait) if may_rest => drop(worker.step_or_park(Some(rest))),
             Some(Next::Now | Next::Wait) => drop(worker.step()),
-            Some(Next::View(command)) => self.views.command(worker, command),
+            Some(Next::View(command, endings)) => self.views.command(worker, command, endings),
             Some(Next::End) => self.input = None,
             None => {}
         }
@@ -281,7 +283,7 @@ enum Next {
     /// Steps and looks again at once.
     Now,
     /// Installs or removes a view, and looks again at once.
-    View(ViewCommand),
+    View(ViewCommand, Endings),
     /// Steps, and sleeps until there is something to do.
     Wait,
     /// Closes its input: nobody can command it any more.
@@ -299,7 +301,7 @@ fn apply(input: &mut RecordsInput, commands: &Receiver<Command>) -> Next {
                 input.flush();
                 return Next::Now;
             }
-            Ok(Command::View(command)) => return Next::View(command),
+            Ok(Command::View(command, endings)) => return Next::View(command, endings),
             Err(TryRecvError::Empty) => return Next::Wait,
             Err(TryRecvError::Disconnected) => return Next::End,
         }

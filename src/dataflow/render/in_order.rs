@@ -67,6 +67,10 @@ where
         let mut complete = 0;
         let mut made = Vec::new();
         move |(input, frontier), output| {
+            if meter.is_ending() {
+                input.for_each(|_, _| {});
+                (operator, capability) = (None, None);
+            }
             let Some(operator_now) = &mut operator else { return };
             let began = Instant::now();
             input.for_each(|time, updates| {

@@ -227,7 +227,8 @@ impl InOrder for Groups {
             self.held.bytes = self.held.bytes - bytes_before + group.held().1;
             assert!(group.rows() >= 0, "a group loses more rows than it has");
             if group.rows() == 0 {
-                assert!(entry.remove().is_empty(), "something is left of a group without rows");
+                let left = entry.remove();
+                assert!(left.is_empty(), "something is left of a group without rows: {left:?}");
                 self.held.remove(Self::entry_bytes(&key));
             }
         }

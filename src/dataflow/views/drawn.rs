@@ -13,6 +13,7 @@ use super::changes::ChangeFeed;
 use super::scan::{Outlet, TableScan, ViewScan};
 use super::tail::Tail;
 use crate::dataflow::cut::{SharedUse, ViewId};
+use crate::dataflow::ending::Ending;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources};
@@ -66,6 +67,14 @@ pub(in crate::dataflow) struct Flow {
     /// Complete from this epoch on.
     pub(in crate::dataflow) readable_from: Epoch,
     imports: Vec<Import>,
+    /// Told when it is dropped, before any of its inputs ends.
+    pub(in crate::dataflow) ending: Ending,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.ending.begin();
+    }
 }
 
 /// An arrangement of another dataflow, read until this is dropped.
@@ -99,8 +108,11 @@ impl<'a> Drawing<'a> {
         shared: &'a mut BTreeMap<SharedKey, SharedArrangement>,
         reads: &'a BTreeMap<Arc<str>, ViewId>,
         keys: HashKeys,
+        ending: Ending,
     ) -> Self {
-        Self { shared, reads, keys, sources: Vec::new(), flow: Flow::default() }
+        let mut flow = Flow::default();
+        flow.ending = ending;
+        Self { shared, reads, keys, sources: Vec::new(), flow }
     }
 
     fn outlet<'scope>(&mut self, scope: Scope<'scope, Epoch>, source: Source) -> Rendered<'scope> {
@@ -175,7 +187,7 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
     }
 
     fn meter(&mut self, relation: &Relation, part: &'static str) -> Arc<Meter> {
-        let meter = Arc::new(Meter::new(relation.fingerprint, part));
+        let meter = Arc::new(Meter::new(relation.fingerprint, part).within(&self.flow.ending));
         self.flow.meters.push(Arc::clone(&meter));
         meter
     }

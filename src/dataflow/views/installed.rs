@@ -12,6 +12,7 @@ use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
 use crate::dataflow::cut::{SharedUse, ViewCut, ViewId};
+use crate::dataflow::ending::{Ending, Endings};
 use crate::dataflow::graph::{self, Tables};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Meter, ROWS, bytes_of};
@@ -48,13 +49,13 @@ impl Views {
     }
 
     /// Does what it is told.
-    pub(in crate::dataflow) fn command(&mut self, worker: &mut Worker, command: &ViewCommand) {
+    pub(in crate::dataflow) fn command(&mut self, worker: &mut Worker, command: &ViewCommand, endings: &Endings) {
         match command {
             ViewCommand::Install(view) => {
                 let mut sides = Vec::new();
                 joined_sides(&view.plan.relation, &mut sides);
-                sides.into_iter().for_each(|side| self.share(worker, view, side));
-                self.install(worker, view);
+                sides.into_iter().for_each(|side| self.share(worker, view, side, endings));
+                self.install(worker, view, endings.of("view"));
             }
             ViewCommand::Remove(id) => {
                 // Its inputs end with it, and its dataflow with them.
@@ -66,12 +67,13 @@ impl Views {
     }
 
     /// Arranges a side of a join for whoever needs it, if it is not arranged yet.
-    fn share(&mut self, worker: &mut Worker, view: &NewView, side: &Keyed) {
+    fn share(&mut self, worker: &mut Worker, view: &NewView, side: &Keyed, endings: &Endings) {
         let key = SharedKey::of(side, &view.reads);
         if self.shared.contains_key(&key) {
             return;
         }
-        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let ending = endings.of(&format!("{key:?}"));
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending);
         let keys = self.keys;
         let (rows, failures) = worker.dataflow_named("Shared", |scope| {
             let index = render::index(side, scope, &mut drawing);
@@ -83,9 +85,9 @@ impl Views {
         self.shared.insert(key, SharedArrangement { rows, failures, flow, shown });
     }
 
-    fn install(&mut self, worker: &mut Worker, view: &NewView) {
+    fn install(&mut self, worker: &mut Worker, view: &NewView, ending: Ending) {
         let plan = &view.plan;
-        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys);
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending);
         let keys = self.keys;
         let meter = Arc::new(Meter::new(plan.relation.fingerprint, ROWS));
         let held = Arc::clone(&meter);
@@ -128,6 +130,7 @@ impl Views {
 
     /// Lets a dataflow go, and what it alone was sharing.
     fn release(&mut self, flow: Flow) {
+        flow.ending.begin();
         for key in &flow.shared {
             let Some(shared) = self.shared.get(key) else { continue };
             if shared.shown.release() == 0
@@ -177,7 +180,11 @@ impl Views {
 
     /// The batches of all views that are complete.
     pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
-        let complete = self.installed.iter_mut().filter(|(_, view)| view.upper > view.flow.readable_from);
+        // One that another worker is letting go is no longer what its rows should be.
+        let complete = self
+            .installed
+            .iter_mut()
+            .filter(|(_, view)| view.upper > view.flow.readable_from && !view.flow.ending.has_begun());
         complete
             .map(|(id, view)| ViewCut {
                 id: *id,
