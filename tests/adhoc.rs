@@ -22,8 +22,13 @@ fn request(body: &str, accept: &str) -> String {
 }
 
 fn ask(at: SocketAddr, sql: &str) -> Answer {
-    let text = exchange(at, request(&json!({ "sql": sql }).to_string(), "*/*").as_bytes());
-    parse(&text).unwrap_or_else(|| panic!("{sql} is answered with {text:?}"))
+    ask_with(at, &json!({ "sql": sql }).to_string())
+}
+
+/// The answer to a body.
+pub fn ask_with(at: SocketAddr, body: &str) -> Answer {
+    let text = exchange(at, request(body, "*/*").as_bytes());
+    parse(&text).unwrap_or_else(|| panic!("{body} is answered with {text:?}"))
 }
 
 /// A service with a thousand hosts.

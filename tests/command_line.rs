@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::adhoc::ask_with;
 use crate::served::{eventually, exchange, get};
 
 pub fn tarn(arguments: &[&str]) -> Command {
@@ -105,12 +106,16 @@ fn the_demo_prints_lines_that_work() {
     let mut printed = BufReader::new(process.0.stdout.take().expect("a pipe")).lines();
     let (readers, operators, mut log) = addresses(&mut process);
     let mut tried = 0;
-    while tried < 3 {
-        let line = printed.next().expect("three lines to try").expect("a line");
+    while tried < 5 {
+        let line = printed.next().expect("five lines to try").expect("a line");
         let Some((_, rest)) = line.split_once("curl -s 'http://") else { continue };
-        let url = rest.trim_end_matches('\'');
+        let (url, rest) = rest.split_once('\'').expect("quotes");
         let (host, path) = url.split_once('/').expect("a path");
-        let answer = get(host.parse().expect("an address"), &format!("/{path}"));
+        let host = host.parse().expect("an address");
+        let answer = match rest.strip_prefix(" -d '") {
+            Some(body) => ask_with(host, body.trim_end_matches('\'')),
+            None => get(host, &format!("/{path}")),
+        };
         assert!(answer.status == 200 && answer.json()["asOf"].is_string(), "{line}: {answer:?}");
         tried += 1;
     }

@@ -185,10 +185,12 @@ async fn upkeep(metrics: PrometheusHandle) {
 /// What a person who runs the demo is told, once there is something to see. On a thread of its own: standard output may
 /// hang.
 fn greet(service: Service, address: SocketAddr, admin: SocketAddr) -> Result<()> {
+    let statuses = service.views.statuses();
+    let view = statuses.first().map(|status| format!("/{}?limit=2", status.name)).unwrap_or_default();
     let text = format!(
         "Tarn serves a generated, live Kessel inventory at http://{address} (operators: http://{admin})\n\nTry:\n  \
          curl -s 'http://{address}/api/tarn/v1/resources?resourceType=k8s_cluster&limit=2'\n  \
-         curl -s 'http://{address}/api/tarn/v1/views/fleet_composition'\n  \
+         curl -s 'http://{address}/api/tarn/v1/views{view}'\n  \
          curl -s 'http://{address}/api/tarn/v1/query' -d '{{\"sql\": \"SELECT count(*) AS hosts FROM host\"}}'\n  \
          curl -s 'http://{address}/api/tarn/v1/status'\n  \
          curl -s 'http://{address}/api/tarn/v1/quarantine?limit=2'\n"

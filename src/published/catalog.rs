@@ -1,9 +1,9 @@
 //! Which views there are to read, and when each is part of what is shown.
 //!
 //! In: the catalog that is wanted, the cuts of the workers. Out: the catalog that is shown, and how far everything in it
-//! is complete. A new catalog is shown in one step, when every view in it is complete at what is shown already: so a
-//! view that replaces another one and those that read it change together, and nobody waits for them. From then on an
-//! epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown until it
+//! is complete. A new catalog is shown in one step, when every view in it has caught up: so a view that replaces another
+//! one and those that read it change together, and nobody waits for them for longer than a moment. From then on an epoch
+//! is shown only when they have it too. One that stays behind for too long is detached: it is not shown until it
 //! has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it instead,
 //! from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
 
@@ -19,6 +19,10 @@ use crate::sql::ViewPlan;
 
 /// A view that stays behind for this long is detached.
 const DETACH_AFTER: Duration = Duration::from_secs(5);
+
+/// A view that has all that was complete so long ago has caught up: while much comes, views that read views are always a
+/// step behind.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(500);
 
 /// A view that can be read.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) struct Gate {
     pub(super) detached: Arc<BTreeSet<ViewId>>,
     /// How far all else was complete when, as far as that is not shown yet.
     complete_since: VecDeque<(Epoch, Instant)>,
+    /// How far all else was complete when, of late; the first one is no later than what counts as caught up.
+    complete_lately: VecDeque<(Epoch, Instant)>,
     patience: Patience,
 }
 
@@ -78,14 +84,37 @@ pub(super) enum Patience {
 
 impl Gate {
     pub(super) fn new(wanted: Wanted, patience: Patience) -> Self {
-        Self { shown: Arc::default(), wanted, detached: Arc::default(), complete_since: VecDeque::new(), patience }
+        Self {
+            shown: Arc::default(),
+            wanted,
+            detached: Arc::default(),
+            complete_since: VecDeque::new(),
+            complete_lately: VecDeque::new(),
+            patience,
+        }
     }
 
-    /// Shows the wanted catalog if all of it is complete at the epoch that is shown.
+    /// Notes that all else is complete up to `core`.
+    pub(super) fn note(&mut self, core: Epoch, now: Instant) {
+        if self.complete_lately.back().is_none_or(|(known, _)| *known < core) {
+            self.complete_lately.push_back((core, now));
+        }
+        let is_long_ago = |(_, at): &(Epoch, Instant)| now.duration_since(*at) >= CAUGHT_UP_WITHIN;
+        while self.complete_lately.get(1).is_some_and(is_long_ago) {
+            self.complete_lately.pop_front();
+        }
+    }
+
+    /// Whether what is complete up to `upper` has all that was complete a moment ago.
+    fn has_caught_up(&self, upper: Epoch) -> bool {
+        self.complete_lately.front().is_some_and(|(complete, _)| upper >= *complete)
+    }
+
+    /// Shows the wanted catalog if all of it has caught up, and can be read at what is shown next.
     pub(super) fn promote(&mut self, cuts: &[Option<Cut>], published: Epoch) {
         let is_complete = |view: &Arc<CatalogView>| {
             self.detached.contains(&view.id)
-                || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && published < upper)
+                || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && self.has_caught_up(upper))
         };
         let wanted = self.wanted.load();
         let is_first = self.patience == Patience::Whole && published == 0;
@@ -97,9 +126,10 @@ impl Gate {
     /// Up to where everything that is shown is complete, when all else is up to `core`.
     pub(super) fn upper(&mut self, cuts: &[Option<Cut>], core: Epoch, published: Epoch, now: Instant) -> Epoch {
         let uppers: Vec<(ViewId, Epoch)> = self.shown.views().map(|view| (view.id, upper(cuts, view.id))).collect();
-        let is_back = |id: &ViewId| uppers.iter().any(|(known, upper)| known == id && *upper >= core);
-        if self.detached.iter().any(is_back) {
-            self.detached = Arc::new(self.detached.iter().copied().filter(|id| !is_back(id)).collect());
+        // Those that have gone are forgotten.
+        let is_behind = |id: &ViewId| uppers.iter().any(|(known, upper)| known == id && !self.has_caught_up(*upper));
+        if !self.detached.iter().all(is_behind) {
+            self.detached = Arc::new(self.detached.iter().copied().filter(is_behind).collect());
         }
         let attached = || uppers.iter().filter(|(id, _)| !self.detached.contains(id));
         let together = attached().map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core));

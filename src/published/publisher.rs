@@ -152,9 +152,10 @@ impl Publisher {
         let Some(core) = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
             return;
         };
-        let before = Arc::clone(&gate.shown);
+        let (before, now) = (Arc::clone(&gate.shown), Instant::now());
+        gate.note(core, now);
         gate.promote(cuts, self.published());
-        let upper = gate.upper(cuts, core, self.published(), Instant::now());
+        let upper = gate.upper(cuts, core, self.published(), now);
         let mut newest = None;
         while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {
             newest = pending.bindings.pop_front();
