@@ -94,6 +94,14 @@ impl Server {
         found
     }
 
+    /// How many resources are live.
+    pub fn live(&self) -> u64 {
+        let answer = post(self.readers, "/api/tarn/v1/query", r#"{"sql": "SELECT count(*) AS live FROM resources"}"#);
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let answer: Value = serde_json::from_str(body).unwrap();
+        answer["items"][0]["live"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+    }
+
     /// A field of `/proc/PID/status` in bytes.
     pub fn memory_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
