@@ -9,7 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -21,6 +21,8 @@ use crate::served::{eventually, get};
 use crate::support::injected::{Injection, may_inject, skip};
 
 const EVENTS: i64 = 3_000;
+/// For a test with many steps that each want something new: enough for a machine that is busy with others.
+const MANY_EVENTS: i64 = 15_000;
 
 fn snapshots(readers: SocketAddr) -> Value {
     get(readers, "/api/tarn/v1/status").json()["snapshots"].clone()
@@ -239,9 +241,17 @@ impl Failing {
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        // In order, so that it lets go of whom it traces.
+        // In order, so that it lets go of whom it traces. One that is told so while a traced thread starts a process can
+        // wait for that thread for ever, which waits for its child, which waits for strace: then the kernel lets go.
         kill_process(Pid::from_child(&self.0), Signal::TERM).expect("it is there");
-        drop(self.0.wait());
+        let patience = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < patience {
+            if self.0.try_wait().expect("it is ours").is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop((self.0.kill(), self.0.wait()));
     }
 }
 
@@ -294,7 +304,7 @@ fn a_generation_with_an_fsync_that_failed_is_never_written_again() {
     if !may_inject("a_generation_with_an_fsync_that_failed") {
         return;
     }
-    let world = World::new(EVENTS);
+    let world = World::new(MANY_EVENTS);
     let data = world.path("data");
     let (mut process, readers, _) = fed(&mut serve("-", &data));
     let mut feed = Feed::new(&mut process, &world.log);
