@@ -56,8 +56,13 @@ impl From<Lag> for PartitionJson {
     }
 }
 
-/// `GET /api/tarn/v1/status`
-pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+/// `GET /api/tarn/v1/status`: beside the listener, since the rows of all views are counted for it.
+pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let reader = Arc::clone(&app);
+    app.admission.render(STATUS_BYTES, move || Ok(told(&reader))).await
+}
+
+fn told(app: &App) -> Response {
     let service = &app.service;
     let view = service.publisher.view();
     let state = service.status.get();
@@ -108,7 +113,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "views": views,
         "snapshots": service.snapshots.as_ref().map(|health| snapshots(&health.get())),
     });
-    answer::answer(&app, &view, &content)
+    answer::answer(app, &view, &content)
 }
 
 /// How a view is.
@@ -140,6 +145,9 @@ fn snapshots(health: &HealthState) -> serde_json::Value {
         "bindingsError": health.bindings_error,
     })
 }
+
+/// About what a status takes.
+const STATUS_BYTES: usize = 64 * 1024;
 
 /// About what one ignored event takes as JSON.
 const IGNORED_BYTES: usize = 512;
@@ -197,8 +205,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let handle = app.metrics.as_ref().ok_or_else(|| ApiError::NotFound("metrics are not recorded".to_owned()))?;
-    telemetry::export(&app.service);
+    let handle = app.metrics.clone().ok_or_else(|| ApiError::NotFound("metrics are not recorded".to_owned()))?;
+    // Beside the listener, which must not wait for a count of rows, and without a turn: it answers under any load.
+    let exported = tokio::task::spawn_blocking(move || {
+        telemetry::export(&app.service);
+        handle.render()
+    });
+    let exported = exported.await.map_err(|_| ApiError::Internal)?;
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-    Ok(([content_type], handle.render()).into_response())
+    Ok(([content_type], exported).into_response())
 }
