@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
@@ -19,6 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::failure::Failure;
+use super::format::json;
 use super::refusal::in_plain_words;
 use super::row::{Codec, Row};
 
@@ -293,7 +294,7 @@ fn guarded(
 
 /// The first row of a batch as a JSON object, for people.
 pub(super) fn as_json(alone: &RecordBatch) -> String {
-    let mut writer = LineDelimitedWriter::new(Vec::new());
+    let mut writer = json::writer().build::<_, LineDelimited>(Vec::new());
     let written = writer.write(alone).and_then(|()| writer.finish());
     match written {
         Ok(()) => String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned(),
