@@ -1,6 +1,7 @@
 //! Columns of rejects, in the words of the HTTP API: an entry's `id` is the one that it is looked up by.
 //!
-//! A key that is no UTF-8 is shown with U+FFFD in its places; the HTTP API has its bytes.
+//! The `key` is the id of the resource that the record is about, where it could be told, and no bytes of the record: these
+//! may be anything, so they are for operators, and whoever asks in SQL is a reader.
 
 use std::sync::Arc;
 
@@ -28,9 +29,7 @@ pub(super) fn columns(
         match source {
             RejectSource::Id => texts(&|entry| Some(id(entry, topics))),
             RejectSource::Topic => texts(&|entry| Some(topics.name(entry.coordinates().topic).to_string())),
-            RejectSource::Key => {
-                texts(&|entry| Some(String::from_utf8_lossy(entry.reject.key.as_deref()?).into_owned()))
-            }
+            RejectSource::Key => texts(&|entry| entry.reject.id.map(|id| id.to_string())),
             RejectSource::Reason => texts(&|entry| Some(entry.reject.reason.as_str().to_owned())),
             RejectSource::Detail => texts(&|entry| Some(entry.reject.detail.to_string())),
             RejectSource::Partition => {
