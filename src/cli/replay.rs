@@ -1,11 +1,11 @@
 //! `tarn replay`: a log folded as fast as it goes, views maintained meanwhile, with a progress bar, a report and a dump.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -102,6 +102,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(folder) = &arguments.dump {
         dump(&service, folder).with_context(|| format!("could not write the dump to {}", folder.display()))?;
     }
+    all_readable(&service)
+}
+
+/// Whether every view came to its rows; after the report and the dump, which have the others.
+fn all_readable(service: &Service) -> Result<()> {
+    let conditions = service.view_conditions(&service.publisher.view());
+    let others: Vec<String> = conditions
+        .iter()
+        .filter(|condition| !condition.health.is_readable())
+        .map(|ViewCondition { name, health, problem, .. }| {
+            format!("`{name}` is {}: {}", health.as_str(), problem.as_deref().unwrap_or("it is not complete"))
+        })
+        .collect();
+    ensure!(others.is_empty(), "views without rows: {}", others.join("; "));
     Ok(())
 }
 
@@ -238,6 +252,7 @@ fn dump(service: &Service, folder: &Path) -> Result<()> {
         file.flush()?;
     }
     let conditions = service.view_conditions(&view);
+    remove_views(&folder.join("views"))?;
     if !conditions.is_empty() {
         fs::create_dir_all(folder.join("views"))?;
     }
@@ -247,6 +262,21 @@ fn dump(service: &Service, folder: &Path) -> Result<()> {
         let mut file = create(&format!("views/{}.ndjson", shown.plan.name))?;
         dump_view(&view, &shown, &mut file)?;
         file.flush()?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier dump wrote of its views: not all of them need be written again.
+fn remove_views(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "ndjson") {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }
