@@ -8,10 +8,12 @@
 
 pub mod catalog;
 mod contents;
+mod failure_pages;
 mod instant;
 pub mod pages;
 mod publisher;
 pub mod rebuilding;
+mod row_place;
 mod seek;
 pub mod token;
 mod view;
@@ -20,9 +22,11 @@ mod view_pages;
 mod view_rows;
 
 pub use catalog::{Catalog, CatalogView};
+pub use failure_pages::FailuresPage;
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
+pub use row_place::{RowKey, RowPlace};
 pub use token::{ConsistencyToken, PageToken, QuarantineToken, RowToken, TokenError, TokenKey};
 pub use view::ReadView;
-pub use view_pages::{RowPlace, RowsPage};
+pub use view_pages::{GivenUp, RowLimits, RowsPage};
 pub use view_rows::Ordered;

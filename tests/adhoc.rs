@@ -138,7 +138,8 @@ fn a_query_takes_no_more_than_it_may() {
 
 #[test]
 fn queries_wait_for_their_turn_and_end_with_their_client() {
-    let mut setup = Setup::default();
+    let folder = queries(&[("ids", "SELECT resource_id, api_href FROM host")]);
+    let mut setup = with_views(folder.path());
     (setup.config.query.timeout_ms, setup.config.query.concurrent_max) = (60_000, 1);
     setup.config.http.queue_deadline_ms = 100;
     let served = with_hosts(setup);
@@ -148,9 +149,28 @@ fn queries_wait_for_their_turn_and_end_with_their_client() {
     patient.write_all(endless.as_bytes()).expect("sent");
     eventually("it is at work", || ask(at, "SELECT 1").status == 503);
     // Reads of what is maintained go on meanwhile.
-    assert_eq!(crate::served::get(at, "/api/tarn/v1/resources?limit=1").status, 200);
+    let status = |path: &str| crate::served::get(at, &format!("/api/tarn/v1/{path}")).status;
+    assert_eq!(status("resources?limit=1"), 200);
+    // To sort a view anew is no such read.
+    assert_eq!((status("views/ids?limit=1"), status("views/ids?limit=1&orderBy=api_href")), (200, 503));
     let began = Instant::now();
     drop(patient);
     eventually("its turn is free", || ask(at, "SELECT 1").status == 200);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(status("views/ids?limit=1&orderBy=api_href"), 200);
+}
+
+#[test]
+fn a_view_is_sorted_anew_within_the_time_of_a_query() {
+    let folder = queries(&[("ids", "SELECT resource_id, api_href FROM host")]);
+    let mut setup = with_views(folder.path());
+    (setup.config.query.timeout_ms, setup.config.query.concurrent_max) = (1, 1);
+    let served = with_hosts(setup);
+    let path = "/api/tarn/v1/views/ids?limit=1000";
+    let rows = |answer: Answer| answer.json()["items"].as_array().map(Vec::len);
+    eventually("all rows", || rows(crate::served::get(served.readers, path)) == Some(1_000));
+    let ended = crate::served::get(served.readers, &format!("{path}&orderBy=-api_href"));
+    assert!(ended.status == 422 && ended.body.contains("ended after 0.001 s"), "{}", ended.body);
+    // What was given up has let its turn go.
+    eventually("its turn is free", || ask(served.readers, "SELECT").status == 400);
 }

@@ -5,7 +5,7 @@
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; views over HTTP, their checks
-//! and plans, and while they change; ad-hoc queries; style.
+//! and plans, their filters, replayed, and while they change; ad-hoc queries; style.
 
 mod support;
 
@@ -27,6 +27,7 @@ mod kafka;
 mod kafka_service;
 mod property;
 mod rebuild;
+mod replayed_views;
 mod restart;
 mod resubmission;
 mod samples;
@@ -40,4 +41,5 @@ mod syscall_sweep;
 mod tidy;
 mod views;
 mod views_changing;
+mod views_filtered;
 mod views_served;

@@ -15,14 +15,15 @@ use crate::support::reports::report;
 use crate::views_served::{is_as_described, queries, with_views, write};
 
 /// `POST path` without a body.
-fn post(address: SocketAddr, path: &str) -> (u16, Value) {
+pub fn post(address: SocketAddr, path: &str) -> (u16, Value) {
     let request = format!("POST {path} HTTP/1.1\r\nHost: tarn\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let text = exchange(address, request.as_bytes());
     let answer = parse(&text).unwrap_or_else(|| panic!("{path} is answered with {text:?}"));
     (answer.status, answer.json())
 }
 
-const RELOAD: &str = "/api/tarn/v1/views/reload";
+/// Reads the folder of queries again.
+pub const RELOAD: &str = "/api/tarn/v1/views/reload";
 
 /// A view of a constant, and one that reads it: whoever sees both sees one of the other.
 fn constant(number: usize) -> String {
@@ -78,7 +79,7 @@ fn a_view_comes_changes_breaks_and_goes_by_asking() {
     let health: Vec<_> = list["items"].as_array().expect("a list").iter().map(|view| view["health"].clone()).collect();
     assert_eq!(health, ["outdated", "refused", "healthy", "healthy"]);
     let fourth = get(at, "/api/tarn/v1/views/fourth");
-    assert!(fourth.status == 503 && fourth.body.contains("fourth.sql:1:"), "{}", fourth.body);
+    assert!(fourth.status == 422 && fourth.body.contains("fourth.sql:1:"), "{}", fourth.body);
 
     fs::remove_file(folder.path().join("third.sql")).expect("it is there");
     fs::remove_file(folder.path().join("fourth.sql")).expect("it is there");

@@ -14,6 +14,7 @@ use tarn::generate::Generated;
 use crate::http::conforms;
 use crate::served::{Answer, Served, Setup, eventually, exchange_bytes, get, parse};
 use crate::support::reports::{delete, id, report};
+use crate::views_changing::{RELOAD, post};
 
 /// Everything that stands in a workspace, as often as it is there; not sorted by what is asked for.
 const KINDS: &str = "-- Types by workspace.\nSELECT workspace_id, resource_type FROM resources ORDER BY workspace_id";
@@ -243,7 +244,40 @@ fn rows_come_in_the_form_that_is_asked_for() {
     assert_eq!(refused.status, 406);
     for answer in [lines, csv, arrow] {
         assert!(answer.header("tarn-epoch").is_some() && answer.header("vary") == Some("accept"), "{}", answer.head);
+        let told = (answer.header("tarn-view-health"), answer.header("cache-control"));
+        assert_eq!(told, (Some("healthy"), Some("no-cache")), "{}", answer.head);
     }
+    let (other, _) = get_as(at, path, "application/json;q=0, */*");
+    assert_eq!(other.header("content-type"), Some("application/x-ndjson"));
+}
+
+/// The texts are JSON of thousands of bytes, all of which begin alike, and of different lengths.
+#[test]
+fn long_rows_and_long_errors_are_paged() {
+    let long = "SELECT ansible_host, data FROM host";
+    let folder = queries(&[("long", long), ("hosts", HOSTS)]);
+    let (served, feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    for number in 0..12_usize {
+        // In the second half of them the name is no text.
+        let long = format!("{}{number}", "x".repeat(if number % 2 == 0 { 100 } else { 9_000 + number }));
+        let host = if number < 6 { json!(long) } else { json!([long]) };
+        feed.send(report(number as i64, number, "host", "blue", json!({"ansible_host": host}))).expect("fed");
+    }
+    for path in ["/api/tarn/v1/views/long", "/api/tarn/v1/views/hosts/errors"] {
+        has_rows(at, path, 6);
+        let all = rows(at, path);
+        for limit in 1..8 {
+            assert_eq!(paged(at, &format!("{path}?limit={limit}")), all, "{path}: pages of {limit}");
+        }
+    }
+    let ordered = |limit| paged(at, &format!("/api/tarn/v1/views/long?orderBy=-ansible_host&limit={limit}"));
+    assert_eq!(ordered(1), ordered(100));
+    let page = get(at, "/api/tarn/v1/views/hosts/errors?limit=2").json();
+    is_as_described(at, "FailureList", &page);
+    let token = page["nextPageToken"].as_str().expect("there are more");
+    let elsewhere = get(at, &format!("/api/tarn/v1/views/hosts?pageToken={token}"));
+    assert!(elsewhere.status == 400 && elsewhere.body.contains("pageToken"), "{}", elsewhere.body);
 }
 
 #[test]
@@ -269,6 +303,13 @@ fn rows_that_cannot_be_evaluated_are_told_until_they_are_mended() {
     };
     eventually("an error", || health() == all("degraded"));
     assert_eq!(rows(at, "/api/tarn/v1/views/hosts"), [json!({"resource_id": id(1), "ansible_host": "one"})]);
+    for (view, problem) in [("hosts", true), ("summary", true), ("kinds", false)] {
+        let page = get(at, &format!("/api/tarn/v1/views/{view}")).json();
+        is_as_described(at, "RowList", &page);
+        assert_eq!((&page["health"], page["problem"].is_string()), (&json!(health()[view]), problem), "{page}");
+    }
+    let (in_csv, _) = get_as(at, "/api/tarn/v1/views/hosts", "text/csv");
+    assert_eq!(in_csv.header("tarn-view-health"), Some("degraded"));
     let errors = get(at, "/api/tarn/v1/views/hosts/errors").json();
     is_as_described(at, "FailureList", &errors);
     let error = &errors["items"][0];
@@ -283,6 +324,16 @@ fn rows_that_cannot_be_evaluated_are_told_until_they_are_mended() {
     is_as_described(at, "Status", &status);
     let of_hosts = status["views"].as_array().expect("a list").iter().find(|view| view["name"] == "hosts");
     assert_eq!(of_hosts.map(|view| (&view["errors"], &view["rows"])), Some((&1.into(), &1.into())));
+
+    // One may lack rows and be of an older text at once.
+    write(folder.path(), "hosts", "SELECT nothing FROM host");
+    assert_eq!(post(served.operators, RELOAD).0, 200);
+    let outdated = get(at, "/api/tarn/v1/views/hosts").json();
+    let problem = outdated["problem"].as_str().expect("there is one");
+    assert_eq!(outdated["health"], "outdated");
+    assert!(problem.contains("nothing") && problem.contains("rows could not be evaluated"), "{problem}");
+    write(folder.path(), "hosts", HOSTS);
+    assert_eq!(post(served.operators, RELOAD).0, 200);
 
     feed.send(report(2, 2, "host", "blue", json!({"ansible_host": "two"}))).expect("fed");
     eventually("mended", || health() == all("healthy"));
@@ -324,6 +375,9 @@ fn views_are_explained() {
     assert!(body.starts_with("view one") && body.contains("└─ #2") && body.contains("with 2 readers"), "{body}");
     assert_eq!(get_as(at, "/api/tarn/v1/views/one/explain", "text/csv").0.status, 406);
     assert_eq!(get(at, "/api/tarn/v1/views/nothing/explain").status, 404);
-    let refused = get(at, "/api/tarn/v1/views/odd/explain");
-    assert!(refused.status == 503 && refused.body.contains("odd.sql:1:"), "{}", refused.body);
+    for path in ["odd", "odd/errors", "odd/explain"] {
+        let refused = get(at, &format!("/api/tarn/v1/views/{path}"));
+        assert!(refused.status == 422 && refused.body.contains("odd.sql:1:"), "{path}: {}", refused.body);
+        assert_eq!(refused.header("retry-after"), None, "{path}");
+    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::accepted;
 use super::watched::Client;
@@ -74,14 +75,8 @@ pub(super) async fn query(
     let form = r#"the body must be {"sql": "SELECT .."}"#;
     let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
     let config = &app.service.config;
-    let wait = Duration::from_millis(config.http.queue_deadline_ms);
-    let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or_else(|| {
-        let running = config.query.concurrent_max;
-        ApiError::Unavailable(format!("{running} queries are at work, which is as many as may be; try again"))
-    })?;
     // Held by the query, which may end a little after it was given up, and here until its answer is written.
-    let turn = Arc::new(turn);
+    let turn = Arc::new(turn(&app).await?);
     let limits = QueryLimits {
         timeout: Duration::from_millis(config.query.timeout_ms),
         memory_bytes: config.query.memory_bytes_max,
@@ -89,13 +84,8 @@ pub(super) async fn query(
         answer_bytes: ANSWER_BYTES_MAX.min(config.http.response_bytes_max / 4),
     };
     let view = app.service.publisher.view();
-    let answered = tokio::select! {
-        answered = app.service.queries.run(sql, input(&app, &view), limits, Arc::clone(&turn)) => answered?,
-        () = client.left() => {
-            let why = "the query has ended with its client, who closed the connection or its half of it";
-            return Err(ApiError::Unprocessable(why.to_owned()));
-        }
-    };
+    let running = app.service.queries.run(sql, input(&app, &view), limits, Arc::clone(&turn));
+    let answered = until_left(Some(&client), running).await?;
     let rendering = Arc::clone(&app);
     let held = answered.bytes();
     let rendered = move || {
@@ -104,6 +94,37 @@ pub(super) async fn query(
         rendered
     };
     app.admission.render(answer::USUAL_BYTES + held * WRITTEN_BYTES_A_BYTE, rendered).await
+}
+
+/// The turn of a query, or of what costs as much.
+pub(super) async fn turn(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
+    let config = &app.service.config;
+    let wait = Duration::from_millis(config.http.queue_deadline_ms);
+    let turn = tokio::time::timeout(wait, Arc::clone(&app.queries).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let running = config.query.concurrent_max;
+        ApiError::Unavailable(format!("{running} queries are at work, which is as many as may be; try again"))
+    })
+}
+
+/// What a query comes to, unless its client leaves before.
+pub(super) async fn until_left<T>(
+    client: Option<&Client>,
+    query: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, ApiError> {
+    let left = async {
+        match client {
+            Some(client) => client.left().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        answered = query => Ok(answered?),
+        () = left => {
+            let why = "the query has ended with its client, who closed the connection or its half of it";
+            Err(ApiError::Unprocessable(why.to_owned()))
+        }
+    }
 }
 
 /// A body, if it comes in time and is not too long.
@@ -140,10 +161,10 @@ fn rendered(app: &App, view: &ReadView, answered: &QueryAnswer, format: Format) 
         let rest = AnsweredJson { columns: columns.collect(), truncated: *is_cut, unread_rows: *unread };
         return Ok(answer::list(app, view, items, &rest));
     }
-    let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
+    let mut response = answer::in_form(app, view, format.media_type(), written);
     let headers = response.headers_mut();
     headers
         .insert(HeaderName::from_static(TRUNCATED), HeaderValue::from_static(if *is_cut { "true" } else { "false" }));
     headers.insert(HeaderName::from_static(UNREAD_ROWS), HeaderValue::from(*unread));
-    Ok(answer::found_on(app, view, response))
+    Ok(response)
 }

@@ -91,6 +91,16 @@ impl Admission {
         }
     }
 
+    /// The answer that `rendering` comes to, which has turns of its own; about `bytes` long at most.
+    pub(super) async fn reserve_for(
+        &self,
+        bytes: usize,
+        rendering: impl Future<Output = Result<Response, ApiError>>,
+    ) -> Result<Response, ApiError> {
+        let reserved = self.reserve(bytes, || self.deadline()).await?;
+        Ok(self.holding(rendering.await?, reserved))
+    }
+
     /// The response with what it really needs of the reservation behind its bytes.
     fn holding(&self, response: Response, mut reserved: OwnedSemaphorePermit) -> Response {
         let needed = units(length(&response)) as usize;

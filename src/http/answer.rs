@@ -112,7 +112,7 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let headers = headers_of(&instant);
     let mut headers_of_json = headers.clone();
     headers_of_json.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers_of_json.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers_of_json.insert(header::CACHE_CONTROL, NO_CACHE);
     // In its place already: axum would add it to a map that has no more room.
     headers_of_json.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     let mut tail = serde_json::to_vec(&instant).unwrap_or_default();
@@ -121,6 +121,9 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     }
     Named { found_on, headers, headers_of_json, tail }
 }
+
+/// What is current now may not be so when it is asked for again.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The header whose presence says that an answer tells its instant.
 const EPOCH: HeaderName = HeaderName::from_static("tarn-epoch");
@@ -190,6 +193,15 @@ fn whole(named: &Named, mut body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.headers_mut() = headers;
     response
+}
+
+/// The answer with a body in a form of its own, which has no room for the instant.
+pub(super) fn in_form(app: &App, view: &ReadView, media_type: &'static str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    found_on(app, view, response)
 }
 
 /// The same answer, with the instant of the view that it was found on in its headers.

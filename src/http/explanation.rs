@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::preferred;
-use super::views::{CostJson, known, name_of, varying};
+use super::views::{CostJson, known, name_of, unreadable, varying};
 use super::{ApiError, App, answer};
 use crate::dataflow::Measures;
 use crate::dataflow::meter::{ROWS, STORE};
@@ -118,16 +118,13 @@ pub(super) async fn explain(
 fn explained(app: &App, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
     let view = app.service.publisher.view();
     let condition = known(app, &view, name)?;
-    let Some(shown) = condition.shown.clone() else {
-        let why = condition.problem.unwrap_or_else(|| "it is being made".to_owned());
-        return Err(ApiError::Unavailable(format!("the view `{name}` cannot be explained: {why}")));
-    };
+    let shown = condition.shown.clone().ok_or_else(|| unreadable(&condition))?;
     let costs = Costs::of(&shown, view.view_cost(shown.id));
     if media_type == MEDIA_TYPES[0] {
         return Ok(answer::answer(app, &view, &json(&view, &condition, &shown, costs)));
     }
-    let response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text(&view, &condition, &shown, &costs));
-    Ok(answer::found_on(app, &view, response.into_response()))
+    let text = text(&view, &condition, &shown, &costs);
+    Ok(answer::in_form(app, &view, "text/plain; charset=utf-8", text.into_bytes()))
 }
 
 /// What each operator of a view costs.

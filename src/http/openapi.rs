@@ -109,7 +109,12 @@ fn responses(route: &Route) -> Map<String, Value> {
     if route.media_types.contains(&Format::Csv.media_type()) {
         responses.insert("422".to_owned(), error("It cannot be computed, or not be written."));
     }
-    if route.counted || route.path == "/readyz" {
+    if route.path.contains("{view}") {
+        responses
+            .insert("422".to_owned(), error("The view's text is refused, or its rows cannot be looked at or written."));
+        responses.insert("503".to_owned(), error("Not now, or the view cannot be read yet; try again."));
+    }
+    if (route.counted || route.path == "/readyz") && !responses.contains_key("503") {
         responses.insert("503".to_owned(), error("Not now; try again."));
     }
     responses.insert("default".to_owned(), error("An error."));

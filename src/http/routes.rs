@@ -174,7 +174,10 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.")
                 .taking(views::PARAMETERS)
                 .written_as(&ROWS)
-                .with_headers(&[(views::NEXT_PAGE_TOKEN, "`nextPageToken`, where the body has no room for it.")]),
+                .with_headers(&[
+                    (views::NEXT_PAGE_TOKEN, "`nextPageToken`, where the body has no room for it."),
+                    (views::HEALTH, "`health`, where the body has no room for it."),
+                ]),
             behind(views::rows),
         ),
         (

@@ -94,17 +94,17 @@ pub(super) fn all() -> Value {
         "Explanation": at_an_instant(explanation()),
         "Query": object(&[("sql", text())]),
         "RowList": at_an_instant(object(&[
-            ("items", json!({"type": "array", "items": {"type": "object"}})), ("nextPageToken", nullable_text()),
+            ("items", rows()), ("nextPageToken", nullable_text()), ("health", health()), ("problem", nullable_text()),
         ])),
         "FailureList": at_an_instant(object(&[
             ("items", json!({"type": "array", "items": object(&[
                 ("input", json!({"type": ["object", "null"]})), ("expression", text()), ("reason", text()),
                 ("count", integer()),
             ])})),
-            ("total", integer()),
+            ("nextPageToken", nullable_text()), ("total", integer()),
         ])),
         "QueryAnswer": at_an_instant(object(&[
-            ("items", json!({"type": "array", "items": {"type": "object"}})),
+            ("items", rows()),
             ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
             ("truncated", boolean()), ("unreadRows", integer()),
         ])),
@@ -145,6 +145,13 @@ pub(super) fn all() -> Value {
         "IgnoredList": at_an_instant(object(&[("items", list_of("Ignored"))])),
         "Status": at_an_instant(status()),
     })
+}
+
+/// Rows of any columns.
+fn rows() -> Value {
+    let description = "An object a row, with a field a column. Floats that are no numbers are the texts `NaN`, `Infinity` \
+                       and `-Infinity`; bytes are hex.";
+    json!({"type": "array", "description": description, "items": {"type": "object"}})
 }
 
 /// How a view is.

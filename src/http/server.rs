@@ -229,8 +229,8 @@ fn requests(
     let here = Arc::new((routes, connections));
     move |mut request| {
         let at_work = activity.begin();
-        // Nothing else takes so long that it would want to know.
-        if request.method() == Method::POST {
+        // Nothing else takes so long that it would want to know: SQL is sent, another order is asked for in a query.
+        if request.method() == Method::POST || request.uri().query().is_some() {
             request.extensions_mut().insert(activity.client());
         }
         let here = Arc::clone(&here);

@@ -1,34 +1,49 @@
 //! Views: which there are, their rows, the rows that could not be evaluated, and how they are computed.
 //!
 //! Rows come as JSON objects, or as the `Accept` header asks: CSV, lines of JSON, Arrow; where there is no room for
-//! `nextPageToken` in a body it stands in the header `tarn-next-page-token`.
+//! `nextPageToken` and `health` in a body they stand in the headers `tarn-next-page-token` and `tarn-view-health`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::accepted;
 use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
-use super::{ApiError, App, answer};
+use super::watched::Client;
+use super::{ApiError, App, adhoc, answer};
 use crate::published::view_costs::ViewCost;
-use crate::published::{CatalogView, ReadView, RowToken, RowsPage};
+use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
-use crate::sql::{Format, OrderBy, Reading, Row, ViewPlan, type_name};
+use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
 
+/// Asks for another order than the view's own.
+const ORDER_BY: &str = "orderBy";
+/// Asks for rows with null in some columns.
+const IS_NULL: &str = "isNull";
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
     Parameter {
-        name: "orderBy",
+        name: ORDER_BY,
         kind: Kind::Order,
         many: false,
         summary: "Columns separated by commas, each with a `-` before it where the greatest comes first; without it rows \
-                  stand in the view's own order, which costs no sorting.",
+                  stand in the view's own order, which costs no sorting. With it all rows are looked at: that has \
+                  the turns and the time of a query in SQL.",
+    },
+    Parameter {
+        name: IS_NULL,
+        kind: Kind::Text,
+        many: false,
+        summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
+                  for it beside. No value of a column means null, since it could be a text.",
     },
     LIMIT,
     PAGE_TOKEN,
@@ -36,19 +51,21 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         name: "{column}",
         kind: Kind::Column,
         many: true,
-        summary: "Rows with this value in this column. On the columns by which the view is sorted it is a seek.",
+        summary: "Rows with this value in this column, written as it is shown: bytes as hex, floats also as `NaN`, \
+                  `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
+                  columns by which the view is sorted it is a seek.",
     },
 ];
 /// The parameters of a view's errors.
-pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT];
+pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
 
 /// Says where a list goes on, where its body has no room for it.
 pub(super) const NEXT_PAGE_TOKEN: &str = "tarn-next-page-token";
+/// Says how the view is, likewise.
+pub(super) const HEALTH: &str = "tarn-view-health";
 
 /// So many rows are looked at for a page in the view's own order.
 const LOOKS_MAX: usize = 100_000;
-/// A row token holds no longer key.
-const KEY_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Serialize)]
 struct ColumnJson {
@@ -77,6 +94,9 @@ struct ViewJson {
 #[serde(rename_all = "camelCase")]
 struct PageJson {
     next_page_token: Option<String>,
+    /// How the view is, which may lack rows or be of an older text.
+    health: &'static str,
+    problem: Option<String>,
 }
 
 /// What a view costs.
@@ -136,15 +156,31 @@ fn columns(plan: &ViewPlan) -> Vec<ColumnJson> {
     columns.map(|column| ColumnJson { name: column.name.clone(), kind: type_name(&column.kind) }).collect()
 }
 
+/// A view that can be read, and how it is.
+struct Readable {
+    shown: Arc<CatalogView>,
+    health: Health,
+    problem: Option<String>,
+}
+
 /// The view of a name, if it can be read.
-fn found(app: &App, view: &ReadView, name: &str) -> Result<Arc<CatalogView>, ApiError> {
-    let condition = known(app, view, name)?;
-    match condition.shown {
-        Some(shown) if condition.health.is_readable() => Ok(shown),
-        _ => Err(ApiError::Unavailable(match (condition.health, condition.problem) {
-            (Health::Hydrating, _) => format!("the view `{name}` is being made"),
-            (health, problem) => format!("the view `{name}` is {}: {}", health.as_str(), problem.unwrap_or_default()),
-        })),
+fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
+    match known(app, view, name)? {
+        ViewCondition { shown: Some(shown), health, problem, .. } if health.is_readable() => {
+            Ok(Readable { shown, health, problem })
+        }
+        condition => Err(unreadable(&condition)),
+    }
+}
+
+/// Why a view cannot be read. One whose text is refused never can be as it is, so nobody is told to try again.
+pub(super) fn unreadable(condition: &ViewCondition) -> ApiError {
+    let ViewCondition { name, health, problem, .. } = condition;
+    let problem = problem.as_deref().unwrap_or_default();
+    match health {
+        Health::Hydrating => ApiError::Unavailable(format!("the view `{name}` is being made")),
+        Health::Refused => ApiError::Unprocessable(format!("the text of the view `{name}` is refused: {problem}")),
+        health => ApiError::Unavailable(format!("the view `{name}` is {}: {problem}", health.as_str())),
     }
 }
 
@@ -166,11 +202,23 @@ pub(super) async fn rows(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    client: Option<Extension<Client>>,
     Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
     let (name, format) = (name_of(path)?, accepted(&headers)?);
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || Ok(varying(page(&reader, &name, &query, format)?))).await
+    if query.one(ORDER_BY).is_none() {
+        return app
+            .admission
+            .render(PAGE_BYTES_MAX, move || Ok(varying(page(&reader, &name, &query, format, &|| false)?)))
+            .await;
+    }
+    // It looks at all rows, as a query in SQL may, and has its turns, its threads and its time.
+    let turn = adhoc::turn(&app).await?;
+    let timeout = Duration::from_millis(app.service.config.query.timeout_ms);
+    let look = move |is_given_up: &dyn Fn() -> bool| page(&reader, &name, &query, format, is_given_up);
+    let looking = adhoc::until_left(client.as_deref(), app.service.queries.look(look, timeout, turn));
+    app.admission.reserve_for(PAGE_BYTES_MAX, async { Ok(varying(looking.await??)) }).await
 }
 
 /// The same answer, which was written as the client asked.
@@ -179,25 +227,26 @@ pub(super) fn varying(mut response: Response) -> Response {
     response
 }
 
-fn page(app: &App, name: &str, query: &Query, format: Format) -> Result<Response, ApiError> {
+fn page(
+    app: &App,
+    name: &str,
+    query: &Query,
+    format: Format,
+    is_given_up: &dyn Fn() -> bool,
+) -> Result<Response, ApiError> {
     let view = app.service.publisher.view();
-    let shown = found(app, &view, name)?;
-    let filters = query.columns(PARAMETERS);
-    let order = query.one("orderBy").map(order).unwrap_or_default();
+    let Readable { shown, health, problem } = found(app, &view, name)?;
+    let filters = filters(query);
+    let order = query.one(ORDER_BY).map(order).unwrap_or_default();
     let reading = Reading::new(&shown.plan, &filters, &order).map_err(|error| ApiError::Invalid(error.to_string()))?;
     // The fingerprint, because a view that has changed may have other columns.
     let list = format!("{name} {:?} {filters:?} {order:?}", shown.plan.fingerprint);
     let after =
         query.page_token(|text| RowToken::decode(text, &list, &app.service.token_key))?.map(|token| token.place);
     let limit = query.limit(app.service.config.http.page_limit_max);
-    let RowsPage { mut rows, mut next } = view.view_page(shown.id, &reading, after.as_ref(), limit, LOOKS_MAX);
-    cut(&mut rows, &mut next, &reading, after.as_ref());
-    if next.as_ref().is_some_and(|next| next.key.len() > KEY_BYTES_MAX) {
-        let message = format!(
-            "a row is too long to go on after it: select fewer columns in `{name}`, or ask with a greater limit"
-        );
-        return Err(ApiError::Unprocessable(message));
-    }
+    let limits = RowLimits { rows: limit, bytes: PAGE_BYTES_MAX, looks: LOOKS_MAX, is_given_up };
+    let page = view.view_page(shown.id, &reading, after.as_ref(), &limits);
+    let RowsPage { rows, next } = page.map_err(|error| ApiError::Unprocessable(error.to_string()))?;
     let next_page_token = next.map(|place| RowToken { place }.encode(&list, &app.service.token_key));
     let batch = reading.columns(&rows);
     let written =
@@ -205,37 +254,26 @@ fn page(app: &App, name: &str, query: &Query, format: Format) -> Result<Response
     if format == Format::Json {
         let mut items = answer::begin_list(written.len() + answer::USUAL_BYTES);
         items.extend_from_slice(&written);
-        return Ok(answer::list(app, &view, items, &PageJson { next_page_token }));
+        return Ok(answer::list(app, &view, items, &PageJson { next_page_token, health: health.as_str(), problem }));
     }
-    let mut response = ([(header::CONTENT_TYPE, format.media_type())], written).into_response();
+    let mut response = answer::in_form(app, &view, format.media_type(), written);
+    response.headers_mut().insert(HeaderName::from_static(HEALTH), HeaderValue::from_static(health.as_str()));
     if let Some(token) = next_page_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
         response.headers_mut().insert(HeaderName::from_static(NEXT_PAGE_TOKEN), token);
     }
-    Ok(answer::found_on(app, &view, response))
+    Ok(response)
 }
 
-/// Ends a page early when it is long enough.
-fn cut(
-    rows: &mut Vec<&Row>,
-    next: &mut Option<crate::published::RowPlace>,
-    reading: &Reading,
-    after: Option<&crate::published::RowPlace>,
-) {
-    let mut bytes = 0;
-    let Some(last) = rows.iter().position(|row| {
-        bytes += row.bytes().len();
-        bytes >= PAGE_BYTES_MAX
-    }) else {
-        return;
-    };
-    if last + 1 == rows.len() {
-        return;
+/// The columns by which rows are chosen, each with what it may hold; none of the texts stands for null.
+fn filters(query: &Query) -> Vec<(String, Vec<Option<String>>)> {
+    let mut filters: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
+    for (column, values) in query.columns(PARAMETERS) {
+        filters.insert(column, values.into_iter().map(Some).collect());
     }
-    rows.truncate(last + 1);
-    let key = reading.sort_keys(&rows[last..]).remove(0).bytes().to_vec();
-    let before = after.filter(|after| after.key == key).map_or(0, |after| after.copies);
-    let copies = before + rows.iter().rev().take_while(|row| **row == rows[last]).count() as u64;
-    *next = Some(crate::published::RowPlace { key, copies });
+    for column in query.one(IS_NULL).into_iter().flat_map(|columns| columns.split(',')) {
+        filters.entry(column.to_owned()).or_default().push(None);
+    }
+    filters.into_iter().collect()
 }
 
 /// The columns of `orderBy`.
@@ -255,6 +293,14 @@ struct FailureJson<'a> {
     count: usize,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FailuresJson<'a> {
+    items: Vec<FailureJson<'a>>,
+    next_page_token: Option<String>,
+    total: usize,
+}
+
 /// `GET /api/tarn/v1/views/{view}/errors`
 pub(super) async fn errors(
     State(app): State<Arc<App>>,
@@ -262,31 +308,35 @@ pub(super) async fn errors(
     Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
     let name = name_of(path)?;
-    let limit = query.limit(app.service.config.http.page_limit_max);
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || failed(&reader, &name, limit)).await
+    app.admission.render(PAGE_BYTES_MAX, move || failed(&reader, &name, &query)).await
 }
 
-fn failed(app: &App, name: &str, limit: usize) -> Result<Response, ApiError> {
+fn failed(app: &App, name: &str, query: &Query) -> Result<Response, ApiError> {
     let view = app.service.publisher.view();
     // What a suspended view could not compute is what one wants to know.
     let shown = match known(app, &view, name)? {
         ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => shown,
-        _ => found(app, &view, name)?,
+        _ => found(app, &view, name)?.shown,
     };
+    let list = format!("errors of {name} {:?}", shown.plan.fingerprint);
+    let after =
+        query.page_token(|text| RowToken::decode(text, &list, &app.service.token_key))?.map(|token| token.place);
+    let limit = query.limit(app.service.config.http.page_limit_max);
+    let FailuresPage { failures, next } = view.failures_page(shown.id, after.as_ref(), limit, PAGE_BYTES_MAX);
     let json = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).unwrap_or_default();
-    let items: Vec<FailureJson<'_>> = view
-        .failures(shown.id)
-        .take(limit)
-        .map(|(failure, count)| FailureJson {
-            input: json(&failure.input),
-            expression: &failure.expression,
-            reason: &failure.reason,
-            count,
-        })
-        .collect();
-    let total = view.count_failures(shown.id);
-    Ok(answer::answer(app, &view, &serde_json::json!({ "items": items, "total": total })))
+    let items = failures.into_iter().map(|(failure, count)| FailureJson {
+        input: json(&failure.input),
+        expression: &failure.expression,
+        reason: &failure.reason,
+        count,
+    });
+    let content = FailuresJson {
+        items: items.collect(),
+        next_page_token: next.map(|place| RowToken { place }.encode(&list, &app.service.token_key)),
+        total: view.count_failures(shown.id),
+    };
+    Ok(answer::answer(app, &view, &content))
 }
 
 #[derive(Debug, Serialize)]

@@ -14,13 +14,13 @@ use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 
 use super::pages::Filter;
-use super::view_pages::RowPlace;
+use super::row_place::{PREFIX_BYTES, RowKey, RowPlace};
 use crate::model::{Epoch, Position, ResourceId};
 
 const CONSISTENCY_VERSION: u8 = 1;
 const PAGE_VERSION: u8 = 65;
 const QUARANTINE_VERSION: u8 = 129;
-const ROW_VERSION: u8 = 193;
+const ROW_VERSION: u8 = 194;
 const MAC_BYTES: usize = 12;
 /// A longer text is no token of ours: a position of two hundred partitions fits.
 pub const TOKEN_CHARS_MAX: usize = 12_288;
@@ -182,7 +182,9 @@ impl RowToken {
         let mut body = vec![ROW_VERSION];
         body.extend_from_slice(&list_hash(list).to_be_bytes());
         put_varint(&mut body, self.place.copies);
-        body.extend_from_slice(&self.place.key);
+        let digest = self.place.key.digest().map(<[u8; 32]>::as_slice).unwrap_or_default();
+        body.extend_from_slice(self.place.key.prefix());
+        body.extend_from_slice(digest);
         key.seal(body)
     }
 
@@ -194,7 +196,9 @@ impl RowToken {
             return Err(TokenError::OtherFilter);
         }
         let copies = get_varint(&mut rest)?;
-        Ok(Self { place: RowPlace { key: rest.to_vec(), copies } })
+        let (prefix, mut digest) = rest.split_at(rest.len().min(PREFIX_BYTES));
+        let digest = if digest.is_empty() { None } else { Some(take(&mut digest)?) };
+        Ok(Self { place: RowPlace { key: RowKey::from_parts(prefix.to_vec(), digest), copies } })
     }
 }
 

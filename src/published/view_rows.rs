@@ -56,7 +56,12 @@ impl ReadView {
 
     /// The rows that a view could not evaluate, each once with how often it is there.
     pub fn failures(&self, id: ViewId) -> Ordered<'_, Failure> {
-        Ordered::new(self.shares(id).flat_map(|share| &share.failures), self.epoch(), |_| false)
+        self.failures_from(id, |_| false)
+    }
+
+    /// The same without the first of them, those for which `is_before` holds.
+    pub(super) fn failures_from(&self, id: ViewId, is_before: impl Fn(&Failure) -> bool) -> Ordered<'_, Failure> {
+        Ordered::new(self.shares(id).flat_map(|share| &share.failures), self.epoch(), is_before)
     }
 
     /// Whether a view has rows that could not be evaluated.

@@ -13,7 +13,8 @@ pub enum Health {
     Healthy,
     /// It is up to date, but for rows that could not be evaluated, here or in a view that it reads.
     Degraded,
-    /// It is up to date, but its file has a text that is refused: what is shown is of the last one that was not.
+    /// It is up to date, but its file has a text that is refused: what is shown is of the last one that was not. Where rows
+    /// could not be evaluated as well, its problem says both.
     Outdated,
     /// It is being made, and cannot be read yet.
     Hydrating,
@@ -132,13 +133,12 @@ fn of_shown(view: &ReadView, shown: &CatalogView, wanted: &ViewHealth) -> (Healt
     if let Some(problem) = suspension(view, shown) {
         return (Health::Suspended, Some(problem));
     }
-    match wanted {
-        ViewHealth::Refused(why) => (Health::Outdated, Some(why.clone())),
-        ViewHealth::Wanted if is_degraded(view, shown) => {
-            let problem = "rows could not be evaluated, here or in a view that it reads";
-            (Health::Degraded, Some(problem.to_owned()))
-        }
-        ViewHealth::Wanted => (Health::Healthy, None),
+    let problem = is_degraded(view, shown).then_some("rows could not be evaluated, here or in a view that it reads");
+    match (wanted, problem) {
+        (ViewHealth::Refused(why), None) => (Health::Outdated, Some(why.clone())),
+        (ViewHealth::Refused(why), Some(problem)) => (Health::Outdated, Some(format!("{why}; and {problem}"))),
+        (ViewHealth::Wanted, Some(problem)) => (Health::Degraded, Some(problem.to_owned())),
+        (ViewHealth::Wanted, None) => (Health::Healthy, None),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
@@ -20,6 +20,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::instant::{AtInstant, Instant, Read, Relation};
 use super::session;
@@ -114,6 +115,16 @@ impl Drop for EndOnDrop {
     }
 }
 
+/// Tells a look that nobody waits for it any more.
+#[derive(Debug, Default)]
+struct GiveUpOnDrop(Arc<AtomicBool>);
+
+impl Drop for GiveUpOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl QueryRunner {
     /// Threads for so many queries at once.
     pub fn new(concurrent: usize) -> std::io::Result<Self> {
@@ -141,15 +152,39 @@ impl QueryRunner {
             answer
         });
         let _end = EndOnDrop(task.abort_handle());
-        match tokio::time::timeout(limits.timeout, task).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_panic() => Err(QueryError::Failed("the evaluation panicked".to_owned())),
-            Ok(Err(_)) => Err(QueryError::Failed("the query was ended".to_owned())),
-            Err(_) => {
-                let seconds = limits.timeout.as_secs_f64();
-                let why = format!("the query was ended after {seconds} s; ask for less, or add a view");
-                Err(QueryError::TooMuch(why))
-            }
+        in_time(task, limits.timeout).await?
+    }
+
+    /// What `look` finds, which is no SQL and is given what says whether it has been given up: nobody waits for it any
+    /// more, or it took longer than `timeout`. `turn` is held on to as above.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+        timeout: Duration,
+        turn: impl Send + 'static,
+    ) -> Result<T, QueryError> {
+        let runtime = self.runtime.as_ref().expect("there until it is dropped");
+        let given_up = GiveUpOnDrop::default();
+        let is_given_up = Arc::clone(&given_up.0);
+        let task = runtime.spawn_blocking(move || {
+            let found = look(&|| is_given_up.load(Ordering::Relaxed));
+            drop(turn);
+            found
+        });
+        in_time(task, timeout).await
+    }
+}
+
+/// What a task comes to, if it does in time.
+async fn in_time<T>(task: JoinHandle<T>, timeout: Duration) -> Result<T, QueryError> {
+    match tokio::time::timeout(timeout, task).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_panic() => Err(QueryError::Failed("the evaluation panicked".to_owned())),
+        Ok(Err(_)) => Err(QueryError::Failed("the query was ended".to_owned())),
+        Err(_) => {
+            let seconds = timeout.as_secs_f64();
+            let why = format!("the query was ended after {seconds} s; ask for less, or add a view");
+            Err(QueryError::TooMuch(why))
         }
     }
 }

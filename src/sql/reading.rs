@@ -1,20 +1,28 @@
 //! Reading the stored rows of a view: which of them a reader asked for, in what order, and as columns.
 //!
-//! In: filters `column = any of these texts` and an order. Filters on the columns by which a view is sorted become
+//! In: filters `column = any of these texts, or null` and an order. Filters on the columns by which a view is sorted become
 //! ranges of bytes, so that a read seeks; the others are looked at row by row. Not here: where rows come from
 //! (`published`), how columns are written ([`super::format`]).
 
+mod value;
+
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, Scalar, StringArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, Scalar};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
-use datafusion::arrow::compute::{CastOptions, SortOptions, cast_with_options, or};
+use datafusion::arrow::compute::{SortOptions, or};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
+use self::value::{stored_forms, value};
+use super::canonical::canonical;
 use super::format::Format;
 use super::row::{Codec, Row};
-use super::type_name::type_name;
 use super::view_plan::{ViewColumn, ViewPlan};
+
+/// There are no more ranges,
+const RANGES_MAX: usize = 1024;
+/// and none begins with more bytes.
+pub const RANGE_START_BYTES_MAX: usize = 4096;
 
 /// What was asked for cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,9 +84,13 @@ struct Filter {
 }
 
 impl Reading {
-    /// What `filters` (a column, and texts of which its value must be one) and `order` ask of a view; without an order,
-    /// the view's own.
-    pub fn new(plan: &ViewPlan, filters: &[(String, Vec<String>)], order: &[OrderBy]) -> Result<Self, ReadingError> {
+    /// What `filters` (a column, and texts of which its value must be one; none of them: null) and `order` ask of a view;
+    /// without an order, the view's own.
+    pub fn new(
+        plan: &ViewPlan,
+        filters: &[(String, Vec<Option<String>>)],
+        order: &[OrderBy],
+    ) -> Result<Self, ReadingError> {
         let column = |name: &str| {
             plan.columns.iter().find(|column| column.name == name).ok_or_else(|| ReadingError::UnknownColumn {
                 column: name.to_owned(),
@@ -88,7 +100,7 @@ impl Reading {
         let mut parsed = Vec::new();
         for (name, texts) in filters {
             let column = column(name)?;
-            let values = texts.iter().map(|text| value(column, text)).collect::<Result<_, _>>()?;
+            let values = texts.iter().map(|text| value(column, text.as_deref())).collect::<Result<_, _>>()?;
             parsed.push(Filter { place: column.place, values });
         }
         let mut first = Vec::new();
@@ -131,8 +143,9 @@ impl Reading {
         let mut passing = vec![true; rows.len()];
         for filter in &self.filters {
             let mut any = BooleanArray::from(vec![false; rows.len()]);
+            let column = canonical(batch.column(filter.place));
             for value in &filter.values {
-                let equal = not_distinct(batch.column(filter.place), &Scalar::new(value)).expect("of one type");
+                let equal = not_distinct(&column, &Scalar::new(value)).expect("of one type");
                 any = or(&any, &equal).expect("as many");
             }
             passing.iter_mut().zip(any.values()).for_each(|(passing, equal)| *passing &= equal);
@@ -169,7 +182,7 @@ impl ViewColumn {
 
     /// The JSON in which a value, written as text, is shown.
     pub fn json_of(&self, text: &str) -> Result<String, ReadingError> {
-        let value = value(self, text)?;
+        let value = value(self, Some(text))?;
         let schema = Arc::new(Schema::new(vec![Field::new("value", self.kind.clone(), true)]));
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![value]).expect("a value of the column");
         let written = Format::JsonLines.write(&schema, &[batch]).expect("one value can be written");
@@ -179,24 +192,17 @@ impl ViewColumn {
     }
 }
 
-/// A value of a column, written as text.
-fn value(column: &ViewColumn, text: &str) -> Result<ArrayRef, ReadingError> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
-    let refused =
-        || ReadingError::Value { column: column.name.clone(), value: text.to_owned(), kind: type_name(&column.kind) };
-    let value = cast_with_options(&texts, &column.kind, &options).map_err(|_| refused())?;
-    if value.is_null(0) { Err(refused()) } else { Ok(value) }
-}
-
 /// The ranges that equalities on leading columns leave; all rows without any.
 fn ranges(codec: &Codec, filters: &[Filter]) -> Vec<RowRange> {
     let mut prefixes = vec![Vec::new()];
     for place in 0..codec.schema().fields().len() {
         let Some(filter) = filters.iter().find(|filter| filter.place == place) else { break };
         let alone = codec.column(place);
-        let values: Vec<Row> = filter.values.iter().flat_map(|value| alone.encode(&[Arc::clone(value)], 1)).collect();
-        if prefixes.len() * values.len() > 1024 {
+        let Some(forms) = filter.values.iter().map(stored_forms).collect::<Option<Vec<_>>>() else { break };
+        let values: Vec<Row> = forms.concat().into_iter().flat_map(|value| alone.encode(&[value], 1)).collect();
+        let longest = prefixes.iter().map(Vec::len).max().unwrap_or(0);
+        let bytes = longest + values.iter().map(|value| value.bytes().len()).max().unwrap_or(0);
+        if prefixes.len() * values.len() > RANGES_MAX || bytes > RANGE_START_BYTES_MAX {
             break;
         }
         prefixes =

@@ -1,0 +1,98 @@
+//! Filters of a view's rows over HTTP: null, values that are shown in one way and held in several, values that would have
+//! to be rounded; and how such values are shown.
+
+use crate::served::{Served, eventually, get};
+use crate::views_served::{get_as, queries, with_views};
+
+/// Values of every kind that is odd to filter by; `z` and `id` stand first, so that one is sought and one is looked for.
+fn odd(first: &str, second: &str) -> String {
+    format!(
+        "SELECT {first}, {second}, price, bytes, text, at, day FROM (VALUES
+            (1, CAST('-0' AS DOUBLE), CAST('1.50' AS DECIMAL(10, 2)), CAST(X'00ab' AS BYTEA), 'a',
+             TIMESTAMP '2026-11-23 06:47:23.785', DATE '2026-11-23'),
+            (2, CAST('0' AS DOUBLE), NULL, NULL, '', NULL, NULL),
+            (3, CAST('NaN' AS DOUBLE), CAST('-7' AS DECIMAL(10, 2)), CAST(X'' AS BYTEA), NULL, NULL, NULL),
+            (4, CAST('Infinity' AS DOUBLE), NULL, NULL, 'null', NULL, NULL),
+            (5, NULL, NULL, NULL, 'is.null', NULL, NULL),
+            (6, CAST('-NaN' AS DOUBLE), NULL, NULL, 'NaN', NULL, NULL),
+            (7, CAST('-Infinity' AS DOUBLE), NULL, NULL, NULL, NULL, NULL)
+         ) AS v (id, z, price, bytes, text, at, day)"
+    )
+}
+
+#[test]
+fn rows_are_found_by_what_is_shown_of_them() {
+    let folder = queries(&[("sought", &odd("z", "id")), ("looked", &odd("id", "z"))]);
+    let (served, _feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    for view in ["sought", "looked"] {
+        let path = format!("/api/tarn/v1/views/{view}");
+        eventually("all rows", || get(at, &path).json()["items"].as_array().is_some_and(|rows| rows.len() == 7));
+        for (filter, expected) in [
+            ("z=0", &[1, 2][..]),
+            ("z=-0.0", &[1, 2]),
+            ("z=NaN", &[3, 6]),
+            ("z=Infinity", &[4]),
+            ("z=-Infinity&z=0", &[1, 2, 7]),
+            ("isNull=z", &[5]),
+            ("isNull=z&z=NaN", &[3, 5, 6]),
+            ("isNull=text", &[3, 7]),
+            ("text=", &[2]),
+            ("text=null", &[4]),
+            ("isNull=text,z", &[]),
+            ("isNull=text,price", &[7]),
+            ("isNull=text&price=-7.000", &[3]),
+            ("price=1.5", &[1]),
+            ("price=%2B01.500", &[1]),
+            ("bytes=00AB", &[1]),
+            ("bytes=", &[3]),
+            ("at=2026-11-23T06:47:23.785", &[1]),
+            ("day=2026-11-23", &[1]),
+        ] {
+            let answer = get(at, &format!("{path}?{filter}"));
+            assert_eq!(answer.status, 200, "{filter}: {}", answer.body);
+            let rows = answer.json()["items"].as_array().expect("a list").clone();
+            let mut ids: Vec<u64> = rows.iter().map(|row| row["id"].as_u64().expect("a number")).collect();
+            ids.sort_unstable();
+            assert_eq!(ids, expected, "{view}: {filter}");
+        }
+        for (filter, words) in [
+            ("price=1.505", "`1.505` is no value of the column `price`, which is numeric(10,2)"),
+            ("bytes=0", "bytea, as hex"),
+            ("bytes=%2B1", "bytea, as hex"),
+            ("day=2026-11-23T06:47:23", "`day`, which is date"),
+            ("id=1.0", "`id`"),
+            ("isNull=colour", "there is no column `colour`"),
+            ("isNull=", "isNull"),
+            ("isNull=z&isNull=text", "isNull"),
+        ] {
+            let answer = get(at, &format!("{path}?{filter}"));
+            assert!(answer.status == 400 && answer.body.contains(words), "{filter}: {}", answer.body);
+        }
+    }
+}
+
+#[test]
+fn floats_that_are_no_numbers_and_empty_texts_are_shown_as_postgresql_does() {
+    let folder = queries(&[("looked", &odd("id", "z"))]);
+    let (served, _feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    let path = "/api/tarn/v1/views/looked";
+    eventually("all rows", || get(at, path).json()["items"].as_array().is_some_and(|rows| rows.len() == 7));
+    let rows = get(at, path).json()["items"].clone();
+    let z = |place: usize| rows[place]["z"].clone();
+    assert_eq!(
+        (z(2), z(3), z(4), z(5), z(6)),
+        ("NaN".into(), "Infinity".into(), ().into(), "NaN".into(), "-Infinity".into())
+    );
+    let (_, csv) = get_as(at, path, "text/csv");
+    let expected = "id,z,price,bytes,text,at,day\n\
+                    1,-0.0,1.50,00ab,a,2026-11-23T06:47:23.785,2026-11-23\n\
+                    2,0.0,,,\"\",,\n\
+                    3,NaN,-7.00,\"\",,,\n\
+                    4,Infinity,,,null,,\n\
+                    5,,,,is.null,,\n\
+                    6,NaN,,,NaN,,\n\
+                    7,-Infinity,,,,,\n";
+    assert_eq!(String::from_utf8(csv).expect("UTF-8"), expected);
+}
