@@ -250,3 +250,34 @@ fn failed(error: DataFusionError) -> QueryError {
         _ => QueryError::Failed(error.strip_backtrace()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_look_ends_in_time_and_with_those_who_wait_for_it() {
+        let runner = QueryRunner::new(1).unwrap();
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (ended, ends) = mpsc::channel();
+        let look = |ended: mpsc::Sender<()>| {
+            move |is_given_up: &dyn Fn() -> bool| {
+                while !is_given_up() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                ended.send(()).unwrap();
+            }
+        };
+        let (long, short) = (Duration::from_secs(600), Duration::from_millis(10));
+        let left =
+            waiting.block_on(async { tokio::time::timeout(short, runner.look(look(ended.clone()), long, ())).await });
+        assert!(left.is_err());
+        ends.recv_timeout(Duration::from_secs(60)).expect("nobody waits for it");
+        let late = waiting.block_on(runner.look(look(ended), short, ()));
+        assert!(matches!(late, Err(QueryError::TooMuch(why)) if why.contains("after 0.01 s")));
+        ends.recv_timeout(Duration::from_secs(60)).expect("its time is over");
+        assert_eq!(waiting.block_on(runner.look(|_| 7, long, ())).ok(), Some(7));
+    }
+}

@@ -23,7 +23,7 @@ fn with_views(views: &[(&str, &str)], look: impl FnOnce(&ReadView)) {
         Case { records, workers: 2, epoch_records_max: 50, steps: vec![(0, wanted)], restored: 0, twins: Vec::new() };
     let (log, setup) = case.setup(&tables, &topics);
     let run = guarded_run(log, &setup).expect("it runs");
-    look(&run.last());
+    look(run.last());
 }
 
 fn shown(view: &ReadView, name: &str) -> Arc<CatalogView> {
