@@ -2,10 +2,14 @@
 //!
 //! In: the catalog that is wanted, the cuts of the workers. Out: the catalog that is shown, and how far everything in it
 //! is complete. A new catalog is shown in one step, when every view in it has caught up: so a view that replaces another
-//! one and those that read it change together, and nobody waits for them for longer than a moment. From then on an epoch
-//! is shown only when they have it too. One that stays behind for too long is detached: it is not shown until it
-//! has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it instead,
-//! from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
+//! one and those that read it change together, and nobody waits for them for longer than a moment. When that takes too
+//! long, those that have caught up are shown without the others ([`in_part`]): whatever is shown reads what is shown. From
+//! then on an epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown
+//! until it has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it
+//! instead, from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
+
+#[cfg(test)]
+pub(in crate::published) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,6 +23,11 @@ use crate::sql::ViewPlan;
 
 /// A view that stays behind for this long is detached.
 const DETACH_AFTER: Duration = Duration::from_secs(5);
+
+/// Views that are made together are shown together, but one that has not caught up for so long holds the others back no
+/// more. Most are made within seconds; whoever changes a view, or waits for a process that starts, has patience for half a
+/// minute.
+pub(super) const WAIT_FOR_ALL: Duration = Duration::from_secs(30);
 
 /// A view that has all that was complete so long ago has caught up: while much comes, views that read views are always a
 /// step behind.
@@ -56,6 +65,10 @@ impl Catalog {
     pub fn views(&self) -> impl ExactSizeIterator<Item = &Arc<CatalogView>> {
         self.views.values()
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.views.len() == other.views.len() && self.views().zip(other.views()).all(|(one, two)| Arc::ptr_eq(one, two))
+    }
 }
 
 /// The catalog that is wanted: one for all that show the same service.
@@ -65,6 +78,8 @@ pub(super) type Wanted = Arc<ArcSwap<Catalog>>;
 pub(super) struct Gate {
     pub(super) shown: Arc<Catalog>,
     wanted: Wanted,
+    /// What was wanted when it was looked at last, and since when it is.
+    wanted_since: Option<(Arc<Catalog>, Instant)>,
     pub(super) detached: Arc<BTreeSet<ViewId>>,
     /// How far all else was complete when, as far as that is not shown yet.
     complete_since: VecDeque<(Epoch, Instant)>,
@@ -87,6 +102,7 @@ impl Gate {
         Self {
             shown: Arc::default(),
             wanted,
+            wanted_since: None,
             detached: Arc::default(),
             complete_since: VecDeque::new(),
             complete_lately: VecDeque::new(),
@@ -110,16 +126,30 @@ impl Gate {
         self.complete_lately.front().is_some_and(|(complete, _)| upper >= *complete)
     }
 
-    /// Shows the wanted catalog if all of it has caught up, and can be read at what is shown next.
-    pub(super) fn promote(&mut self, cuts: &[Option<Cut>], published: Epoch) {
+    /// Shows the wanted catalog if all of it has caught up, and can be read at what is shown next; or what there is of it,
+    /// if that takes too long.
+    pub(super) fn promote(&mut self, cuts: &[Option<Cut>], published: Epoch, now: Instant) {
+        let wanted = self.wanted.load_full();
+        let known = self.wanted_since.as_ref().filter(|(known, _)| Arc::ptr_eq(known, &wanted));
+        let since = known.map_or(now, |(_, since)| *since);
+        if known.is_none() {
+            self.wanted_since = Some((Arc::clone(&wanted), now));
+        }
+        if Arc::ptr_eq(&wanted, &self.shown) {
+            return;
+        }
         let is_complete = |view: &Arc<CatalogView>| {
             self.detached.contains(&view.id)
                 || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && self.has_caught_up(upper))
         };
-        let wanted = self.wanted.load();
         let is_first = self.patience == Patience::Whole && published == 0;
-        if !Arc::ptr_eq(&wanted, &self.shown) && (is_first || wanted.views().all(is_complete)) {
-            self.shown = Arc::clone(&wanted);
+        if is_first || wanted.views().all(is_complete) {
+            self.shown = wanted;
+        } else if self.patience == Patience::Fresh && now.duration_since(since) >= WAIT_FOR_ALL {
+            let part = in_part(&self.shown, &wanted, is_complete);
+            if !part.is_same(&self.shown) {
+                self.shown = Arc::new(part);
+            }
         }
     }
 
@@ -152,6 +182,36 @@ impl Gate {
         let attached = uppers.iter().filter(|(id, _)| !self.detached.contains(id));
         attached.map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core))
     }
+}
+
+/// What of a wanted catalog can be shown after `shown`: each view that is complete and reads complete ones alone. Of one
+/// that is not, the former rendering stays if there is one, with the former ones of what that reads; and then their new
+/// ones wait, and whatever reads these.
+fn in_part(shown: &Catalog, wanted: &Catalog, is_complete: impl Fn(&Arc<CatalogView>) -> bool) -> Catalog {
+    let is_unchanged = |name: &str| {
+        let (one, other) = (shown.view(name), wanted.view(name));
+        one.is_some_and(|one| other.is_some_and(|other| one.id == other.id))
+    };
+    let is_late = |view: &&Arc<CatalogView>| !is_unchanged(&view.plan.name) && !is_complete(view);
+    let mut late: BTreeSet<&str> = wanted.views().filter(is_late).map(|view| &*view.plan.name).collect();
+    // The names whose former rendering stays.
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    loop {
+        let before = (late.len(), kept.len());
+        kept.extend(late.iter().filter(|name| shown.view(name).is_some()));
+        let read_by_kept = kept.iter().filter_map(|name| shown.view(name)).flat_map(|view| &view.plan.reads);
+        let read_by_kept: Vec<&str> = read_by_kept.map(|name| &**name).filter(|name| !is_unchanged(name)).collect();
+        kept.extend(read_by_kept);
+        late.extend(&kept);
+        let reads_late = |view: &&Arc<CatalogView>| view.plan.reads.iter().any(|name| late.contains(&**name));
+        let reading: Vec<&str> = wanted.views().filter(reads_late).map(|view| &*view.plan.name).collect();
+        late.extend(reading);
+        if before == (late.len(), kept.len()) {
+            break;
+        }
+    }
+    let new = wanted.views().filter(|view| !late.contains(&*view.plan.name));
+    Catalog::new(new.chain(kept.iter().filter_map(|name| shown.view(name))).map(Arc::clone))
 }
 
 fn upper(cuts: &[Option<Cut>], id: ViewId) -> Epoch {

@@ -1,9 +1,9 @@
 //! Which views there are: the folder of queries, planned, given to the workers, shown, and taken away again.
 //!
 //! A view that changes, and every one that reads it, is computed anew beside the old one; all new ones are shown in one
-//! step when all are complete ([`crate::published::catalog`]), and only then are the old ones removed. A text that is
-//! refused leaves what was there: the last text of that file that could be planned goes on. What a view means is told by
-//! its plan's fingerprint, so a comment changes nothing.
+//! step when all are complete, or those that are when that takes too long ([`crate::published::catalog`]), and an old one
+//! is removed only when it is shown no more. A text that is refused leaves what was there: the last text of that file that
+//! could be planned goes on. What a view means is told by its plan's fingerprint, so a comment changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -162,8 +162,8 @@ impl Views {
     fn tick(&self) {
         let inner = &self.0;
         let mut state = inner.state.lock().expect("no holder of the views panics");
-        let shown = Arc::clone(inner.publisher.view().catalog());
-        let needed: BTreeSet<ViewId> = shown.views().chain(state.wanted.views()).map(|view| view.id).collect();
+        let mut needed = inner.publisher.renderings_shown();
+        needed.extend(state.wanted.views().map(|view| view.id));
         let gone: Vec<ViewId> = state.installed.keys().rev().filter(|id| !needed.contains(id)).copied().collect();
         for id in gone {
             state.installed.remove(&id);
