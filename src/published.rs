@@ -19,6 +19,8 @@ pub mod view_costs;
 mod view_pages;
 mod view_rows;
 
+#[cfg(test)]
+pub(crate) use catalog::tests::{binding, cut};
 pub use catalog::{Catalog, CatalogView};
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;

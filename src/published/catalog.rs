@@ -5,8 +5,9 @@
 //! one and those that read it change together, and nobody waits for them for longer than a moment. When that takes too
 //! long, those that have caught up are shown without the others ([`in_part`]): whatever is shown reads what is shown. From
 //! then on an epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown
-//! until it has caught up, and nobody waits for it. Whoever folds a log to its end and looks then waits for all of it
-//! instead, from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
+//! until it has caught up, and nobody waits for it; one that is too long about that is suspended, with all that read it, and
+//! may be let go: it is never shown again, another rendering of it is. Whoever folds a log to its end and looks then waits
+//! for all of it instead, from the first epoch on. Not here: what makes views (`service`), how they are computed (`dataflow`).
 
 #[cfg(test)]
 pub(in crate::published) mod tests;
@@ -23,6 +24,10 @@ use crate::sql::ViewPlan;
 
 /// A view that stays behind for this long is detached.
 const DETACH_AFTER: Duration = Duration::from_secs(5);
+
+/// A detached view that does not come to have what all else had so long ago is suspended: what it has not worked off is
+/// held in memory, and grows for as long as it is fed. One that a burst has left behind has caught up by then.
+pub(super) const SUSPEND_AFTER: Duration = Duration::from_secs(60);
 
 /// Views that are made together are shown together, but one that has not caught up for so long holds the others back no
 /// more. Most are made within seconds; whoever changes a view, or waits for a process that starts, has patience for half a
@@ -81,6 +86,10 @@ pub(super) struct Gate {
     /// What was wanted when it was looked at last, and since when it is.
     wanted_since: Option<(Arc<Catalog>, Instant)>,
     pub(super) detached: Arc<BTreeSet<ViewId>>,
+    /// What each of them is to reach, and when all else had reached it.
+    awaited: BTreeMap<ViewId, (Epoch, Instant)>,
+    /// Those that are given up, with their names.
+    pub(super) suspended: Arc<BTreeMap<ViewId, Arc<str>>>,
     /// How far all else was complete when, as far as that is not shown yet.
     complete_since: VecDeque<(Epoch, Instant)>,
     /// How far all else was complete when, of late; the first one is no later than what counts as caught up.
@@ -104,6 +113,8 @@ impl Gate {
             wanted,
             wanted_since: None,
             detached: Arc::default(),
+            awaited: BTreeMap::new(),
+            suspended: Arc::default(),
             complete_since: VecDeque::new(),
             complete_lately: VecDeque::new(),
             patience,
@@ -138,7 +149,19 @@ impl Gate {
         if Arc::ptr_eq(&wanted, &self.shown) {
             return;
         }
+        self.suspend(BTreeMap::new());
+        // Nothing is left of those that are to be made anew.
+        let is_over = |view: &&Arc<CatalogView>| {
+            self.suspended.contains_key(&view.id)
+                && wanted.view(&view.plan.name).is_none_or(|wanted| wanted.id != view.id)
+        };
+        if self.shown.views().any(|view| is_over(&view)) {
+            self.shown = Arc::new(Catalog::new(self.shown.views().filter(|view| !is_over(view)).map(Arc::clone)));
+        }
         let is_complete = |view: &Arc<CatalogView>| {
+            if self.suspended.contains_key(&view.id) {
+                return false;
+            }
             self.detached.contains(&view.id)
                 || progress(cuts, view.id).is_some_and(|(from, upper)| from <= published && self.has_caught_up(upper))
         };
@@ -155,13 +178,19 @@ impl Gate {
 
     /// Up to where everything that is shown is complete, when all else is up to `core`.
     pub(super) fn upper(&mut self, cuts: &[Option<Cut>], core: Epoch, published: Epoch, now: Instant) -> Epoch {
-        let uppers: Vec<(ViewId, Epoch)> = self.shown.views().map(|view| (view.id, upper(cuts, view.id))).collect();
+        let is_computed = |view: &&Arc<CatalogView>| !self.suspended.contains_key(&view.id);
+        let shown = self.shown.views().filter(is_computed);
+        let uppers: Vec<(ViewId, Epoch)> = shown.map(|view| (view.id, upper(cuts, view.id))).collect();
         // Those that have gone are forgotten.
         let is_behind = |id: &ViewId| uppers.iter().any(|(known, upper)| known == id && !self.has_caught_up(*upper));
         if !self.detached.iter().all(is_behind) {
             self.detached = Arc::new(self.detached.iter().copied().filter(is_behind).collect());
         }
-        let attached = || uppers.iter().filter(|(id, _)| !self.detached.contains(id));
+        if self.patience == Patience::Fresh {
+            self.give_up(&uppers, core, now);
+        }
+        let is_attached = |id: &ViewId| !self.detached.contains(id) && !self.suspended.contains_key(id);
+        let attached = || uppers.iter().filter(|(id, _)| is_attached(id));
         let together = attached().map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core));
         if self.complete_since.back().is_none_or(|(known, _)| *known < core) {
             self.complete_since.push_back((core, now));
@@ -178,9 +207,69 @@ impl Gate {
         let late: Vec<ViewId> = attached().filter(|(_, upper)| *upper < awaited).map(|(id, _)| *id).collect();
         tracing::warn!(views = ?late, "views are too far behind and are not shown until they have caught up");
         metrics::counter!("tarn_views_detached_total").increment(late.len() as u64);
+        self.awaited.extend(late.iter().map(|id| (*id, (core, now))));
         self.detached = Arc::new(self.detached.iter().copied().chain(late).collect());
-        let attached = uppers.iter().filter(|(id, _)| !self.detached.contains(id));
+        let is_attached = |id: &ViewId| !self.detached.contains(id) && !self.suspended.contains_key(id);
+        let attached = uppers.iter().filter(|(id, _)| is_attached(id));
         attached.map(|(_, upper)| *upper).min().map_or(core, |upper| upper.min(core))
+    }
+
+    /// Suspends those of the detached views that have been too long about what all else has.
+    fn give_up(&mut self, uppers: &[(ViewId, Epoch)], core: Epoch, now: Instant) {
+        let detached = Arc::clone(&self.detached);
+        self.awaited.retain(|id, _| detached.contains(id));
+        let mut late = BTreeMap::new();
+        for (id, upper) in uppers.iter().filter(|(id, _)| detached.contains(id)) {
+            let Some((awaited, since)) = self.awaited.get_mut(id) else { continue };
+            if upper >= awaited {
+                (*awaited, *since) = (core, now);
+            } else if now.duration_since(*since) >= SUSPEND_AFTER {
+                let name = self.shown.views().find(|view| view.id == *id).map(|view| Arc::clone(&view.plan.name));
+                late.extend(name.map(|name| (*id, name)));
+            }
+        }
+        if !late.is_empty() {
+            self.suspend(late);
+        }
+    }
+
+    /// Suspends these views and all that read one that is suspended; forgets those that are neither shown nor wanted.
+    fn suspend(&mut self, late: BTreeMap<ViewId, Arc<str>>) {
+        if late.is_empty() && self.suspended.is_empty() {
+            return;
+        }
+        let wanted = self.wanted.load();
+        let catalogs = [&*self.shown, &**wanted];
+        let mut suspended = BTreeMap::clone(&self.suspended);
+        suspended.retain(|id, _| catalogs.iter().any(|catalog| catalog.views().any(|view| view.id == *id)));
+        suspended.extend(late);
+        loop {
+            let is_suspended = |catalog: &Catalog, name: &Arc<str>| {
+                catalog.view(name).is_some_and(|view| suspended.contains_key(&view.id))
+            };
+            let reads_one = |catalog: &Catalog, view: &CatalogView| {
+                !suspended.contains_key(&view.id) && view.plan.reads.iter().any(|name| is_suspended(catalog, name))
+            };
+            let readers: Vec<(ViewId, Arc<str>)> = catalogs
+                .iter()
+                .flat_map(|catalog| catalog.views().filter(|view| reads_one(catalog, view)))
+                .map(|view| (view.id, Arc::clone(&view.plan.name)))
+                .collect();
+            if readers.is_empty() {
+                break;
+            }
+            suspended.extend(readers);
+        }
+        let new: Vec<&Arc<str>> =
+            suspended.iter().filter(|(id, _)| !self.suspended.contains_key(id)).map(|(_, name)| name).collect();
+        if !new.is_empty() {
+            tracing::warn!(views = ?new, "views have been behind for too long and are computed no more until they are reloaded");
+            metrics::counter!("tarn_views_suspended_total").increment(new.len() as u64);
+        }
+        if suspended != *self.suspended {
+            self.detached = Arc::new(self.detached.iter().filter(|id| !suspended.contains_key(id)).copied().collect());
+            self.suspended = Arc::new(suspended);
+        }
     }
 }
 

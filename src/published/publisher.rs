@@ -107,10 +107,20 @@ impl Publisher {
 
     /// The renderings that are shown, here or by whoever is about to take this one's place.
     pub fn renderings_shown(&self) -> BTreeSet<ViewId> {
-        let beside = self.beside.lock().expect("nobody panics who looks beside").upgrade();
-        let views = [Some(self.view()), beside.map(|beside| beside.view())];
+        let views = self.views();
         let catalogs = views.iter().flatten().map(|view| view.catalog());
         catalogs.flat_map(|catalog| catalog.views()).map(|view| view.id).collect()
+    }
+
+    /// The renderings that will never be shown again, here or by whoever is about to take this one's place.
+    pub fn renderings_suspended(&self) -> BTreeSet<ViewId> {
+        let views = self.views();
+        views.iter().flatten().flat_map(|view| view.suspended()).collect()
+    }
+
+    fn views(&self) -> [Option<Arc<ReadView>>; 2] {
+        let beside = self.beside.lock().expect("nobody panics who looks beside").upgrade();
+        [Some(self.view()), beside.map(|beside| beside.view())]
     }
 
     /// Whether what is shown is about to be replaced by a state that is made anew.
@@ -172,7 +182,7 @@ impl Publisher {
         self.publish_what_is_complete(&mut self.pending.lock().expect("no deliverer panics"), now);
     }
 
-    pub(super) fn deliver_at(&self, worker: usize, cut: Cut, now: Instant) {
+    pub(crate) fn deliver_at(&self, worker: usize, cut: Cut, now: Instant) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
         pending.cuts[worker] = Some(cut);
         self.publish_what_is_complete(&mut pending, now);

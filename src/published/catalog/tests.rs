@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CAUGHT_UP_WITHIN, Catalog, CatalogView, DETACH_AFTER, WAIT_FOR_ALL, in_part};
+use super::{CAUGHT_UP_WITHIN, Catalog, CatalogView, DETACH_AFTER, SUSPEND_AFTER, WAIT_FOR_ALL, in_part};
 use crate::dataflow::{Binding, Cut, CutSink, ViewCut, ViewId};
 use crate::model::{Epoch, Topics};
 use crate::published::{Publisher, ReadView};
@@ -69,12 +69,12 @@ pub(in crate::published) fn shown(view: &ReadView) -> Vec<(String, u64)> {
     view.catalog().views().map(|view| (view.plan.name.to_string(), view.id.0)).collect()
 }
 
-pub(in crate::published) fn binding(epoch: Epoch) -> Binding {
+pub(crate) fn binding(epoch: Epoch) -> Binding {
     Binding { epoch, ..Binding::nothing(0) }
 }
 
 /// Everything up to an epoch, and views up to theirs.
-pub(in crate::published) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
+pub(crate) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
     let view = |(id, last): &(u64, Epoch)| ViewCut {
         id: ViewId(*id),
         upper: last + 1,
@@ -264,4 +264,66 @@ fn views_that_are_always_a_step_behind_have_caught_up() {
     assert!(MOMENT * u32::try_from(first_shown).expect("few") <= CAUGHT_UP_WITHIN + 4 * MOMENT, "{first_shown}");
     assert_eq!(script.publisher.published(), 98);
     assert!(!script.publisher.view().is_detached(ViewId(2)));
+}
+
+#[test]
+fn a_view_that_is_behind_for_too_long_is_given_up_with_those_that_read_it() {
+    let script = Scripted::new();
+    script.want(&[("base", 1), ("other", 2), ("over", 3)]);
+    script.deliver(1, MOMENT, &[(1, 1), (2, 1), (3, 1)]);
+    script.deliver(2, 2 * MOMENT, &[(1, 1), (2, 2), (3, 1)]);
+    let detached = 2 * MOMENT + DETACH_AFTER;
+    script.deliver(3, detached, &[(1, 1), (2, 3), (3, 1)]);
+    assert!(script.publisher.view().is_detached(ViewId(1)));
+    // What it gets on by is not enough.
+    script.deliver(4, detached + SUSPEND_AFTER / 2, &[(1, 2), (2, 4), (3, 1)]);
+    script.deliver(5, detached + SUSPEND_AFTER - MOMENT, &[(1, 2), (2, 5), (3, 1)]);
+    assert_eq!(script.publisher.renderings_suspended(), BTreeSet::new(), "a moment too early");
+    script.deliver(6, detached + SUSPEND_AFTER, &[(1, 2), (2, 6), (3, 1)]);
+    let view = script.publisher.view();
+    assert_eq!(script.publisher.renderings_suspended(), [1, 3].map(ViewId).into());
+    assert!(!view.is_detached(ViewId(1)) && view.catalog().view("base").is_some(), "it is one or the other");
+    // The workers know it no more, and nobody waits for it.
+    let later = detached + 2 * SUSPEND_AFTER;
+    script.deliver(7, later, &[(2, 7)]);
+    assert_eq!((script.publisher.published(), script.shown().len()), (7, 3));
+    // Made anew it is as one that never was there.
+    script.want(&[("base", 4), ("other", 2), ("over", 5)]);
+    script.deliver(8, later + MOMENT, &[(2, 8)]);
+    assert_eq!(script.shown(), named(&[("other", 2)]));
+    script.deliver(9, later + 2 * MOMENT, &[(2, 9), (4, 9), (5, 9)]);
+    assert_eq!(script.shown(), named(&[("base", 4), ("other", 2), ("over", 5)]));
+    assert_eq!(script.publisher.renderings_suspended(), BTreeSet::new());
+}
+
+#[test]
+fn a_view_that_gets_on_is_not_given_up() {
+    let script = Scripted::new();
+    script.want(&[("base", 1), ("other", 2)]);
+    script.deliver(1, MOMENT, &[(1, 1), (2, 1)]);
+    // A second an epoch, and half a minute behind for ten minutes.
+    for epoch in 2..600 {
+        let after = Duration::from_secs(epoch);
+        script.deliver(epoch, after, &[(1, epoch.saturating_sub(30).max(1)), (2, epoch)]);
+        assert_eq!(script.publisher.view().is_detached(ViewId(1)), epoch >= 7, "{epoch}");
+    }
+    assert_eq!(script.publisher.renderings_suspended(), BTreeSet::new());
+    script.deliver(600, Duration::from_secs(600), &[(1, 600), (2, 600)]);
+    assert!(!script.publisher.view().is_detached(ViewId(1)));
+}
+
+#[test]
+fn a_view_that_comes_to_read_one_that_is_given_up_says_so() {
+    let script = Scripted::new();
+    script.want(&[("base", 1), ("other", 2)]);
+    script.deliver(1, MOMENT, &[(1, 1), (2, 1)]);
+    for (epoch, after) in [(2, DETACH_AFTER), (3, 2 * DETACH_AFTER), (4, 3 * DETACH_AFTER + SUSPEND_AFTER)] {
+        script.deliver(epoch, after, &[(1, 1), (2, epoch)]);
+    }
+    assert_eq!(script.publisher.renderings_suspended(), [1].map(ViewId).into());
+    script.want(&[("base", 1), ("other", 2), ("over", 3)]);
+    script.deliver(5, 4 * DETACH_AFTER + SUSPEND_AFTER, &[(2, 5)]);
+    let view = script.publisher.view();
+    assert!(view.was_never_shown("over") && !view.was_never_shown("base"));
+    assert_eq!(script.publisher.renderings_suspended(), [1, 3].map(ViewId).into());
 }
