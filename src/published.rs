@@ -21,6 +21,8 @@ pub mod view_costs;
 mod view_pages;
 mod view_rows;
 
+#[cfg(test)]
+pub(crate) use catalog::tests::{binding, cut};
 pub use catalog::{Catalog, CatalogView};
 pub use failure_pages::FailuresPage;
 pub use pages::{Filter, Page, PageLimits};

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, SourceKind};
@@ -99,7 +99,7 @@ pub struct Running {
 }
 
 impl Service {
-    /// Whether everything that the log had at start is visible.
+    /// Whether everything that the log had at start is visible, but for views that take too long.
     pub fn is_ready(&self) -> bool {
         if self.was_ready.load(Ordering::Acquire) {
             return true;
@@ -107,8 +107,10 @@ impl Service {
         let state = self.status.get();
         let reached = |end: Position| self.publisher.view().position().reached(&end);
         // Whether reading has stopped since does not matter: an end is told when every position is in its log.
-        let ready =
-            !self.publisher.is_rebuilding() && self.views.are_shown() && state.end_at_start.is_some_and(reached);
+        // Views are awaited last, and one that never catches up not for ever.
+        let ready = !self.publisher.is_rebuilding()
+            && state.end_at_start.is_some_and(reached)
+            && self.publisher.shows_what_is_awaited(Instant::now());
         if ready {
             self.was_ready.store(true, Ordering::Release);
         }

@@ -198,6 +198,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let state = app.service.status.get();
     let why = match state.end_at_start {
         None => "the end of the log is not known yet",
+        Some(end) if app.service.publisher.view().position().reached(&end) => "views are being made",
         Some(_) => "the log is not read to the end that it had at start",
     };
     ApiError::Unavailable(format!("not ready: the source is {}, {why}", state.phase.as_str())).into_response()

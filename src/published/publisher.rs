@@ -1,16 +1,16 @@
 //! Assembles cuts into read views and swaps them in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::catalog::{Catalog, Gate, Patience, Wanted};
+use super::catalog::{Catalog, Gate, Patience, WAIT_FOR_ALL, Wanted};
 use super::view::ReadView;
-use crate::dataflow::{Binding, Cut, CutSink};
+use crate::dataflow::{Binding, Cut, CutSink, ViewId};
 use crate::model::Epoch;
 
 /// What waits to be published.
@@ -27,6 +27,10 @@ pub struct Publisher {
     view: ArcSwap<ReadView>,
     published: AtomicU64,
     is_rebuilding: AtomicBool,
+    /// The newest one that shows the same views of other workers.
+    beside: Mutex<Weak<Publisher>>,
+    /// Since when nothing is awaited but views.
+    awaits_views_since: OnceLock<Instant>,
     /// Guards nothing but the wait for the next view.
     waiters: Mutex<()>,
     news: Condvar,
@@ -50,8 +54,10 @@ impl Publisher {
     }
 
     /// A publisher that shows the same views as this one, of other workers.
-    pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Self {
-        Self::wanting(Arc::clone(&self.wanted), workers, incarnation, Patience::Fresh)
+    pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Arc<Self> {
+        let beside = Arc::new(Self::wanting(Arc::clone(&self.wanted), workers, incarnation, Patience::Fresh));
+        *self.beside.lock().expect("nobody panics who looks beside") = Arc::downgrade(&beside);
+        beside
     }
 
     fn wanting(wanted: Wanted, workers: usize, incarnation: u64, patience: Patience) -> Self {
@@ -63,6 +69,8 @@ impl Publisher {
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
             is_rebuilding: AtomicBool::new(false),
+            beside: Mutex::default(),
+            awaits_views_since: OnceLock::new(),
             waiters: Mutex::new(()),
             news: Condvar::new(),
         }
@@ -78,7 +86,8 @@ impl Publisher {
         self.view.load()
     }
 
-    /// These views are to be shown, when all of them are complete; until then those are that were shown before.
+    /// These views are to be shown, when all of them are complete; until then those are that were shown before. When that
+    /// takes too long, what is complete is shown ([`super::catalog`]).
     pub fn want(&self, catalog: Arc<Catalog>) {
         // What was wanted until now is shown already, or never will be.
         let _pending = self.pending.lock().expect("no deliverer panics");
@@ -88,6 +97,30 @@ impl Publisher {
     /// Whether the views that are wanted are those that are shown.
     pub fn shows_what_is_wanted(&self) -> bool {
         Arc::ptr_eq(self.view().catalog(), &self.wanted.load())
+    }
+
+    /// The same, or they have been awaited for long enough since this was asked first: when nothing else is awaited.
+    pub fn shows_what_is_awaited(&self, now: Instant) -> bool {
+        let since = *self.awaits_views_since.get_or_init(|| now);
+        self.shows_what_is_wanted() || now.duration_since(since) >= WAIT_FOR_ALL
+    }
+
+    /// The renderings that are shown, here or by whoever is about to take this one's place.
+    pub fn renderings_shown(&self) -> BTreeSet<ViewId> {
+        let views = self.views();
+        let catalogs = views.iter().flatten().map(|view| view.catalog());
+        catalogs.flat_map(|catalog| catalog.views()).map(|view| view.id).collect()
+    }
+
+    /// The renderings that will never be shown again, here or by whoever is about to take this one's place.
+    pub fn renderings_suspended(&self) -> BTreeSet<ViewId> {
+        let views = self.views();
+        views.iter().flatten().flat_map(|view| view.suspended()).collect()
+    }
+
+    fn views(&self) -> [Option<Arc<ReadView>>; 2] {
+        let beside = self.beside.lock().expect("nobody panics who looks beside").upgrade();
+        [Some(self.view()), beside.map(|beside| beside.view())]
     }
 
     /// Whether what is shown is about to be replaced by a state that is made anew.
@@ -124,9 +157,7 @@ impl CutSink for Publisher {
     }
 
     fn deliver(&self, worker: usize, cut: Cut) {
-        let mut pending = self.pending.lock().expect("no deliverer panics");
-        pending.cuts[worker] = Some(cut);
-        self.publish_what_is_complete(&mut pending);
+        self.deliver_at(worker, cut, Instant::now());
     }
 
     fn published(&self) -> Epoch {
@@ -144,17 +175,27 @@ impl CutSink for Publisher {
 impl Publisher {
     /// Looks again at what could be shown, though no worker has anything new: time alone can make a view late.
     pub fn look_again(&self) {
-        self.publish_what_is_complete(&mut self.pending.lock().expect("no deliverer panics"));
+        self.look_at(Instant::now());
     }
 
-    fn publish_what_is_complete(&self, pending: &mut Pending) {
+    pub(super) fn look_at(&self, now: Instant) {
+        self.publish_what_is_complete(&mut self.pending.lock().expect("no deliverer panics"), now);
+    }
+
+    pub(crate) fn deliver_at(&self, worker: usize, cut: Cut, now: Instant) {
+        let mut pending = self.pending.lock().expect("no deliverer panics");
+        pending.cuts[worker] = Some(cut);
+        self.publish_what_is_complete(&mut pending, now);
+    }
+
+    fn publish_what_is_complete(&self, pending: &mut Pending, now: Instant) {
         let Pending { cuts, bindings: _, gate } = pending;
         let Some(core) = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
             return;
         };
-        let (before, now) = (Arc::clone(&gate.shown), Instant::now());
+        let before = Arc::clone(&gate.shown);
         gate.note(core, now);
-        gate.promote(cuts, self.published());
+        gate.promote(cuts, self.published(), now);
         let upper = gate.upper(cuts, core, self.published(), now);
         let mut newest = None;
         while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {

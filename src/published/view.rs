@@ -1,6 +1,6 @@
 //! One instant: the batches of all workers, read at one epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalog::{Catalog, Gate};
@@ -16,13 +16,15 @@ pub struct ReadView {
     cuts: Vec<Cut>,
     catalog: Arc<Catalog>,
     detached: Arc<BTreeSet<ViewId>>,
+    suspended: Arc<BTreeMap<ViewId, Arc<str>>>,
 }
 
 impl ReadView {
     pub(super) fn new(binding: Binding, cuts: Vec<Cut>, gate: &Gate) -> Self {
         let Binding { epoch, position, incarnation, polled_at: _ } = binding;
         let (catalog, detached) = (Arc::clone(&gate.shown), Arc::clone(&gate.detached));
-        Self { epoch, position, incarnation, cuts, catalog, detached }
+        let suspended = Arc::clone(&gate.suspended);
+        Self { epoch, position, incarnation, cuts, catalog, detached, suspended }
     }
 
     /// The epoch.
@@ -48,6 +50,21 @@ impl ReadView {
     /// Whether a view was left behind: it is not complete at this epoch.
     pub fn is_detached(&self, id: ViewId) -> bool {
         self.detached.contains(&id)
+    }
+
+    /// The views that were left behind for so long that they are given up, or read one that is: computed no more.
+    pub fn suspended(&self) -> impl Iterator<Item = ViewId> {
+        self.suspended.keys().copied()
+    }
+
+    /// Whether a view is given up.
+    pub fn is_suspended(&self, id: ViewId) -> bool {
+        self.suspended.contains_key(&id)
+    }
+
+    /// Whether a view of this name was given up before it was ever shown.
+    pub fn was_never_shown(&self, name: &str) -> bool {
+        self.catalog.view(name).is_none() && self.suspended.values().any(|suspended| **suspended == *name)
     }
 
     pub(super) fn cuts(&self) -> &[Cut] {

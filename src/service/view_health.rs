@@ -20,7 +20,8 @@ pub enum Health {
     Hydrating,
     /// It is too far behind, and cannot be read until it has caught up.
     Detached,
-    /// It cannot be computed from what there is, or a view that it reads cannot, and so cannot be read.
+    /// It cannot be computed from what there is, or was too far behind for too long; or a view that it reads. So it cannot
+    /// be read.
     Suspended,
     /// Its text is refused.
     Refused,
@@ -115,10 +116,18 @@ impl Service {
     }
 }
 
+/// Why a view is computed no more, and what can be done.
+const GIVEN_UP: &str = "was behind for more than a minute and is computed no more, so that it does not take all memory; \
+                        POST /api/tarn/v1/views/reload makes it anew";
+
 fn condition(view: &ReadView, name: &Arc<str>, wanted: &ViewHealth) -> ViewCondition {
     let shown = view.catalog().view(name).cloned();
     let (health, problem) = match (&shown, wanted) {
         (None, ViewHealth::Refused(why)) => (Health::Refused, Some(why.clone())),
+        (None, ViewHealth::Wanted) if view.was_never_shown(name) => {
+            let problem = format!("a view that it reads {GIVEN_UP}");
+            (Health::Suspended, Some(problem))
+        }
         (None, ViewHealth::Wanted) => (Health::Hydrating, None),
         (Some(shown), wanted) => of_shown(view, shown, wanted),
     };
@@ -144,13 +153,19 @@ fn of_shown(view: &ReadView, shown: &CatalogView, wanted: &ViewHealth) -> (Healt
 
 /// Why none of a view's rows may be shown, if so: it could not be computed, or a view that it reads could not.
 fn suspension(view: &ReadView, shown: &CatalogView) -> Option<String> {
+    let of_read = || {
+        let reads = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name));
+        reads.into_iter().find_map(|read| Some(format!("it reads `{}`: {}", read.plan.name, suspension(view, read)?)))
+    };
+    if view.is_suspended(shown.id) {
+        return of_read().or_else(|| Some(format!("it {GIVEN_UP}")));
+    }
     // The input of such a failure is empty, so that it stands before all others.
     let failure = view.failures(shown.id).next().map(|(failure, _)| failure).filter(|failure| failure.is_of_view());
     if let Some(failure) = failure {
         return Some(format!("{}: {}", failure.expression, failure.reason));
     }
-    let reads = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name));
-    reads.into_iter().find_map(|read| Some(format!("it reads `{}`: {}", read.plan.name, suspension(view, read)?)))
+    of_read()
 }
 
 /// Whether rows are missing, in a view or in one that it reads.

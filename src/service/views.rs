@@ -1,9 +1,12 @@
 //! Which views there are: the folder of queries, planned, given to the workers, shown, and taken away again.
 //!
 //! A view that changes, and every one that reads it, is computed anew beside the old one; all new ones are shown in one
-//! step when all are complete ([`crate::published::catalog`]), and only then are the old ones removed. A text that is
-//! refused leaves what was there: the last text of that file that could be planned goes on. What a view means is told by
-//! its plan's fingerprint, so a comment changes nothing.
+//! step when all are complete, or those that are when that takes too long ([`crate::published::catalog`]), and an old one
+//! is removed only when it is shown no more. A text that is refused leaves what was there: the last text of that file that
+//! could be planned goes on. What a view means is told by its plan's fingerprint, so a comment changes nothing.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -158,12 +161,15 @@ impl Views {
         reloaded
     }
 
-    /// Removes what is neither shown nor wanted.
+    /// Removes what is neither shown nor wanted, and what is suspended.
     fn tick(&self) {
         let inner = &self.0;
         let mut state = inner.state.lock().expect("no holder of the views panics");
-        let shown = Arc::clone(inner.publisher.view().catalog());
-        let needed: BTreeSet<ViewId> = shown.views().chain(state.wanted.views()).map(|view| view.id).collect();
+        let mut needed = inner.publisher.renderings_shown();
+        needed.extend(state.wanted.views().map(|view| view.id));
+        for id in inner.log.with_readers(inner.publisher.renderings_suspended()) {
+            needed.remove(&id);
+        }
         let gone: Vec<ViewId> = state.installed.keys().rev().filter(|id| !needed.contains(id)).copied().collect();
         for id in gone {
             state.installed.remove(&id);
@@ -243,10 +249,16 @@ impl State {
     /// Installs what is new and asks for all of it to be shown.
     fn want(&mut self, inner: &Inner, plans: Vec<Arc<ViewPlan>>, refused: &BTreeMap<String, String>) -> Reloaded {
         let mut reloaded = Reloaded::default();
+        // Made anew, with all that read them.
+        let suspended = inner.log.with_readers(inner.publisher.renderings_suspended());
         let mut views: BTreeMap<Arc<str>, Arc<CatalogView>> = BTreeMap::new();
         for plan in plans {
             let name = Arc::clone(&plan.name);
-            let known = self.wanted.view(&name).filter(|known| known.plan.fingerprint == plan.fingerprint);
+            let is_the_same = |known: &&Arc<CatalogView>| {
+                let is_computed = self.installed.contains_key(&known.id) && !suspended.contains(&known.id);
+                known.plan.fingerprint == plan.fingerprint && is_computed
+            };
+            let known = self.wanted.view(&name).filter(is_the_same);
             let view = match known {
                 // The text may have another comment.
                 Some(known) => Arc::new(CatalogView { id: known.id, plan, since_ms: known.since_ms }),

@@ -1,6 +1,6 @@
 //! Which views the workers are to have: one ordered log of commands, and whoever joins later begins with what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -47,6 +47,17 @@ impl ViewLog {
             ViewCommand::Remove(id) => drop(state.installed.remove(id)),
         }
         state.followers.retain(|follower| follower.send(command.clone()).is_ok());
+    }
+
+    /// These renderings with all installed ones that read one of them.
+    pub fn with_readers(&self, mut views: BTreeSet<ViewId>) -> BTreeSet<ViewId> {
+        // What reads one stands after it.
+        for view in self.0.lock().expect("no holder of the log panics").installed.values() {
+            if view.reads.values().any(|read| views.contains(read)) {
+                views.insert(view.id);
+            }
+        }
+        views
     }
 
     /// Everything that is installed, as commands, and then what is appended.
