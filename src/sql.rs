@@ -46,6 +46,7 @@ mod top;
 mod type_name;
 mod unmaintained;
 mod view_plan;
+mod words;
 
 pub use adhoc::{QUERY_THREAD, QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};

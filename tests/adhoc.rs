@@ -106,6 +106,12 @@ fn what_is_no_query_is_refused() {
     assert_eq!(divided.status, 422, "{}", divided.body);
 }
 
+/// A query for a text that is as often twice as long.
+fn doubled(text: &str, times: usize) -> String {
+    let first = format!("SELECT {text} AS t FROM host LIMIT 1");
+    (0..times).fold(first, |inner, _| format!("SELECT t || t AS t FROM ({inner}) AS inside"))
+}
+
 #[test]
 fn a_query_takes_no_more_than_it_may() {
     let mut setup = Setup::default();
@@ -128,12 +134,37 @@ fn a_query_takes_no_more_than_it_may() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     eventually("its turn is free", || ask(at, "SELECT 1").status == 200);
     let texts = ask(at, "SELECT repeat(data, 1000000), lpad('x', 2000000000) FROM host");
-    assert!(texts.status == 422 && texts.body.contains("of more than 65536 bytes"), "{}", texts.body);
+    assert!(texts.status == 422 && texts.body.contains("could make a text of "), "{}", texts.body);
+    // Each of many columns is short enough, but all together are not.
+    let columns: Vec<String> = (0..100).map(|n| format!("repeat(data || '{n}', 100) AS c{n}")).collect();
+    let wide = ask(at, &format!("SELECT {} FROM host", columns.join(", ")));
+    assert!(wide.status == 422 && wide.body.contains("too much memory"), "{}", wide.body);
     assert_eq!(ask(at, "SELECT lpad(repeat('ab', 2), 6, '-') AS t").json()["items"][0]["t"], "--abab");
     let large = ask(at, "SELECT a.data AS one, b.data AS other FROM host a, host b ORDER BY a.data || b.data");
     assert!(large.status == 422 && large.body.contains("too much memory"), "{}", large.body);
     // Nothing of it is left.
     assert_eq!(ask(at, "SELECT count(*) AS hosts FROM host").json()["items"][0]["hosts"], 1_000);
+}
+
+#[test]
+fn a_query_makes_no_text_that_is_too_long() {
+    let served = with_hosts(Setup::default());
+    let at = served.readers;
+    for (sql, words) in [
+        // Twice as long each time.
+        (doubled("'0123456789abcdef'", 17), "|| would make a text of 2097152 bytes; 1048576 are allowed"),
+        (doubled("data", 15), "|| would make a text of "),
+        ("SELECT string_agg(repeat(data, 300), ',') AS t FROM host".to_owned(), "string_agg() would make a text of "),
+        (
+            "SELECT levenshtein(repeat(data, 300), repeat(data, 301)) AS l FROM host".to_owned(),
+            "levenshtein() would compare ",
+        ),
+    ] {
+        let refused = ask(at, &sql);
+        assert!(refused.status == 422 && refused.body.contains(words), "{sql}: {}", refused.body);
+    }
+    let rows = ask(at, "SELECT length(repeat(data || data, 100)) AS bytes FROM host LIMIT 3").json();
+    assert_eq!(rows["items"].as_array().map(Vec::len), Some(3), "{rows}");
 }
 
 #[test]

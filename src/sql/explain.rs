@@ -14,6 +14,7 @@ use super::bounds::Bounds;
 use super::program::Program;
 use super::relation::{Fingerprint, Keep, Keyed, Operator, Relation};
 use super::view_plan::ViewPlan;
+use super::words;
 
 /// An operator of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Walk {
             return *known;
         }
         let (number, fingerprint) = (self.operators.len() + 1, relation.fingerprint);
-        let (name, detail) = words(relation);
+        let (name, detail) = told(relation);
         self.operators.push(ExplainedOperator { number, name, detail, inputs: Vec::new(), relation: fingerprint });
         self.known.insert(fingerprint, number);
         let inputs = relation.inputs().into_iter().map(|input| self.number(input)).collect();
@@ -88,15 +89,16 @@ impl Walk {
 }
 
 /// What an operator is, and what it does.
-fn words(relation: &Relation) -> (&'static str, String) {
-    let columns = || relation.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+fn told(relation: &Relation) -> (&'static str, String) {
     match &relation.operator {
-        Operator::Constant { rows } => ("values", format!("{} of {}", rows.len(), columns())),
+        Operator::Constant { rows } => {
+            ("values", format!("{} of {}", rows.len(), of_columns(words::names(&relation.schema))))
+        }
         Operator::Table { table, program, .. } => {
-            ("table", format!("{}: {}", table.kind.name(), program.explain_with_names()))
+            ("table", format!("{}: {}", table.kind.name(), of_columns(program.explain_with_names())))
         }
         Operator::View { view } => ("view", view.to_string()),
-        Operator::Apply { program, .. } => ("compute", program.explain()),
+        Operator::Apply { program, .. } => ("compute", of_columns(program.explain())),
         Operator::Temporal { bounds, .. } => ("while", time(bounds)),
         Operator::Join { left, right } => ("join", keys(left, right)),
         Operator::Semijoin { left, right, keep: Keep::Matches } => ("semi join", keys(left, right)),
@@ -108,6 +110,11 @@ fn words(relation: &Relation) -> (&'static str, String) {
         Operator::Recursive { id, .. } => ("recursion", format!("{}: first rows, then a round", id.0)),
         Operator::Recursion { id } => ("rows so far", format!("of recursion {}", id.0)),
     }
+}
+
+/// What says columns and a condition, where there may be no columns: whoever counts rows needs none.
+fn of_columns(columns: String) -> String {
+    if columns.is_empty() || columns.starts_with(" WHERE ") { format!("no columns{columns}") } else { columns }
 }
 
 fn keys(left: &Keyed, right: &Keyed) -> String {

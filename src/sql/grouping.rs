@@ -24,7 +24,6 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 pub use accumulators::Accumulators;
 pub use call::{AggregateCall, AggregateFunction};
@@ -35,6 +34,7 @@ use super::fixed_width;
 use super::numbers::{Numbers, Tally, TooLarge};
 use super::program::as_json;
 use super::row::{Codec, Row};
+use super::words;
 use group::Values;
 
 /// How rows become groups and groups become rows.
@@ -159,7 +159,7 @@ impl Grouping {
 
     /// What it does, for people.
     pub fn explain(&self) -> String {
-        let keys: Vec<_> = self.keys.iter().map(|key| fmt_sql(key.as_ref()).to_string()).collect();
+        let keys: Vec<_> = self.keys.iter().map(words::sql).collect();
         let calls: Vec<_> = self.calls.iter().map(|call| call.call.sql()).collect();
         let by = if self.is_global() { String::new() } else { format!(" by {}", keys.join(", ")) };
         let kept = match self.ordered.len() {

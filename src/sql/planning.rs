@@ -27,7 +27,7 @@ use super::row::Codec;
 use super::type_name::type_name;
 use super::unmaintained::Maintained;
 use super::view_plan::{ViewColumn, ViewPlan};
-use super::{session, syntax};
+use super::{session, syntax, words};
 
 /// The name under which an expression of the order goes that is not selected.
 const HIDDEN: &str = "$order_";
@@ -79,7 +79,7 @@ pub(super) fn view(
         codec,
         columns,
         reads: reads.iter().map(|read| Arc::from(read.as_str())).collect(),
-        plan: plan.display_indent().to_string(),
+        plan: words::plan(&plan),
     })
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::json::writer::LineDelimited;
@@ -16,12 +16,12 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::failure::Failure;
 use super::format::json;
 use super::refusal::in_plain_words;
 use super::row::{Codec, Row};
+use super::words;
 
 /// Keeps rows for which all filters are true, and makes rows of other columns of them.
 pub struct Program {
@@ -132,7 +132,7 @@ impl Program {
     /// The same with the names of its columns where it makes all of them as they are.
     pub fn explain_with_names(&self) -> String {
         let (filters, columns) = self.parts();
-        let names = || self.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        let names = || words::names(self.schema());
         let columns = columns.unwrap_or_else(names);
         filters.map_or(columns.clone(), |filters| format!("{columns} WHERE {filters}"))
     }
@@ -140,7 +140,7 @@ impl Program {
     /// What it keeps rows by, none if it keeps all; and what it makes, none if it makes all columns as they are.
     fn parts(&self) -> (Option<String>, Option<String>) {
         let words = |expressions: &[Arc<dyn PhysicalExpr>], between| {
-            let words = expressions.iter().map(|expression| fmt_sql(expression.as_ref()).to_string());
+            let words = expressions.iter().map(words::sql);
             words.collect::<Vec<_>>().join(between)
         };
         let filters = (!self.filters.is_empty()).then(|| words(&self.filters, " AND "));
@@ -289,13 +289,17 @@ fn guarded(
         Ok(Err(error)) => in_plain_words(&error.strip_backtrace()),
         Err(_) => PANICKED.to_owned(),
     };
-    Err(Failed { expression: fmt_sql(expression.as_ref()).to_string(), reason })
+    Err(Failed { expression: words::sql(expression), reason })
 }
 
 /// The first row of a batch as a JSON object, for people.
 pub(super) fn as_json(alone: &RecordBatch) -> String {
     let mut writer = json::writer().build::<_, LineDelimited>(Vec::new());
-    let written = writer.write(alone).and_then(|()| writer.finish());
+    let columns = alone.columns().to_vec();
+    let options = RecordBatchOptions::new().with_row_count(Some(alone.num_rows()));
+    let alone = RecordBatch::try_new_with_options(words::renamed(&alone.schema()), columns, &options);
+    let alone = alone.expect("the same columns under other names");
+    let written = writer.write(&alone).and_then(|()| writer.finish());
     match written {
         Ok(()) => String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned(),
         Err(error) => format!("{{\"unprintable\": {:?}}}", error.to_string()),

@@ -6,7 +6,9 @@
 //! | `epoch` | `now()` and the like are the epoch: its time in an ad-hoc query, a placeholder that nothing folds in a view |
 //! | `distinct_on` | `DISTINCT ON` is the first row of each group, by `ROW_NUMBER()` |
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
+//! | `lengths` | texts that functions make have a bound |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
+//! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
@@ -16,6 +18,8 @@ pub(super) mod epoch;
 mod distinct_on;
 mod durations;
 mod floats;
+pub(super) mod lengths;
+mod memberships;
 mod ties;
 
 use std::sync::Arc;
@@ -28,17 +32,21 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 
+use super::functions::bounded::Counted;
 pub(super) use epoch::Now;
 
-/// Types are known after `TypeCoercion`; `ROW_NUMBER()` is partitioned by floats too, and its order has ties.
-pub(super) fn analyzer_rules(now: Now) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+/// Types are known after `TypeCoercion`; `ROW_NUMBER()` is partitioned by floats too, and its order has ties. `counted`:
+/// where texts that functions make count.
+pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(epoch::Rule(now)),
         Arc::new(distinct_on::Rule),
         Arc::new(TypeCoercion::new()),
+        Arc::new(lengths::Rule { counted }),
         Arc::new(durations::Rule),
         Arc::new(floats::Rule),
+        Arc::new(memberships::Rule),
         Arc::new(ties::Rule),
     ]
 }

@@ -31,7 +31,7 @@ use datafusion::sql::parser::Statement as AnyStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures_util::FutureExt;
 
-use super::functions::bounded::bounded;
+use super::functions::bounded::{Counted, text_aggregate};
 use super::functions::{aggregates, json, times};
 use super::refusal::{Objection, Source};
 use super::rules::{Now, analyzer_rules};
@@ -44,8 +44,8 @@ use crate::model::Epoch;
 /// When nothing changes any more the optimiser stops by itself.
 const OPTIMIZER_ROUNDS: usize = 8;
 
-/// Smaller batches than DataFusion's own: a query can only be ended between two of them, and what an expression makes of a
-/// batch is not counted towards its memory.
+/// Smaller batches than DataFusion's own: a query can only be ended between two of them, and not all that an expression
+/// makes of a batch is counted towards its memory.
 const AD_HOC_BATCH_ROWS: usize = 1024;
 
 /// Functions that mean nothing here: they tell of files and of the engine.
@@ -58,7 +58,7 @@ pub(super) fn maintained() -> SessionContext {
     options.optimizer.max_passes = OPTIMIZER_ROUNDS;
     // They become joins, which are maintained as all others; that they have one row at most is seen to before.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    session(builder(config, Now::Passing).with_optimizer_rules(maintained_rules()))
+    session(builder(config, Now::Passing, None).with_optimizer_rules(maintained_rules()))
 }
 
 /// A session that answers queries as of an epoch.
@@ -69,7 +69,9 @@ pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
     let mut config = config().with_batch_size(AD_HOC_BATCH_ROWS);
     // Columns may have other metadata after optimisation, which means nothing here.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-    session(builder(config, Now::At(epoch)).with_runtime_env(environment).with_optimizer_rules(rules))
+    let counted = Arc::new(Counted::new(&environment.memory_pool));
+    let builder = builder(config, Now::At(epoch), Some(counted));
+    session(builder.with_runtime_env(environment).with_optimizer_rules(rules))
 }
 
 /// The plan of a text that is one query over what is registered in the session, not optimised yet.
@@ -114,12 +116,11 @@ pub(super) fn config() -> SessionConfig {
     config
 }
 
-fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
+fn builder(config: SessionConfig, now: Now, counted: Option<Arc<Counted>>) -> SessionStateBuilder {
     let functions = SessionStateDefaults::default_scalar_functions().into_iter();
-    let functions = functions.filter(|function| !NO_FUNCTIONS.contains(&function.name())).map(|function| {
-        let function = bounded(&function).map_or(function, Arc::new);
-        times::as_promised(&function, config.options()).map_or(function, Arc::new)
-    });
+    let functions = functions
+        .filter(|function| !NO_FUNCTIONS.contains(&function.name()))
+        .map(|function| times::as_promised(&function, config.options()).map_or(function, Arc::new));
     let functions = functions.collect();
     SessionStateBuilder::new()
         .with_config(config)
@@ -127,13 +128,14 @@ fn builder(config: SessionConfig, now: Now) -> SessionStateBuilder {
         .with_scalar_functions(functions)
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
-        .with_analyzer_rules(analyzer_rules(now))
+        .with_analyzer_rules(analyzer_rules(now, counted))
 }
 
 fn session(builder: SessionStateBuilder) -> SessionContext {
     let mut context = SessionContext::new_with_state(builder.build());
     json::register(&mut context).expect("a session takes functions");
     aggregates::register(&context);
+    context.register_udaf(text_aggregate());
     context
 }
 

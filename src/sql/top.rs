@@ -14,13 +14,13 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::explain::order_words;
 use super::failure::Failure;
 use super::fixed_width;
 use super::program::{Failed, evaluate, outcomes};
 use super::row::{Codec, Row};
+use super::words;
 
 /// Which rows are the first of their group.
 pub struct Top {
@@ -98,13 +98,13 @@ impl Top {
     pub fn explain(&self) -> String {
         let rows = self.limit.map_or_else(|| "all rows".to_owned(), |limit| format!("{limit} rows"));
         let after = if self.offset == 0 { String::new() } else { format!(" after {}", self.offset) };
-        let partition = self.partition.iter().map(|expression| fmt_sql(expression.as_ref()).to_string());
+        let partition = self.partition.iter().map(words::sql);
         let partition = partition.collect::<Vec<_>>().join(", ");
         let each = if partition.is_empty() { String::new() } else { format!(" for each {partition}") };
         let order = self
             .order
             .iter()
-            .map(|(expression, options)| format!("{}{}", fmt_sql(expression.as_ref()), order_words(*options)));
+            .map(|(expression, options)| format!("{}{}", words::sql(expression), order_words(*options)));
         let order = order.collect::<Vec<_>>().join(", ");
         let by = if order.is_empty() { String::new() } else { format!(" by {order}") };
         let number = if self.with_number { ", numbered" } else { "" };

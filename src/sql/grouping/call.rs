@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::super::numbers::Numbers;
 use super::super::row::Codec;
+use super::super::words;
 
 /// An aggregate function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,13 +101,13 @@ impl AggregateCall {
 
     /// As SQL, for people.
     pub(super) fn sql(&self) -> String {
-        self.words(&|expression| fmt_sql(expression).to_string())
+        self.words(&words::sql)
     }
 
-    fn words(&self, show: &dyn Fn(&dyn PhysicalExpr) -> String) -> String {
+    fn words(&self, show: &dyn Fn(&Arc<dyn PhysicalExpr>) -> String) -> String {
         let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let argument = self.argument.as_ref().map_or("*".to_owned(), |argument| show(argument.as_ref()));
-        let filter = self.filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", show(filter.as_ref())));
+        let argument = self.argument.as_ref().map_or("*".to_owned(), show);
+        let filter = self.filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", show(filter)));
         format!("{}({distinct}{argument}){}", self.function.name(), filter.unwrap_or_default())
     }
 }

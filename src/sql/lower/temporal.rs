@@ -231,6 +231,9 @@ fn passing(expression: &Expr) -> Option<(Passing, bool)> {
     }
 }
 
+/// The nanoseconds of a day.
+const DAY: i64 = 24 * 3_600 * 1_000_000_000;
+
 /// A passing time and a constant interval, with a sign.
 fn shifted(time: &Expr, interval: &Expr, sign: i32) -> Option<(Passing, bool)> {
     let (mut time, is_date) = passing(time)?;
@@ -244,10 +247,12 @@ fn shifted(time: &Expr, interval: &Expr, sign: i32) -> Option<(Passing, bool)> {
         ScalarValue::DurationNanosecond(Some(nanoseconds)) => (0, 0, *nanoseconds),
         _ => return None,
     };
-    // A date has no hours that could be added to it.
-    if is_date && nanoseconds != 0 {
-        return None;
-    }
+    // A number added to a date comes as nanoseconds; a date has no hours that could be added to it.
+    let (days, nanoseconds) = match is_date {
+        true if nanoseconds % DAY == 0 => (days.checked_add(i32::try_from(nanoseconds / DAY).ok()?)?, 0),
+        true => return None,
+        false => (days, nanoseconds),
+    };
     time.0.push(Step::Shift {
         months: months.checked_mul(sign)?,
         days: days.checked_mul(sign)?,
