@@ -66,8 +66,7 @@ pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
     let mut rules = Optimizer::new().rules;
     // It gives two columns one name where what is grouped by is made of another column that is grouped by.
     rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
-    // A query has one thread, and with one partition fewer plans that DataFusion itself then refuses for their order.
-    let mut config = config().with_batch_size(AD_HOC_BATCH_ROWS).with_target_partitions(1);
+    let mut config = config().with_batch_size(AD_HOC_BATCH_ROWS);
     // Columns may have other metadata after optimisation, which means nothing here.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     let counted = Arc::new(Counted::new(&environment.memory_pool));
