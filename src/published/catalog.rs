@@ -3,7 +3,7 @@
 //! In: the catalog that is wanted, the cuts of the workers. Out: the catalog that is shown, and how far everything in it
 //! is complete. A new catalog is shown in one step, when every view in it has caught up: so a view that replaces another
 //! one and those that read it change together, and nobody waits for them for longer than a moment. When that takes too
-//! long, those that have caught up are shown without the others ([`in_part`]): whatever is shown reads what is shown. From
+//! long, those that have caught up are shown without the others (`in_part`): whatever is shown reads what is shown. From
 //! then on an epoch is shown only when they have it too. One that stays behind for too long is detached: it is not shown
 //! until it has caught up, and nobody waits for it; one that is too long about that is suspended, with all that read it, and
 //! may be let go: it is never shown again, another rendering of it is. Whoever folds a log to its end and looks then waits

@@ -35,7 +35,7 @@ impl<'a> RowKey<'a> {
         Self { prefix: Cow::Owned(prefix), digest }
     }
 
-    /// At most [`PREFIX_BYTES`], with which the bytes begin.
+    /// At most 4 KiB, with which the bytes begin.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
