@@ -22,6 +22,7 @@ use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, SLICE_KEYS, 
 use crate::decode::Limits;
 use crate::fold::Rules;
 use crate::generate::RESOURCES_TOPIC;
+use crate::published::HistoryLimits;
 use crate::source::kafka::LostPositionPolicy;
 pub use bounds::GENERATED_RESOURCES_MAX;
 
@@ -210,6 +211,21 @@ section! {
 }
 
 section! {
+    /// `[history]`
+    #[derive(Debug)]
+    HistorySection {
+        /// How long the past is kept, ms; 0: not at all.
+        retention_ms: u64 = 600_000,
+        /// At most so much of what a table or view holds may be past, in percent.
+        percent_max: u64 = 25,
+        /// However little it holds, so many updates may be.
+        updates_min: usize = 20_000,
+        /// So many updates of a view are kept for change streams, however few rows it has.
+        view_changes_min: usize = 200_000,
+    }
+}
+
+section! {
     /// `[query]`
     #[derive(Debug)]
     QuerySection {
@@ -305,6 +321,8 @@ section! {
         snapshot: SnapshotSection = SnapshotSection::default(),
         /// `[views]`
         views: ViewsSection = ViewsSection::default(),
+        /// `[history]`
+        history: HistorySection = HistorySection::default(),
         /// `[query]`
         query: QuerySection = QuerySection::default(),
         /// `[http]`
@@ -380,6 +398,16 @@ impl Config {
             idle_merge_effort: (self.dataflow.idle_merge_effort > 0).then_some(self.dataflow.idle_merge_effort),
             slice_states: SLICE_STATES,
             slice_keys: SLICE_KEYS,
+        }
+    }
+
+    /// How much of the past is kept.
+    pub fn history(&self) -> HistoryLimits {
+        HistoryLimits {
+            retention_ms: self.history.retention_ms,
+            share: self.history.percent_max as f64 / 100.0,
+            instant_updates_min: self.history.updates_min,
+            view_changes_min: self.history.view_changes_min,
         }
     }
 

@@ -11,7 +11,7 @@
 //! Invariants: (1) epochs strictly increase, and a binding is announced before its epoch is sealed; (2) within an epoch
 //! a resource's events are folded in order of partition and offset, so the state at an epoch does not depend on the
 //! number of workers or on how records were batched; (3) a batch, once in a cut, never changes; (4) compaction never
-//! passes the published epoch, so a cut can be read at it. Failure: a panic here is a broken invariant and ends the
+//! passes what history is kept from, nor the published epoch, so a cut can be read at both. Failure: a panic here is a broken invariant and ends the
 //! process. Not here: how cuts become a read view (`published`).
 
 mod arrangement;
@@ -23,6 +23,7 @@ mod graph;
 pub mod index;
 pub mod ingest;
 mod ledger;
+mod listener;
 mod merging;
 pub mod meter;
 mod render;
@@ -37,7 +38,7 @@ mod views;
 mod worker;
 
 pub use counters::{Counters, IgnoredLog};
-pub use cut::{Binding, BindingLog, Cut, CutSink, SharedUse, ViewCut, ViewId};
+pub use cut::{Binding, BindingLog, Cut, CutSink, Floors, Fresh, SharedUse, ViewCut, ViewId};
 pub use epochs::{EpochSource, LogTime, WallClock};
 pub use index::{Dimension, HashKeys, Holder, IndexKey, ReporterKeyHash};
 pub use ingest::{Ingest, IngestConfig, IngestEnd, IngestShared, Reading};
@@ -45,6 +46,6 @@ pub use ledger::{QuarantineLimits, RejectKey, SeenReject};
 pub use meter::Measures;
 pub use restored::{Restored, SLICE_STATES};
 pub use shard::{KeptUntil, WHILE_PINNED};
-pub use shared_batch::{Batch, Row};
+pub use shared_batch::{Batch, Diff, Row};
 pub use views::{NewView, SLICE_KEYS, ViewCommand, ViewLog};
 pub use worker::{Engine, EngineConfig, ShardConfig, StartError, SteppedWorker};

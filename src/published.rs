@@ -7,8 +7,10 @@
 //! Not here: how batches come about (`dataflow`), JSON (`http`).
 
 pub mod catalog;
+mod change_log;
 mod contents;
 mod failure_pages;
+pub mod history;
 mod instant;
 pub mod pages;
 mod publisher;
@@ -25,6 +27,7 @@ mod view_rows;
 pub(crate) use catalog::tests::{binding, cut};
 pub use catalog::{Catalog, CatalogView};
 pub use failure_pages::FailuresPage;
+pub use history::{HistoryLimits, NotKept, RowChanges};
 pub use pages::{Filter, Page, PageLimits};
 pub use publisher::Publisher;
 pub use row_place::{RowKey, RowPlace};

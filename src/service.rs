@@ -113,6 +113,7 @@ impl Service {
             && self.publisher.shows_what_is_awaited(Instant::now());
         if ready {
             self.was_ready.store(true, Ordering::Release);
+            self.publisher.keep_history();
         }
         ready
     }
@@ -177,7 +178,7 @@ fn start_recovered(
     // Who replays a log looks at its end, and wants all of it.
     let publisher = match epochs.waits_for_records() {
         true => Publisher::of_everything(config.workers(), incarnation),
-        false => Publisher::new(config.workers(), incarnation),
+        false => Publisher::new(config.workers(), incarnation).keeping(config.history()),
     };
     let publisher = Arc::new(publisher);
     let engine_sink = Arc::clone(&publisher) as Arc<dyn CutSink>;
@@ -251,8 +252,6 @@ fn start_recovered(
     let taker = durable.map(|durable| durable.take_snapshots(taking, watched));
     let taker = taker.transpose().map_err(ServiceError::Durable)?;
     let queries = Arc::new(QueryRunner::new(config.query.concurrent_max)?);
-    let views_thread = views.watch(Duration::from_millis(config.views.watch_interval_ms))?;
-    let running = Running { stop, views: views.clone(), views_thread, taker, ingest };
     let service = Service {
         config,
         publisher,
@@ -269,6 +268,11 @@ fn start_recovered(
         started_ms: crate::clock::now_ms(),
         was_ready: Arc::new(AtomicBool::new(false)),
     };
+    // History begins when the service is ready, whether or not anybody asks.
+    let looked_at = service.clone();
+    let interval = Duration::from_millis(service.config.views.watch_interval_ms);
+    let views_thread = service.views.watch(interval, move || drop(looked_at.is_ready()))?;
+    let running = Running { stop, views: service.views.clone(), views_thread, taker, ingest };
     Ok((service, running))
 }
 

@@ -87,7 +87,7 @@ fn reading(config: &Config) -> Vec<Bound> {
 }
 
 fn serving(config: &Config) -> Vec<Bound> {
-    let (http, query) = (&config.http, &config.query);
+    let (http, query, history) = (&config.http, &config.query, &config.history);
     vec![
         ("http.connections_max", http.connections_max as u64, 1, 1_000_000),
         ("http.connections_per_address_max", http.connections_per_address_max as u64, 1, 1_000_000),
@@ -101,6 +101,10 @@ fn serving(config: &Config) -> Vec<Bound> {
         ("query.memory_bytes_max", query.memory_bytes_max as u64, MIB, 64 * GIB),
         ("query.rows_max", query.rows_max as u64, 1, 10_000_000),
         ("query.concurrent_max", query.concurrent_max as u64, 1, 64),
+        ("history.retention_ms", history.retention_ms, 0, 7 * DAY_MS),
+        ("history.percent_max", history.percent_max, 0, 1_000),
+        ("history.updates_min", history.updates_min as u64, 0, 100_000_000),
+        ("history.view_changes_min", history.view_changes_min as u64, 0, 100_000_000),
         // 0 turns it off.
         ("views.watch_interval_ms", config.views.watch_interval_ms, 0, DAY_MS),
     ]

@@ -3,6 +3,7 @@
 //! A cut with `upper` can be read at any epoch `t` with `since <= t < upper`; its batches may hold updates beyond `t`,
 //! which a reader passes over. Cuts of all workers at one `t`, with the binding of `t`, make a read view.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,6 +39,17 @@ pub struct Cut {
     pub seen_rejects: Vec<Batch<RejectKey, SeenReject>>,
     /// The views that are complete up to some epoch, in no order.
     pub views: Vec<ViewCut>,
+    /// What has come since the cut before.
+    pub fresh: Fresh,
+}
+
+/// The batches that arrangements of the tables were given since the cut before, as they came: their epochs are told apart.
+#[derive(Debug, Clone, Default)]
+pub struct Fresh {
+    /// States by resource.
+    pub states: Vec<Batch<ResourceId, Arc<State>>>,
+    /// Older holders of a reporter key.
+    pub orphans: Vec<Batch<ResourceId, ResourceId>>,
 }
 
 /// Names one rendering of a view: when the view changes, or what it reads, there is another one.
@@ -53,6 +65,10 @@ pub struct ViewCut {
     pub upper: Epoch,
     /// Complete from this epoch on: before, it was taking what was there already.
     pub readable_from: Epoch,
+    /// Distinctions among times below this are gone.
+    pub since: Epoch,
+    /// The batches that its rows were given since the cut before, as they came.
+    pub fresh: Vec<Batch<Row, ()>>,
     /// Its rows, as stored.
     pub rows: Vec<Batch<Row, ()>>,
     /// The rows that could not be evaluated.
@@ -133,6 +149,29 @@ impl Binding {
     }
 }
 
+/// How far compaction may go: what is below can no longer be told apart.
+#[derive(Debug, Clone, Default)]
+pub struct Floors {
+    /// The newest read view; what nobody keeps the history of goes as far.
+    pub published: Epoch,
+    /// The tables.
+    pub tables: Epoch,
+    /// Views; one that is not among them goes as far as what is published.
+    pub views: BTreeMap<ViewId, Epoch>,
+}
+
+impl Floors {
+    /// Nothing is kept but what is published.
+    pub fn published(published: Epoch) -> Self {
+        Self { published, tables: published, views: BTreeMap::new() }
+    }
+
+    /// That of a view.
+    pub fn view(&self, id: ViewId) -> Epoch {
+        self.views.get(&id).copied().unwrap_or(self.published)
+    }
+}
+
 /// Whoever assembles cuts into read views.
 pub trait CutSink: Send + Sync {
     /// Learns that an epoch is about to be sealed; called in order, before any worker can deliver a cut of it.
@@ -141,8 +180,13 @@ pub trait CutSink: Send + Sync {
     /// Takes a worker's cut; called by the worker's thread.
     fn deliver(&self, worker: usize, cut: Cut);
 
-    /// The epoch of the newest read view; compaction may go as far as this and no further.
+    /// The epoch of the newest read view.
     fn published(&self) -> Epoch;
+
+    /// How far compaction may go, and no further; never lower than it was.
+    fn floors(&self) -> Arc<Floors> {
+        Arc::new(Floors::published(self.published()))
+    }
 
     /// Waits until `epoch` is published, at most `wait`; whether it is.
     fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool;

@@ -12,8 +12,9 @@ use timely::progress::Antichain;
 use uuid::Uuid;
 
 use super::counters::{self, Counters, IgnoredLog};
-use super::cut::{Cut, ViewCut};
+use super::cut::{Cut, Fresh, ViewCut};
 use super::index::{Holder, ReporterKeyHash};
+use super::listener::Listener;
 use super::reporter_keys::reporter_keys;
 use super::restored::Slices;
 use super::resubmission;
@@ -32,6 +33,8 @@ pub(super) struct Traces {
     upsert: UpsertTraces,
     holders: TraceAgent<SharedSpine<ReporterKeyHash, Holder>>,
     orphans: TraceAgent<SharedSpine<ResourceId, ResourceId>>,
+    fresh_states: Listener<ResourceId, Arc<State>>,
+    fresh_orphans: Listener<ResourceId, ResourceId>,
     since: Epoch,
     upper: Epoch,
     /// The epoch of what was restored; nothing before is ever shown.
@@ -63,7 +66,10 @@ pub(super) fn build(
     let keys = reporter_keys(holders);
     keys.pins.connect_loop(loop_end);
     let (holders, orphans) = (keys.holders, keys.orphans.trace);
-    Traces { upsert: traces, holders, orphans, since: 0, upper: 0, restored: restored_epoch }
+    let worker = scope.worker();
+    let (fresh_states, fresh_orphans) = (Listener::new(worker, &traces.states), Listener::new(worker, &orphans));
+    let (since, upper, restored) = (0, 0, restored_epoch);
+    Traces { upsert: traces, holders, orphans, fresh_states, fresh_orphans, since, upper, restored }
 }
 
 /// Decodes where the records are, before they are exchanged: in parallel although the topic has one partition.
@@ -172,8 +178,8 @@ impl Traces {
         self.upper
     }
 
-    /// Whether all arrangements have come further since the last time; compaction goes as far as `published`.
-    pub(super) fn advance(&mut self, published: Epoch) -> bool {
+    /// Whether all arrangements have come further since the last time; compaction goes as far as `floor`.
+    pub(super) fn advance(&mut self, floor: Epoch) -> bool {
         let upsert = &mut self.upsert;
         let uppers = [
             upper(&mut upsert.states),
@@ -185,7 +191,7 @@ impl Traces {
             upper(&mut upsert.seen_rejects),
         ];
         let Some(upper) = uppers.into_iter().min().filter(|upper| *upper > self.upper) else { return false };
-        (self.upper, self.since) = (upper, published.max(self.since));
+        (self.upper, self.since) = (upper, floor.max(self.since));
         compact(&mut upsert.states, self.since, uppers[0]);
         compact(&mut upsert.index, self.since, uppers[1]);
         compact(&mut upsert.quarantine, self.since, uppers[2]);
@@ -199,6 +205,7 @@ impl Traces {
     /// A cut of what is complete, with these views; none before what was restored is there: whoever took that would hold
     /// batches that are merged now, and never show them.
     pub(super) fn cut(&mut self, views: impl FnOnce() -> Vec<ViewCut>) -> Option<Cut> {
+        let fresh = Fresh { states: self.fresh_states.take(), orphans: self.fresh_orphans.take() };
         if self.upper <= self.restored {
             return None;
         }
@@ -214,6 +221,7 @@ impl Traces {
             kept: batches(&mut upsert.kept),
             seen_rejects: batches(&mut upsert.seen_rejects),
             views: views(),
+            fresh,
         })
     }
 }

@@ -15,7 +15,7 @@ use timely::progress::frontier::AntichainRef;
 use crate::model::Epoch;
 
 /// The multiplicity of a row.
-pub(super) type Diff = isize;
+pub type Diff = isize;
 /// One change of an arrangement.
 pub(super) type Update<K, V> = ((K, V), Epoch, Diff);
 /// Differential's layout, as this module uses it.
@@ -103,8 +103,20 @@ impl<K: Row, V: Row> Batch<K, V> {
         })
     }
 
+    /// The first and the last epoch of its updates.
+    pub fn epochs(&self) -> Option<(Epoch, Epoch)> {
+        let times = &self.0.storage.upds.times;
+        let first = times.iter().min()?;
+        Some((*first, *times.iter().max()?))
+    }
+
+    /// Whether it has an update later than `after`, and at or before `until`.
+    pub fn changes_between(&self, after: Epoch, until: Epoch) -> bool {
+        self.0.storage.upds.times.iter().any(|time| after < *time && *time <= until)
+    }
+
     /// All updates, in order.
-    pub(super) fn each(&self, mut each: impl FnMut(&K, &V, Epoch, Diff)) {
+    pub fn each(&self, mut each: impl FnMut(&K, &V, Epoch, Diff)) {
         let storage = &self.0.storage;
         for (key_index, key) in storage.keys.iter().enumerate() {
             let (lower, upper) = storage.vals.bounds(key_index);

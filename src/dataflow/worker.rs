@@ -235,8 +235,8 @@ impl Part {
             Some(Next::End) => self.input = None,
             None => {}
         }
-        let published = self.sink.published();
-        if (self.traces.advance(published) | self.views.advance(published))
+        let floors = self.sink.floors();
+        if (self.traces.advance(floors.tables) | self.views.advance(&floors))
             && let Some(cut) = self.traces.cut(|| self.views.cut())
         {
             self.sink.deliver(worker.index(), cut);

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use tokio::sync::watch;
+
 use super::catalog::{Catalog, Gate, Patience, WAIT_FOR_ALL, Wanted};
+use super::history::{History, HistoryLimits, NotKept, RowChanges};
 use super::view::ReadView;
-use crate::dataflow::{Binding, Cut, CutSink, ViewId};
-use crate::model::Epoch;
+use crate::dataflow::{Binding, Cut, CutSink, Floors, ViewId};
+use crate::model::{Epoch, ResourceId};
 
 /// What waits to be published.
 struct Pending {
@@ -26,6 +29,8 @@ pub struct Publisher {
     wanted: Wanted,
     view: ArcSwap<ReadView>,
     published: AtomicU64,
+    /// That of whoever takes this one's place, once it did.
+    history: ArcSwap<History>,
     is_rebuilding: AtomicBool,
     /// The newest one that shows the same views of other workers.
     beside: Mutex<Weak<Publisher>>,
@@ -34,6 +39,8 @@ pub struct Publisher {
     /// Guards nothing but the wait for the next view.
     waiters: Mutex<()>,
     news: Condvar,
+    /// The same for those that wait without a thread.
+    shown: watch::Sender<Epoch>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -45,34 +52,49 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher whose first view is empty.
     pub fn new(workers: usize, incarnation: u64) -> Self {
-        Self::wanting(Wanted::default(), workers, incarnation, Patience::Fresh)
+        Self::wanting(Wanted::default(), workers, incarnation, Patience::Fresh, HistoryLimits::NONE)
+    }
+
+    /// The same, which keeps the recent past once it is told to begin.
+    pub fn keeping(self, limits: HistoryLimits) -> Self {
+        self.history.store(Arc::new(History::new(limits)));
+        self
     }
 
     /// A publisher that never shows anything without all views, however long they take, from its first epoch on.
     pub fn of_everything(workers: usize, incarnation: u64) -> Self {
-        Self::wanting(Wanted::default(), workers, incarnation, Patience::Whole)
+        Self::wanting(Wanted::default(), workers, incarnation, Patience::Whole, HistoryLimits::NONE)
     }
 
     /// A publisher that shows the same views as this one, of other workers.
     pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Arc<Self> {
-        let beside = Arc::new(Self::wanting(Arc::clone(&self.wanted), workers, incarnation, Patience::Fresh));
+        let (wanted, limits) = (Arc::clone(&self.wanted), self.history.load().limits());
+        let beside = Arc::new(Self::wanting(wanted, workers, incarnation, Patience::Fresh, limits));
         *self.beside.lock().expect("nobody panics who looks beside") = Arc::downgrade(&beside);
         beside
     }
 
-    fn wanting(wanted: Wanted, workers: usize, incarnation: u64, patience: Patience) -> Self {
+    fn wanting(
+        wanted: Wanted,
+        workers: usize,
+        incarnation: u64,
+        patience: Patience,
+        limits: HistoryLimits,
+    ) -> Self {
         let gate = Gate::new(Arc::clone(&wanted), patience);
-        let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate);
+        let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate, Arc::default());
         Self {
             pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate }),
             wanted,
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
+            history: ArcSwap::from_pointee(History::new(limits)),
             is_rebuilding: AtomicBool::new(false),
             beside: Mutex::default(),
             awaits_views_since: OnceLock::new(),
             waiters: Mutex::new(()),
             news: Condvar::new(),
+            shown: watch::Sender::new(0),
         }
     }
 
@@ -84,6 +106,51 @@ impl Publisher {
     /// The newest read view, for a look: no reference is counted, which readers on several threads would wait for.
     pub fn glance(&self) -> impl Deref<Target = Arc<ReadView>> + use<> {
         self.view.load()
+    }
+
+    /// Tells the epoch of every read view that is new, or of the last of some.
+    pub fn news(&self) -> watch::Receiver<Epoch> {
+        self.shown.subscribe()
+    }
+
+    /// From now on the past is kept, within the limits.
+    pub fn keep_history(&self) {
+        self.history.load().begin();
+    }
+
+    /// Everything as it was at the last epoch at or before `epoch`.
+    pub fn at(&self, epoch: Epoch) -> Result<Arc<ReadView>, NotKept> {
+        let view = self.view();
+        if epoch == view.epoch() {
+            return Ok(view);
+        }
+        if epoch > view.epoch() {
+            return Err(NotKept::After { shown: view.epoch() });
+        }
+        let binding = self.history.load().binding_at(epoch).filter(|binding| binding.epoch >= view.since());
+        match binding {
+            Some(binding) => Ok(Arc::new(view.at(binding))),
+            None => Err(NotKept::Before { since: view.since() }),
+        }
+    }
+
+    /// What changed in a view after one epoch until another one, which were shown, epoch by epoch: the rows that left and
+    /// came, each once, with how often.
+    pub fn rows_changed(&self, id: ViewId, after: Epoch, until: Epoch) -> Result<Vec<RowChanges>, NotKept> {
+        self.history.load().rows_changed(id, after, until)
+    }
+
+    /// The resources of which something changed after one epoch until another one, which were shown, epoch by epoch and in
+    /// order of id: their states, or whether they are orphans.
+    pub fn resources_changed(&self, after: Epoch, until: Epoch) -> Result<Vec<(Epoch, Vec<ResourceId>)>, NotKept> {
+        self.history.load().resources_changed(after, until)
+    }
+
+    /// The past is that of another publisher, whose views are shown here.
+    pub(super) fn adopt_history(&self, other: &Self) {
+        let history = other.history.load_full();
+        history.begin();
+        self.history.store(history);
     }
 
     /// These views are to be shown, when all of them are complete; until then those are that were shown before. When that
@@ -145,6 +212,7 @@ impl Publisher {
         self.published.store(epoch, Ordering::Release);
         drop(self.waiters.lock().expect("no waiter panics"));
         self.news.notify_all();
+        self.shown.send_replace(epoch);
     }
 }
 
@@ -162,6 +230,10 @@ impl CutSink for Publisher {
 
     fn published(&self) -> Epoch {
         self.published.load(Ordering::Acquire)
+    }
+
+    fn floors(&self) -> Arc<Floors> {
+        self.history.load().floors()
     }
 
     fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
@@ -182,8 +254,9 @@ impl Publisher {
         self.publish_what_is_complete(&mut self.pending.lock().expect("no deliverer panics"), now);
     }
 
-    pub(crate) fn deliver_at(&self, worker: usize, cut: Cut, now: Instant) {
+    pub(crate) fn deliver_at(&self, worker: usize, mut cut: Cut, now: Instant) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
+        self.history.load().hear(&mut cut);
         pending.cuts[worker] = Some(cut);
         self.publish_what_is_complete(&mut pending, now);
     }
@@ -197,20 +270,19 @@ impl Publisher {
         gate.note(core, now);
         gate.promote(cuts, self.published(), now);
         let upper = gate.upper(cuts, core, self.published(), now);
-        let mut newest = None;
-        while pending.bindings.front().is_some_and(|binding| binding.epoch < upper) {
-            newest = pending.bindings.pop_front();
-            if let Some(polled_at) = newest.as_ref().and_then(|binding| binding.polled_at) {
-                metrics::histogram!("tarn_polled_to_published_seconds").record(polled_at.elapsed().as_secs_f64());
-            }
+        let complete = pending.bindings.partition_point(|binding| binding.epoch < upper);
+        let bindings: Vec<Binding> = pending.bindings.drain(..complete).collect();
+        for polled_at in bindings.iter().filter_map(|binding| binding.polled_at) {
+            metrics::histogram!("tarn_polled_to_published_seconds").record(polled_at.elapsed().as_secs_f64());
         }
-        if let Some(binding) = newest {
+        if let Some(binding) = bindings.last().cloned() {
             let cuts: Vec<Cut> = pending.cuts.iter().flatten().cloned().collect();
             assert!(
                 cuts.iter().all(|cut| cut.since <= binding.epoch && binding.epoch < cut.upper),
                 "every cut is readable"
             );
-            self.publish(Arc::new(ReadView::new(binding, cuts, &pending.gate)));
+            let changed = self.history.load().show(bindings, &cuts);
+            self.publish(Arc::new(ReadView::new(binding, cuts, &pending.gate, changed)));
         } else {
             // What nobody has seen may still be taken away.
             pending.gate.shown = before;

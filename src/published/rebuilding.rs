@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::publisher::Publisher;
 use super::view::ReadView;
-use crate::dataflow::{Binding, Cut, CutSink};
+use crate::dataflow::{Binding, Cut, CutSink, Floors};
 use crate::model::Epoch;
 
 /// Whether a view holds all that it should before it is shown.
@@ -63,6 +63,9 @@ impl Rebuilding {
             return;
         }
         let former = self.shown.view();
+        if on_shown.is_some() {
+            self.shown.adopt_history(&self.hidden);
+        }
         self.shown.publish(Arc::clone(&view));
         if let Some(on_shown) = on_shown.take() {
             // Whoever sees that it is over sees what was noted of it.
@@ -83,6 +86,10 @@ impl CutSink for Rebuilding {
 
     fn published(&self) -> Epoch {
         self.hidden.published()
+    }
+
+    fn floors(&self) -> Arc<Floors> {
+        self.hidden.floors()
     }
 
     fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {

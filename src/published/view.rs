@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalog::{Catalog, Gate};
+use super::history::Changed;
 use crate::dataflow::{Batch, Binding, Cut, Dimension, HashKeys, ReporterKeyHash, Row, ViewId};
 use crate::model::{Epoch, Position, QuarantineEntry, ResourceId, State};
 
@@ -13,18 +14,30 @@ pub struct ReadView {
     epoch: Epoch,
     position: Arc<Position>,
     incarnation: u64,
-    cuts: Vec<Cut>,
+    cuts: Arc<[Cut]>,
     catalog: Arc<Catalog>,
     detached: Arc<BTreeSet<ViewId>>,
     suspended: Arc<BTreeMap<ViewId, Arc<str>>>,
+    pub(super) changed: Arc<Changed>,
 }
 
 impl ReadView {
-    pub(super) fn new(binding: Binding, cuts: Vec<Cut>, gate: &Gate) -> Self {
+    pub(super) fn new(binding: Binding, cuts: Vec<Cut>, gate: &Gate, changed: Arc<Changed>) -> Self {
         let Binding { epoch, position, incarnation, polled_at: _ } = binding;
         let (catalog, detached) = (Arc::clone(&gate.shown), Arc::clone(&gate.detached));
         let suspended = Arc::clone(&gate.suspended);
-        Self { epoch, position, incarnation, cuts, catalog, detached, suspended }
+        let cuts = cuts.into();
+        Self { epoch, position, incarnation, cuts, catalog, detached, suspended, changed }
+    }
+
+    /// Everything as it was at the earlier epoch of a binding, which the batches of this one still tell apart.
+    pub(super) fn at(&self, binding: Binding) -> Self {
+        let Binding { epoch, position, incarnation, polled_at: _ } = binding;
+        assert!(self.since() <= epoch && epoch <= self.epoch, "an instant that is kept");
+        let (catalog, detached) = (Arc::clone(&self.catalog), Arc::clone(&self.detached));
+        let (suspended, changed) = (Arc::clone(&self.suspended), Arc::clone(&self.changed));
+        let cuts = Arc::clone(&self.cuts);
+        Self { epoch, position, incarnation, cuts, catalog, detached, suspended, changed }
     }
 
     /// The epoch.

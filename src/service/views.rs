@@ -177,8 +177,12 @@ impl Views {
         }
     }
 
-    /// Looks after the folder until it is told to stop.
-    pub fn watch(&self, interval: Duration) -> std::io::Result<JoinHandle<()>> {
+    /// Looks after the folder until it is told to stop, and does what else is to be done now and then.
+    pub fn watch(
+        &self,
+        interval: Duration,
+        now_and_then: impl Fn() + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
         let views = self.clone();
         std::thread::Builder::new().name("tarn-views".to_owned()).spawn(move || {
             let mut looked = Instant::now();
@@ -186,6 +190,7 @@ impl Views {
                 std::thread::sleep(TICK);
                 views.tick();
                 views.0.publisher.look_again();
+                now_and_then();
                 if !interval.is_zero() && looked.elapsed() >= interval {
                     looked = Instant::now();
                     views.look();

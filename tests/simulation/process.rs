@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn::clock::Clock;
 use tarn::dataflow::{
-    Binding, BindingLog, Counters, Cut, CutSink, Engine, EngineConfig, EpochSource, HashKeys, IgnoredLog, Ingest,
+    Binding, BindingLog, Counters, Cut, CutSink, Engine, EngineConfig, EpochSource, Floors, HashKeys, IgnoredLog, Ingest,
     IngestConfig, IngestShared, Reading, Restored, ShardConfig, SteppedWorker, ViewLog,
 };
 use tarn::durable::{Bindings, Durable, DurableError, Health, Machine, Snapshots, TakerConfig, Watched};
@@ -91,6 +91,10 @@ impl CutSink for Recorder {
 
     fn published(&self) -> Epoch {
         self.publisher.published()
+    }
+
+    fn floors(&self) -> Arc<Floors> {
+        self.publisher.floors()
     }
 
     fn wait_published(&self, epoch: Epoch, _wait: Duration) -> bool {

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
-    Binding, Counters, Cut, CutSink, Engine, EngineConfig, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
+    Binding, Counters, Cut, CutSink, Engine, EngineConfig, Floors, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
     LogTime, Restored, ShardConfig,
 };
 use tarn::generate::{Generated, RESOURCES_TOPIC};
 use tarn::http::write_resource;
 use tarn::model::{Coordinates, Epoch, Position, Topics, plausible_ms};
-use tarn::published::{Publisher, ReadView};
+use tarn::published::{HistoryLimits, Publisher, ReadView};
 use tarn::service::views::Views;
 use tarn::source::resubmitted::ResubmittedQueue;
 use tarn::source::{Limit, Polled, RecordBatch, Source, SourceError, SourceStatus};
@@ -139,6 +139,10 @@ impl CutSink for Recorder {
         self.publisher.published()
     }
 
+    fn floors(&self) -> Arc<Floors> {
+        self.publisher.floors()
+    }
+
     fn wait_published(&self, epoch: Epoch, wait: Duration) -> bool {
         self.publisher.wait_published(epoch, wait)
     }
@@ -166,6 +170,8 @@ pub struct Setup {
     pub resealing_bytes_max: usize,
     /// The SQL views.
     pub script: Script,
+    /// How much of the past is kept.
+    pub history: HistoryLimits,
 }
 
 /// Which SQL views there are to be, and from when on.
@@ -202,6 +208,7 @@ impl Default for Setup {
             bindings: Vec::new(),
             resealing_bytes_max: usize::MAX,
             script: Script::default(),
+            history: HistoryLimits::NONE,
         }
     }
 }
@@ -209,6 +216,7 @@ impl Default for Setup {
 /// What a run left behind.
 pub struct Run {
     pub views: Vec<Arc<ReadView>>,
+    pub publisher: Arc<Publisher>,
     pub topics: Topics,
     pub counters: Arc<Counters>,
     pub keys: HashKeys,
@@ -221,7 +229,8 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
     let ignored = Arc::new(IgnoredLog::default());
     let keys = HashKeys::random();
     // No view is left behind because the machine is busy.
-    let publisher = Arc::new(Publisher::of_everything(setup.workers, 0));
+    let publisher = Arc::new(Publisher::of_everything(setup.workers, 0).keeping(setup.history));
+    publisher.keep_history();
     let views = Views::new(None, tables, Arc::clone(&publisher));
     let mut steps = VecDeque::from(steps);
     while let Some((_, files)) = steps.pop_front_if(|(first, _)| *first == 0) {
@@ -229,9 +238,9 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
     }
     if !setup.script.steps.is_empty() {
         // It ends by itself, soon after it is told to; nobody waits for it.
-        drop(views.watch(Duration::ZERO).expect("a thread"));
+        drop(views.watch(Duration::ZERO, || ()).expect("a thread"));
     }
-    let recorder = Arc::new(Recorder { publisher, views: Mutex::default() });
+    let recorder = Arc::new(Recorder { publisher: Arc::clone(&publisher), views: Mutex::default() });
     let sink = Arc::clone(&recorder) as Arc<dyn CutSink>;
     let config = EngineConfig {
         workers: setup.workers,
@@ -284,7 +293,7 @@ pub fn run(records: impl IntoIterator<Item = Given>, setup: &Setup) -> Run {
     ingest.run().expect("records at hand do not fail");
     views.stop();
     let views = std::mem::take(&mut *recorder.views.lock().expect("no deliverer panics"));
-    Run { views, topics, counters, keys }
+    Run { views, publisher, topics, counters, keys }
 }
 
 impl Run {

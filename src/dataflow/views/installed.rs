@@ -11,10 +11,11 @@ use timely::worker::Worker;
 use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
-use crate::dataflow::cut::{SharedUse, ViewCut, ViewId};
+use crate::dataflow::cut::{Floors, SharedUse, ViewCut, ViewId};
 use crate::dataflow::ending::{Ending, Endings};
 use crate::dataflow::graph::{self, Tables};
 use crate::dataflow::index::HashKeys;
+use crate::dataflow::listener::Listener;
 use crate::dataflow::meter::{Meter, ROWS, bytes_of};
 use crate::dataflow::render;
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
@@ -37,8 +38,11 @@ struct Installed {
     flow: Flow,
     meters: Arc<[Arc<Meter>]>,
     shared: Arc<[Arc<SharedUse>]>,
+    fresh: Listener<Row, ()>,
     /// The upper of the last cut.
     upper: Epoch,
+    /// How far its rows were compacted.
+    since: Epoch,
 }
 
 impl Views {
@@ -104,7 +108,9 @@ impl Views {
         let mut shared = Vec::new();
         self.shared_by(&flow, &mut shared);
         let shared = shared.into();
-        self.installed.insert(view.id, Installed { rows, failures, flow, meters, shared, upper: 0 });
+        let fresh = Listener::new(worker, &rows);
+        let (upper, since) = (0, 0);
+        self.installed.insert(view.id, Installed { rows, failures, flow, meters, shared, fresh, upper, since });
         self.release_unread();
     }
 
@@ -157,39 +163,46 @@ impl Views {
         more
     }
 
-    /// Whether any view has come further since the last cut; compaction goes as far as `published`.
-    pub(in crate::dataflow) fn advance(&mut self, published: Epoch) -> bool {
+    /// Whether any view has come further since the last cut; compaction goes as far as `floors` say.
+    pub(in crate::dataflow) fn advance(&mut self, floors: &Floors) -> bool {
         // Never beyond what a trace has itself, which may be behind: what begins to read it reads what it had last.
-        let since = |upper: Epoch| published.min(upper.saturating_sub(1));
+        let up_to = |floor: Epoch, upper: Epoch| floor.min(upper.saturating_sub(1));
+        let since = |upper: Epoch| up_to(floors.published, upper);
         for shared in self.shared.values_mut() {
             let (rows, failures) = (graph::upper(&mut shared.rows), graph::upper(&mut shared.failures));
             graph::compact(&mut shared.rows, since(rows), rows);
             graph::compact(&mut shared.failures, since(failures), failures);
         }
         let mut further = false;
-        for view in self.installed.values_mut() {
+        for (id, view) in &mut self.installed {
+            let floor = floors.view(*id);
             let (rows, failures) = (graph::upper(&mut view.rows), graph::upper(&mut view.failures));
             let upper = rows.min(failures);
             further |= upper > view.upper;
             view.upper = upper;
-            graph::compact(&mut view.rows, since(rows), rows);
-            graph::compact(&mut view.failures, since(failures), failures);
+            view.since = view.since.max(up_to(floor, rows));
+            graph::compact(&mut view.rows, view.since, rows);
+            graph::compact(&mut view.failures, up_to(floor, failures), failures);
         }
         further
     }
 
     /// The batches of all views that are complete.
     pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
-        // One that another worker is letting go is no longer what its rows should be.
-        let complete = self
-            .installed
-            .iter_mut()
-            .filter(|(_, view)| view.upper > view.flow.readable_from && !view.flow.ending.has_begun());
+        // What nobody can see is nothing new for anybody either. One that another worker is letting go is no longer what
+        // its rows should be.
+        let complete = self.installed.iter_mut().filter_map(|(id, view)| {
+            let fresh = view.fresh.take();
+            let is_complete = view.upper > view.flow.readable_from && !view.flow.ending.has_begun();
+            is_complete.then_some((id, view, fresh))
+        });
         complete
-            .map(|(id, view)| ViewCut {
+            .map(|(id, view, fresh)| ViewCut {
                 id: *id,
                 upper: view.upper,
                 readable_from: view.flow.readable_from,
+                since: view.since,
+                fresh,
                 rows: graph::batches(&mut view.rows),
                 failures: graph::batches(&mut view.failures),
                 meters: Arc::clone(&view.meters),

@@ -1,47 +1,34 @@
 //! What a trace is given from now on, batch by batch.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
-
-use differential_dataflow::operators::arrange::{TraceAgent, TraceReplayInstruction};
+use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::TraceReader;
 use timely::progress::Antichain;
-use timely::scheduling::Activator;
 use timely::worker::Worker;
 
+use crate::dataflow::listener::Listener;
 use crate::dataflow::shared_batch::{Batch, Diff, Row, SharedSpine};
 use crate::model::Epoch;
-
-type Queue<K, V> = Rc<(Activator, RefCell<VecDeque<TraceReplayInstruction<SharedSpine<K, V>>>>)>;
 
 /// Follows a trace.
 pub(in crate::dataflow) struct Tail<K: Row, V: Row> {
     trace: TraceAgent<SharedSpine<K, V>>,
-    queue: Queue<K, V>,
+    listener: Listener<K, V>,
     waiting: Vec<Batch<K, V>>,
     /// Everything below was taken.
     lower: Epoch,
-    /// Everything below is known.
-    upper: Epoch,
 }
 
 impl<K: Row, V: Row> Tail<K, V> {
     /// Follows a trace from what it is given next; what it holds already is not among that.
     pub(in crate::dataflow) fn new(worker: &Worker, trace: &TraceAgent<SharedSpine<K, V>>) -> Self {
-        let mut trace = trace.clone();
-        let activator = worker.activator_for(Rc::clone(&trace.operator().address));
-        let queue = trace.new_listener(activator);
-        let mut tail = Self { trace, queue, waiting: Vec::new(), lower: 0, upper: 0 };
-        tail.poll();
-        tail.waiting.clear();
-        tail.lower = tail.upper;
-        tail
+        let listener = Listener::new(worker, trace);
+        let lower = listener.upper();
+        Self { trace: trace.clone(), listener, waiting: Vec::new(), lower }
     }
 
     /// Up to where the trace is complete.
     pub(in crate::dataflow) fn upper(&self) -> Epoch {
-        self.upper
+        self.listener.upper()
     }
 
     /// All batches that the trace holds.
@@ -53,23 +40,13 @@ impl<K: Row, V: Row> Tail<K, V> {
 
     /// Looks at what has come; up to where it is complete now.
     pub(in crate::dataflow) fn poll(&mut self) -> Epoch {
-        for instruction in self.queue.1.borrow_mut().drain(..) {
-            let upper = match instruction {
-                TraceReplayInstruction::Frontier(upper) => upper,
-                TraceReplayInstruction::Span(span, _stamp) => {
-                    let upper = span.upper().clone();
-                    self.waiting.extend(span.inner);
-                    upper
-                }
-            };
-            self.upper = self.upper.max(upper.as_option().copied().unwrap_or(Epoch::MAX));
-        }
-        self.upper
+        self.waiting.extend(self.listener.take());
+        self.listener.upper()
     }
 
     /// Passes over what was not taken.
     pub(in crate::dataflow) fn skip(&mut self, until: Epoch) {
-        if until >= self.upper {
+        if until >= self.upper() {
             self.waiting.clear();
         }
         // A batch may reach beyond it.
@@ -94,6 +71,6 @@ impl<K: Row, V: Row> Tail<K, V> {
         (self.waiting, self.lower) = (rest, until);
         // What was there just before the next update can still be asked for, and nothing earlier.
         self.trace.set_logical_compaction(Antichain::from_elem(until.saturating_sub(1)).borrow());
-        self.trace.set_physical_compaction(Antichain::from_elem(self.upper).borrow());
+        self.trace.set_physical_compaction(Antichain::from_elem(self.upper()).borrow());
     }
 }

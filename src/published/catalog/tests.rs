@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{CAUGHT_UP_WITHIN, Catalog, CatalogView, DETACH_AFTER, SUSPEND_AFTER, WAIT_FOR_ALL, in_part};
-use crate::dataflow::{Binding, Cut, CutSink, ViewCut, ViewId};
+use crate::dataflow::{Binding, Cut, CutSink, Fresh, ViewCut, ViewId};
 use crate::model::{Epoch, Topics};
 use crate::published::{Publisher, ReadView};
 use crate::sql::{QueryFile, Tables, ViewPlan, plan_queries};
@@ -79,6 +79,8 @@ pub(crate) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
         id: ViewId(*id),
         upper: last + 1,
         readable_from: 0,
+        since: 0,
+        fresh: Vec::new(),
         rows: Vec::new(),
         failures: Vec::new(),
         meters: Arc::new([]),
@@ -95,6 +97,7 @@ pub(crate) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
         kept: Vec::new(),
         seen_rejects: Vec::new(),
         views: views.iter().map(view).collect(),
+        fresh: Fresh::default(),
     }
 }
 
