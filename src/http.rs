@@ -15,6 +15,7 @@ mod answer;
 mod body;
 mod error;
 mod explanation;
+mod instant;
 mod openapi;
 mod operations;
 mod quarantine;

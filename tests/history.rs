@@ -52,10 +52,7 @@ type Resources = BTreeMap<ResourceId, (Epoch, bool, Option<ResourceId>)>;
 /// What a read view says of resources.
 fn resources(view: &ReadView) -> Resources {
     let states = view.all_states();
-    states
-        .iter()
-        .map(|state| (state.id, (state.last.epoch, state.is_live(), view.orphaned_by(state.id))))
-        .collect()
+    states.iter().map(|state| (state.id, (state.last.epoch, state.is_live(), view.orphaned_by(state.id)))).collect()
 }
 
 type Rows = BTreeMap<Row, isize>;

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::accepted;
+use super::query::Query;
 use super::watched::Client;
-use super::{ApiError, App, answer};
+use super::{ApiError, App, answer, instant};
 use crate::published::ReadView;
 use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
 
@@ -67,6 +68,7 @@ impl From<QueryError> for ApiError {
 pub(super) async fn query(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    Extension(query): Extension<Arc<Query>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -75,6 +77,7 @@ pub(super) async fn query(
     let form = r#"the body must be {"sql": "SELECT .."}"#;
     let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
     let config = &app.service.config;
+    let view = instant::asked(&app, &query).await?;
     // Held by the query, which may end a little after it was given up, and here until its answer is written.
     let turn = Arc::new(turn(&app).await?);
     let limits = QueryLimits {
@@ -83,7 +86,6 @@ pub(super) async fn query(
         rows: config.query.rows_max,
         answer_bytes: ANSWER_BYTES_MAX.min(config.http.response_bytes_max / 4),
     };
-    let view = app.service.publisher.view();
     let running = app.service.queries.run(sql, input(&app, &view), limits, Arc::clone(&turn));
     let answered = until_left(Some(&client), running).await?;
     let rendering = Arc::clone(&app);

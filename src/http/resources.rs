@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::query::{Kind, Parameter, Query};
 use super::resource_json::write_resource;
-use super::{ApiError, App, answer};
+use super::{ApiError, App, answer, instant};
 use crate::decode::{lower, normal_type};
 use crate::model::{Field, ResourceId};
-use crate::published::{Filter, PageToken};
+use crate::published::{Filter, PageToken, ReadView};
 
 const fn filter_by(name: &'static str, summary: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, many: true, summary }
@@ -104,14 +104,20 @@ pub(super) async fn list(
     let limit = query.limit(app.service.config.http.page_limit_max);
     let token = query.page_token(|text| PageToken::decode(text, &filter, &app.service.token_key))?;
     let after = token.map(|token| token.after);
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &filter, after, limit)).await
+    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &view, &filter, after, limit)).await
 }
 
 /// A page, which ends early when it is long enough.
-fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> Result<Response, ApiError> {
+fn page(
+    app: &App,
+    view: &ReadView,
+    filter: &Filter,
+    after: Option<ResourceId>,
+    limit: usize,
+) -> Result<Response, ApiError> {
     let service = &app.service;
-    let view = service.publisher.view();
     let page = view.page(filter, after, limit, service.keys);
     let mut next_after = page.next_after;
     let data = page.items.iter().map(|(state, _)| state.text(Field::Data).map_or(0, str::len));
@@ -129,7 +135,7 @@ fn page(app: &App, filter: &Filter, after: Option<ResourceId>, limit: usize) -> 
         }
     }
     let next_page_token = next_after.map(|after| PageToken { after }.encode(filter, &service.token_key));
-    Ok(answer::list(app, &view, items, &PageJson { next_page_token }))
+    Ok(answer::list(app, view, items, &PageJson { next_page_token }))
 }
 
 /// Types, reporters and instances are shown in the form that decoding gave them, so they are asked for in it too.

@@ -18,7 +18,7 @@ use super::accept::accepted;
 use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::watched::Client;
-use super::{ApiError, App, adhoc, answer};
+use super::{ApiError, App, adhoc, answer, instant};
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
@@ -206,17 +206,16 @@ pub(super) async fn rows(
     Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
     let (name, format) = (name_of(path)?, accepted(&headers)?);
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
     if query.one(ORDER_BY).is_none() {
-        return app
-            .admission
-            .render(PAGE_BYTES_MAX, move || Ok(varying(page(&reader, &name, &query, format, &|| false)?)))
-            .await;
+        let render = move || Ok(varying(page(&reader, &view, &name, &query, format, &|| false)?));
+        return app.admission.render(PAGE_BYTES_MAX, render).await;
     }
     // It looks at all rows, as a query in SQL may, and has its turns, its threads and its time.
     let turn = adhoc::turn(&app).await?;
     let timeout = Duration::from_millis(app.service.config.query.timeout_ms);
-    let look = move |is_given_up: &dyn Fn() -> bool| page(&reader, &name, &query, format, is_given_up);
+    let look = move |is_given_up: &dyn Fn() -> bool| page(&reader, &view, &name, &query, format, is_given_up);
     let looking = adhoc::until_left(client.as_deref(), app.service.queries.look(look, timeout, turn));
     app.admission.reserve_for(PAGE_BYTES_MAX, async { Ok(varying(looking.await??)) }).await
 }
@@ -229,13 +228,13 @@ pub(super) fn varying(mut response: Response) -> Response {
 
 fn page(
     app: &App,
+    view: &ReadView,
     name: &str,
     query: &Query,
     format: Format,
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Response, ApiError> {
-    let view = app.service.publisher.view();
-    let Readable { shown, health, problem } = found(app, &view, name)?;
+    let Readable { shown, health, problem } = found(app, view, name)?;
     let filters = filters(query);
     let order = query.one(ORDER_BY).map(order).unwrap_or_default();
     let reading = Reading::new(&shown.plan, &filters, &order).map_err(|error| ApiError::Invalid(error.to_string()))?;
@@ -254,9 +253,9 @@ fn page(
     if format == Format::Json {
         let mut items = answer::begin_list(written.len() + answer::USUAL_BYTES);
         items.extend_from_slice(&written);
-        return Ok(answer::list(app, &view, items, &PageJson { next_page_token, health: health.as_str(), problem }));
+        return Ok(answer::list(app, view, items, &PageJson { next_page_token, health: health.as_str(), problem }));
     }
-    let mut response = answer::in_form(app, &view, format.media_type(), written);
+    let mut response = answer::in_form(app, view, format.media_type(), written);
     response.headers_mut().insert(HeaderName::from_static(HEALTH), HeaderValue::from_static(health.as_str()));
     if let Some(token) = next_page_token.and_then(|token| HeaderValue::from_str(&token).ok()) {
         response.headers_mut().insert(HeaderName::from_static(NEXT_PAGE_TOKEN), token);
@@ -308,16 +307,16 @@ pub(super) async fn errors(
     Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
     let name = name_of(path)?;
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || failed(&reader, &name, &query)).await
+    app.admission.render(PAGE_BYTES_MAX, move || failed(&reader, &view, &name, &query)).await
 }
 
-fn failed(app: &App, name: &str, query: &Query) -> Result<Response, ApiError> {
-    let view = app.service.publisher.view();
+fn failed(app: &App, view: &ReadView, name: &str, query: &Query) -> Result<Response, ApiError> {
     // What a suspended view could not compute is what one wants to know.
-    let shown = match known(app, &view, name)? {
+    let shown = match known(app, view, name)? {
         ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => shown,
-        _ => found(app, &view, name)?.shown,
+        _ => found(app, view, name)?.shown,
     };
     let list = format!("errors of {name} {:?}", shown.plan.fingerprint);
     let after =
@@ -336,7 +335,7 @@ fn failed(app: &App, name: &str, query: &Query) -> Result<Response, ApiError> {
         next_page_token: next.map(|place| RowToken { place }.encode(&list, &app.service.token_key)),
         total: view.count_failures(shown.id),
     };
-    Ok(answer::answer(app, &view, &content))
+    Ok(answer::answer(app, view, &content))
 }
 
 #[derive(Debug, Serialize)]

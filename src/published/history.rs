@@ -145,7 +145,8 @@ impl History {
         states.let_go(floor, updates_max, updates_max);
         orphans.let_go(floor, updates_max, updates_max);
         let tables = states.instants_since().max(orphans.instants_since());
-        let mut floors = Floors { published, tables: if *is_kept { tables } else { published }, views: BTreeMap::new() };
+        let mut floors =
+            Floors { published, tables: if *is_kept { tables } else { published }, views: BTreeMap::new() };
         for (id, log) in views.iter_mut() {
             let shares = || cuts.iter().flat_map(|cut| &cut.views).filter(|view| view.id == *id);
             let held: usize = shares().flat_map(|share| &share.rows).map(Batch::updates).sum();

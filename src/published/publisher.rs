@@ -74,13 +74,7 @@ impl Publisher {
         beside
     }
 
-    fn wanting(
-        wanted: Wanted,
-        workers: usize,
-        incarnation: u64,
-        patience: Patience,
-        limits: HistoryLimits,
-    ) -> Self {
+    fn wanting(wanted: Wanted, workers: usize, incarnation: u64, patience: Patience, limits: HistoryLimits) -> Self {
         let gate = Gate::new(Arc::clone(&wanted), patience);
         let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate, Arc::default());
         Self {

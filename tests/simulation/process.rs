@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn::clock::Clock;
 use tarn::dataflow::{
-    Binding, BindingLog, Counters, Cut, CutSink, Engine, EngineConfig, EpochSource, Floors, HashKeys, IgnoredLog, Ingest,
-    IngestConfig, IngestShared, Reading, Restored, ShardConfig, SteppedWorker, ViewLog,
+    Binding, BindingLog, Counters, Cut, CutSink, Engine, EngineConfig, EpochSource, Floors, HashKeys, IgnoredLog,
+    Ingest, IngestConfig, IngestShared, Reading, Restored, ShardConfig, SteppedWorker, ViewLog,
 };
 use tarn::durable::{Bindings, Durable, DurableError, Health, Machine, Snapshots, TakerConfig, Watched};
 use tarn::model::{Epoch, Position, Topics};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tarn::clock::SystemClock;
 use tarn::dataflow::{
-    Binding, Counters, Cut, CutSink, Engine, EngineConfig, Floors, HashKeys, IgnoredLog, Ingest, IngestConfig, IngestShared,
-    LogTime, Restored, ShardConfig,
+    Binding, Counters, Cut, CutSink, Engine, EngineConfig, Floors, HashKeys, IgnoredLog, Ingest, IngestConfig,
+    IngestShared, LogTime, Restored, ShardConfig,
 };
 use tarn::generate::{Generated, RESOURCES_TOPIC};
 use tarn::http::write_resource;
