@@ -4,6 +4,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::answer::moment;
+use crate::model::Epoch;
+
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
@@ -17,6 +20,20 @@ pub enum ApiError {
     NotAcceptable(String),
     /// The state has moved on.
     Conflict(String),
+    /// It was there, and is no more.
+    Gone {
+        /// What, and what is there instead.
+        message: String,
+        /// Since when there is anything of the kind, where that is what was asked for.
+        history_since: Option<Epoch>,
+    },
+    /// What was waited for did not come in time.
+    DeadlineExceeded {
+        /// What.
+        message: String,
+        /// What has come.
+        reached: Epoch,
+    },
     /// It is understood, and cannot be done with what there is.
     Unprocessable(String),
     /// Too many requests at once.
@@ -29,18 +46,31 @@ pub enum ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let mut metadata = serde_json::Map::new();
+        let mut tell = |name: &str, epoch: Epoch| {
+            metadata.insert(name.to_owned(), json!(moment(epoch)));
+            metadata.insert(format!("{name}Epoch"), json!(epoch));
+        };
         let (status, message) = match self {
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, message),
             Self::NotFound(message) => (StatusCode::NOT_FOUND, message),
             Self::MethodNotAllowed(message) => (StatusCode::METHOD_NOT_ALLOWED, message),
             Self::NotAcceptable(message) => (StatusCode::NOT_ACCEPTABLE, message),
             Self::Conflict(message) => (StatusCode::CONFLICT, message),
+            Self::Gone { message, history_since } => {
+                history_since.into_iter().for_each(|since| tell("historySince", since));
+                (StatusCode::GONE, message)
+            }
+            Self::DeadlineExceeded { message, reached } => {
+                tell("asOf", reached);
+                (StatusCode::GATEWAY_TIMEOUT, message)
+            }
             Self::Unprocessable(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".to_owned()),
             Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned()),
         };
-        let body = json!({"code": status.as_u16(), "reason": "", "message": message, "metadata": {}});
+        let body = json!({"code": status.as_u16(), "reason": "", "message": message, "metadata": metadata});
         let mut response = (status, axum::Json(body)).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
