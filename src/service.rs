@@ -324,9 +324,12 @@ fn open_source(
 }
 
 impl Running {
-    /// Asks the ingest to seal what it has and end.
+    /// Asks the ingest to seal what it has and end. Views are let go meanwhile: nobody reads them any more.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        if !self.stop.load(Ordering::Acquire) {
+            self.views.let_go();
+            self.stop.store(true, Ordering::Release);
+        }
     }
 
     /// Whether the ingest has ended.

@@ -192,6 +192,33 @@ fn queries_wait_for_their_turn_and_end_with_their_client() {
 }
 
 #[test]
+fn sorting_a_view_anew_ends_with_its_client() {
+    // A million rows.
+    let pairs = "SELECT a.resource_id AS one, b.resource_id AS other FROM host AS a JOIN host AS b \
+                 ON a.resource_type = b.resource_type";
+    let folder = queries(&[("pairs", pairs)]);
+    let mut setup = with_views(folder.path());
+    (setup.config.query.timeout_ms, setup.config.query.concurrent_max) = (60_000, 1);
+    setup.config.http.queue_deadline_ms = 50;
+    let served = with_hosts(setup);
+    let at = served.readers;
+    let rows = || crate::served::get(at, "/api/tarn/v1/views").json()["items"][0]["rows"].as_u64();
+    eventually("all rows", || rows() == Some(1_000_000));
+    let path = "/api/tarn/v1/views/pairs?limit=1&orderBy=-other,one";
+    let began = Instant::now();
+    assert_eq!(crate::served::get(at, path).status, 200);
+    let whole = began.elapsed();
+    assert!(whole > Duration::from_millis(800), "too fast to be left: {whole:?}");
+    let mut leaving = connect(at);
+    leaving.write_all(format!("GET {path} HTTP/1.1\r\nHost: tarn\r\n\r\n").as_bytes()).expect("sent");
+    eventually("it is at work", || ask(at, "SELECT 1").status == 503);
+    let began = Instant::now();
+    drop(leaving);
+    eventually("its turn is free", || ask(at, "SELECT 1").status == 200);
+    assert!(began.elapsed() < whole / 2, "{:?} of {whole:?}", began.elapsed());
+}
+
+#[test]
 fn a_view_is_sorted_anew_within_the_time_of_a_query() {
     // Enough rows that nothing sorts them in a millisecond.
     let copy = |copy| format!("SELECT resource_id, api_href, {copy} AS copy FROM host");

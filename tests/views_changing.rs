@@ -1,10 +1,11 @@
 //! Views that come, change, break and go while the service runs: by watching the folder and by asking, each together with
-//! those that read it; and what many of them leave behind.
+//! those that read it; what many of them leave behind; and that one with minutes of work goes at once.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tarn::generate::Generated;
 
@@ -172,4 +173,56 @@ fn settled(process: &Process) -> u64 {
         std::thread::sleep(Duration::from_millis(50));
     }
     least
+}
+
+/// All pairs of resources, of which none is a row: hundreds of millions to look at.
+const SKEWED: &str = "SELECT a.resource_id FROM resources AS a JOIN resources AS b \
+                      ON length(a.resource_id) = length(b.resource_id) AND a.resource_id || b.resource_id = 'none'";
+
+/// How much of a processor a process takes.
+fn load(process: &Process) -> f64 {
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.0.id())).expect("it runs");
+        let after_name = stat.rsplit(") ").next().expect("a name").to_owned();
+        let fields: Vec<u64> = after_name.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
+        (fields[11] + fields[12]) as f64
+    };
+    let (before, began) = (ticks(), Instant::now());
+    std::thread::sleep(Duration::from_millis(500));
+    // Linux counts hundredths of a second.
+    (ticks() - before) / 100.0 / began.elapsed().as_secs_f64()
+}
+
+#[test]
+fn a_join_with_minutes_of_work_goes_at_once_and_holds_up_no_stop() {
+    let folder = queries(&[("counted", "SELECT count(*) AS resources FROM resources")]);
+    let mut command = tarn(&["demo", "--resources", "20000", "--rate", "5"]);
+    command.envs(ANY_PORTS).env("TARN_VIEWS__DIRECTORY", folder.path()).env("TARN_VIEWS__WATCH_INTERVAL_MS", "0");
+    command.env("TARN_HTTP__DRAIN_MS", "0").env("TARN_DATAFLOW__WORKERS", "2");
+    let mut process = Process::start(&mut command);
+    let (readers, operators, log) = addresses(&mut process);
+    drain(log);
+    eventually("ready", || get(readers, "/readyz").status == 200);
+    eventually("nothing to do", || load(&process) < 0.3);
+    let begin = || {
+        write(folder.path(), "skewed", SKEWED);
+        assert_eq!(post(operators, RELOAD).1["made"], json!(["skewed"]));
+        eventually("it is at work", || load(&process) > 0.5);
+        // Until there is much of it.
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(load(&process) > 0.5, "it is not done");
+    };
+    begin();
+    fs::remove_file(folder.path().join("skewed.sql")).expect("it is there");
+    let began = Instant::now();
+    assert_eq!(post(operators, RELOAD).1["removed"], json!(["skewed"]));
+    eventually("it is let go", || load(&process) < 0.3);
+    eprintln!("let go within {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    begin();
+    let began = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.end(), Some(0));
+    eprintln!("stopped within {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

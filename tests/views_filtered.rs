@@ -96,3 +96,56 @@ fn floats_that_are_no_numbers_and_empty_texts_are_shown_as_postgresql_does() {
                     7,-Infinity,,,,,\n";
     assert_eq!(String::from_utf8(csv).expect("UTF-8"), expected);
 }
+
+#[test]
+fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
+    let named = "SELECT id, \"limit\", \"pageToken\", \"orderBy\", \"isNull\", \"column.id\" FROM (VALUES
+                    (1, 5, 'a', 'x', true, 10),
+                    (2, 6, 'b', 'y', false, 20),
+                    (3, 6, 'a', NULL, false, 1)
+                 ) AS v (id, \"limit\", \"pageToken\", \"orderBy\", \"isNull\", \"column.id\")";
+    let folder = queries(&[("named", named)]);
+    let (served, _feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    let path = "/api/tarn/v1/views/named";
+    eventually("all rows", || get(at, path).json()["items"].as_array().is_some_and(|rows| rows.len() == 3));
+    for (filter, expected) in [
+        ("column.limit=6", &[2, 3][..]),
+        ("column.limit=6&limit=1", &[2]),
+        ("column.limit=5&column.limit=6", &[1, 2, 3]),
+        ("column.pageToken=a", &[1, 3]),
+        ("column.orderBy=y", &[2]),
+        ("column.orderBy=y&isNull=orderBy", &[2, 3]),
+        ("column.isNull=false&column.pageToken=a", &[3]),
+        ("column.isNull=false&orderBy=-limit,-id", &[3, 2]),
+        // Whatever a column is called; both names are of one column.
+        ("column.id=2", &[2]),
+        ("column.id=2&id=1", &[1, 2]),
+        ("column.column.id=1", &[3]),
+        ("column%2Eid=3", &[3]),
+    ] {
+        let answer = get(at, &format!("{path}?{filter}"));
+        assert_eq!(answer.status, 200, "{filter}: {}", answer.body);
+        let rows = answer.json()["items"].as_array().expect("a list").clone();
+        let ids: Vec<u64> = rows.iter().map(|row| row["id"].as_u64().expect("a number")).collect();
+        assert_eq!(ids, expected, "{filter}");
+    }
+    // A page goes on with the filter that it began with, however the column is named.
+    let first = get(at, &format!("{path}?column.limit=6&limit=1")).json();
+    let token = first["nextPageToken"].as_str().expect("there is another row");
+    let second = get(at, &format!("{path}?column.limit=6&limit=1&pageToken={token}")).json();
+    assert_eq!(second["items"][0]["id"], 3);
+    let many = vec!["id=1"; 60].into_iter().chain(vec!["column.id=1"; 60]).collect::<Vec<_>>().join("&");
+    for (filter, words) in [
+        ("column.colour=1", "there is no column `colour`; the columns are id, limit,"),
+        ("column.=1", "there is no column ``"),
+        ("column.limit=many", "`many` is no value of the column `limit`"),
+        (many.as_str(), "`id` is given 120 times; at most 100 are allowed"),
+    ] {
+        let answer = get(at, &format!("{path}?{filter}"));
+        assert!(answer.status == 400 && answer.body.contains(words), "{filter}: {}", answer.body);
+    }
+    // Where there are no columns it is a parameter that is not known.
+    let elsewhere = get(at, &format!("{path}/errors?column.limit=1"));
+    assert!(elsewhere.status == 400 && elsewhere.body.contains("unknown parameter"), "{}", elsewhere.body);
+}

@@ -113,7 +113,7 @@ pub struct IngestShared {
     pub resubmitted: ResubmittedQueue,
     /// How the source is doing.
     pub status: SourceStatus,
-    /// Set to make the ingest seal what it has and end.
+    /// Set to make the ingest seal what it has and end. What is shown from then on need not have any views.
     pub stop: Arc<AtomicBool>,
     /// By which it is told when to seal.
     pub clock: Arc<dyn Clock>,
@@ -196,7 +196,15 @@ impl Ingest {
             let newest_timestamp_ms = i64::try_from(end).ok();
             self.seal(&mut Open { newest_timestamp_ms, ..Open::default() });
         }
-        while !self.sink.wait_published(self.sealed, Duration::from_millis(100)) {}
+        loop {
+            // Who asks for an end reads no views any more, and has let go of them.
+            if self.stop.load(Ordering::Acquire) {
+                self.engine.let_views_go();
+            }
+            if self.sink.wait_published(self.sealed, Duration::from_millis(100)) {
+                break;
+            }
+        }
         let (result, another_log) = match result {
             Err(SourceError::AnotherLog(why)) => {
                 self.give_back_resubmitted();
@@ -256,7 +264,7 @@ impl Ingest {
         Ok(true)
     }
 
-    fn pass_on_views(&self) {
+    fn pass_on_views(&mut self) {
         self.views.try_iter().for_each(|command| self.engine.view(&command));
     }
 

@@ -22,6 +22,7 @@ mod evaluate;
 mod hashed;
 mod in_order;
 mod join;
+mod pairing;
 mod programs;
 mod recursive;
 mod reduce;

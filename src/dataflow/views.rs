@@ -24,6 +24,6 @@ mod scan;
 mod tables;
 mod tail;
 
-pub(super) use installed::Views;
+pub(super) use installed::{VIEW, Views};
 pub use log::{NewView, ViewCommand, ViewLog};
 pub use scan::SLICE_KEYS;

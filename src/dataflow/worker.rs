@@ -2,6 +2,10 @@
 //! complete. Commands are the only way in. Each has a thread, but for the one of a simulation ([`SteppedWorker`]): what it
 //! does in a turn is the same.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -13,15 +17,15 @@ use timely::communication::{Allocator, WorkerGuards};
 use timely::worker::Worker;
 
 use super::counters::{Counters, IgnoredLog};
-use super::cut::CutSink;
-use super::ending::Endings;
+use super::cut::{CutSink, ViewId};
+use super::ending::{Ending, Endings};
 use super::graph::{self, RecordsInput};
 use super::index::HashKeys;
 use super::merging::{self, Workload};
 use super::restored::Restored;
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
-use super::views::{ViewCommand, Views};
+use super::views::{VIEW, ViewCommand, Views};
 use crate::decode::{Decoder, Limits};
 use crate::model::Epoch;
 use crate::source::RecordBatch;
@@ -64,6 +68,9 @@ pub struct Engine {
     guards: Option<WorkerGuards<()>>,
     next: usize,
     unwoken_bytes: usize,
+    endings: Endings,
+    /// How each view that no other one has read is let go.
+    views: BTreeMap<ViewId, Ending>,
 }
 
 /// A worker with nothing to do looks at its commands as often as this, though nobody wakes it.
@@ -114,7 +121,7 @@ impl Engine {
         let mut threads: Vec<(usize, Thread)> = thread_receiver.iter().take(config.workers).collect();
         threads.sort_unstable_by_key(|(index, _)| *index);
         let threads = threads.into_iter().map(|(_, thread)| thread).collect();
-        Ok(Self { commands, threads, guards: Some(guards), next: 0, unwoken_bytes: 0 })
+        Ok(Self::of(commands, threads, Some(guards)))
     }
 
     /// The same with one worker that has no thread: it works when it is given a turn, on the thread that called this.
@@ -131,8 +138,12 @@ impl Engine {
             Worker::new(worker_config(config), Allocator::Thread(OwnThread::default()), Some(Instant::now()));
         let config = EngineConfig { workers: 1, ..config.clone() };
         let part = Setup { config, keys, sink, counters, ignored }.part(&mut worker, receiver, restored);
-        let engine = Self { commands: vec![commands], threads: Vec::new(), guards: None, next: 0, unwoken_bytes: 0 };
-        (engine, SteppedWorker { worker, part })
+        (Self::of(vec![commands], Vec::new(), None), SteppedWorker { worker, part })
+    }
+
+    fn of(commands: Vec<Sender<Command>>, threads: Vec<Thread>, guards: Option<WorkerGuards<()>>) -> Self {
+        let (endings, views) = (Endings::default(), BTreeMap::new());
+        Self { commands, threads, guards, next: 0, unwoken_bytes: 0, endings, views }
     }
 
     /// Begins an epoch on all workers.
@@ -159,15 +170,30 @@ impl Engine {
         self.threads.iter().for_each(Thread::unpark);
     }
 
-    /// Passes on what views there are to be, in its place among the epochs.
-    pub(super) fn view(&self, command: &ViewCommand) {
-        let endings = Endings::default();
+    /// Passes on what views there are to be, in its place among the epochs. One that is removed and that nobody reads is
+    /// let go at once: while it has much to do, the workers come to what they are told late.
+    pub(super) fn view(&mut self, command: &ViewCommand) {
+        let endings = self.endings.beside();
+        match command {
+            ViewCommand::Install(view) => {
+                // What others read goes after them, which only the workers know.
+                view.reads.values().for_each(|read| drop(self.views.remove(read)));
+                self.views.insert(view.id, endings.of(VIEW));
+            }
+            ViewCommand::Remove(id) => self.views.remove(id).iter().for_each(Ending::begin),
+        }
         self.commands.iter().for_each(|worker| drop(worker.send(Command::View(command.clone(), endings.clone()))));
         self.threads.iter().for_each(Thread::unpark);
     }
 
-    /// Ends the workers when all they were told is done, and waits for them. Panics if one of them did.
+    /// Lets all views go: nobody sees them any more. They do nothing from then on, so that they hold nothing else up.
+    pub(super) fn let_views_go(&self) {
+        self.endings.begin_all();
+    }
+
+    /// Ends the workers when all they were told is done, but for views, and waits for them. Panics if one of them did.
     pub fn stop(self) {
+        self.let_views_go();
         drop(self.commands);
         self.threads.iter().for_each(Thread::unpark);
         for result in self.guards.into_iter().flat_map(WorkerGuards::join) {

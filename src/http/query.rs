@@ -32,9 +32,13 @@ pub enum Kind {
     PageToken,
     /// Columns separated by commas, each with a `-` before it where the greatest comes first.
     Order,
-    /// Stands for every name that is not another parameter's: a column of a view.
+    /// Stands for every name that is not another parameter's, and for every one behind [`COLUMN_PREFIX`]: a column of a
+    /// view.
     Column,
 }
+
+/// Before the name of a column, which may then be called as another parameter is.
+pub(super) const COLUMN_PREFIX: &str = "column.";
 
 /// A parameter of a route.
 #[derive(Debug, Clone, Copy)]
@@ -105,12 +109,14 @@ impl Query {
         values
     }
 
-    /// Every name that is none of these, with all its values.
+    /// Every column: a name that is none of these, or stands behind [`COLUMN_PREFIX`]; with all its values, however it
+    /// was named.
     pub(super) fn columns(&self, known: &[Parameter]) -> Vec<(String, Vec<String>)> {
         let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in &self.0 {
             if !known.iter().any(|parameter| parameter.is(name)) {
-                columns.entry(name.clone()).or_default().push(value.clone());
+                let column = name.strip_prefix(COLUMN_PREFIX).unwrap_or(name);
+                columns.entry(column.to_owned()).or_default().push(value.clone());
             }
         }
         columns.into_iter().collect()

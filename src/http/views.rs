@@ -55,6 +55,13 @@ pub(super) const PARAMETERS: &[Parameter] = &[
                   `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
                   columns by which the view is sorted it is a seek.",
     },
+    Parameter {
+        name: "column.{column}",
+        kind: Kind::Column,
+        many: true,
+        summary: "The same, for a column of any name: one that is called as another parameter is (`column.limit`), or \
+                  begins with `column.` itself, can be named so alone.",
+    },
 ];
 /// The parameters of a view's errors.
 pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];

@@ -215,6 +215,11 @@ impl Views {
         }
     }
 
+    /// Has what comes be shown without any views, and waits for none.
+    pub fn let_go(&self) {
+        self.0.publisher.want(Arc::default());
+    }
+
     /// Ends the watch.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);

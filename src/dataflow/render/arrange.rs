@@ -52,6 +52,10 @@ where
                     capability = time.retain_least(0);
                 }
             });
+            // Nobody reads it any more, and sorting what waits may be much work.
+            if meter.is_ending() {
+                waiting = Waiting::new();
+            }
             let upper = frontier.frontier().to_owned();
             let until = upper.as_option().copied().unwrap_or(Epoch::MAX);
             if until != sealed {

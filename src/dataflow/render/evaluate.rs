@@ -80,6 +80,10 @@ where
             meter.took(updates.len());
             let (mut made_now, mut failed_now) = (made_output.activate(), failed_output.activate());
             for some in updates.chunks(BATCH_ROWS) {
+                // A join may have brought much before the dataflow was let go.
+                if meter.is_ending() {
+                    break;
+                }
                 let rows: Vec<&Row> = some.iter().map(|(row, ..)| row).collect();
                 let Made { rows, failures } = evaluate(&rows);
                 let mut made: Vec<(D, T, R)> = Vec::with_capacity(rows.len());

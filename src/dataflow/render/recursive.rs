@@ -35,6 +35,7 @@ use super::hashed::Hashed;
 use super::join::join;
 use super::programs::{apply, keyed, keys, without_key};
 use crate::dataflow::index::HashKeys;
+use crate::dataflow::meter::Meter;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::{Failure, Keep, Keyed, Operator, RecursionId, Relation, Row};
@@ -61,13 +62,15 @@ pub(super) fn recursive<'scope>(
 ) -> VecCollection<'scope, Epoch, Row, Diff> {
     let (scope, keys) = (renderer.scope, renderer.keys);
     let first = renderer.rows(start);
+    let meter = renderer.meter(relation, "recursion");
     let mut failures = Vec::new();
     let rows = scope.iterative::<u64, _, _>(|inner| {
         let (variable, recursion) = Variable::new(inner, Product::new(0, 1));
-        let mut round = Round { renderer, inner, id, recursion, failures: Vec::new() };
+        let once = Arc::clone(&meter);
+        let mut round = Round { renderer, inner, id, recursion, meter: once, failures: Vec::new() };
         let derived = round.rows(step);
         let (derived, explosion) = bounded(derived);
-        let all = distinct(first.enter(inner).concat(derived), keys).inner;
+        let all = distinct(first.enter(inner).concat(derived), keys, Arc::clone(&meter)).inner;
         let (within, beyond) = all.ok_err(|update| if update.1.inner <= ROUNDS { Ok(update) } else { Err(update) });
         variable.set(within.clone().as_collection());
         let endless = beyond.as_collection().map(|_row| {
@@ -80,7 +83,6 @@ pub(super) fn recursive<'scope>(
     });
     renderer.failures.append(&mut failures);
     // What one round brought and another one took away again does not go on.
-    let meter = renderer.meter(relation, "recursion");
     consolidate(rows, meter)
 }
 
@@ -109,6 +111,8 @@ struct Round<'a, 'b, 'scope, 'inner> {
     inner: Iterative<'inner, Epoch, u64>,
     id: RecursionId,
     recursion: Rows<'inner>,
+    /// Tells of the recursion as a whole.
+    meter: Arc<Meter>,
     failures: Vec<VecCollection<'inner, Time, Failure, Diff>>,
 }
 
@@ -132,7 +136,10 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
                 let inputs: Vec<_> = inputs.iter().map(|input| self.rows(input)).collect();
                 concatenate(self.inner, inputs)
             }
-            Operator::Distinct { input } => distinct(self.rows(input), self.renderer.keys),
+            Operator::Distinct { input } => {
+                let rows = self.rows(input);
+                distinct(rows, self.renderer.keys, Arc::clone(&self.meter))
+            }
             Operator::Constant { .. }
             | Operator::Table { .. }
             | Operator::View { .. }
@@ -186,7 +193,7 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
         let (rows, hash_keys) = (self.rows(&side.input), self.renderer.keys);
         let (found, failures) = keys(rows, &side.key, hash_keys, self.renderer.meter(&side.input, "keys"));
         self.failures.push(failures);
-        let once = distinct(found.map(Hashed::into_row), hash_keys);
+        let once = distinct(found.map(Hashed::into_row), hash_keys, Arc::clone(&self.meter));
         Self::arrange(once.map(move |key| (Hashed::new(hash_keys, key.clone()), key)))
     }
 
@@ -220,7 +227,7 @@ impl<'inner> Round<'_, '_, '_, 'inner> {
 }
 
 /// Each row once, in each round.
-fn distinct<'inner>(rows: Rows<'inner>, keys: HashKeys) -> Rows<'inner> {
+fn distinct<'inner>(rows: Rows<'inner>, keys: HashKeys, meter: Arc<Meter>) -> Rows<'inner> {
     let by_row = Exchange::new(|update: &((Hashed, ()), Time, Diff)| update.0.0.route());
     let counted = arrange_core::<_, _, _, KeySpine<Hashed, Time, Diff>>(
         rows.map(move |row| (Hashed::new(keys, row), ())).inner,
@@ -231,7 +238,11 @@ fn distinct<'inner>(rows: Rows<'inner>, keys: HashKeys) -> Rows<'inner> {
     counted
         .reduce_abelian::<_, KeyBuilder<Hashed, Time, Diff>, KeySpine<Hashed, Time, Diff>, Vec<Hashed>, _>(
             "Distinct",
-            |_row, counts, once| {
+            move |_row, counts, once| {
+                // What comes then is no state that ever was: a row may be taken away by what never brought it.
+                if meter.is_ending() {
+                    return;
+                }
                 assert!(counts[0].1 > 0, "a row is taken away more often than it is there");
                 once.push(((), 1));
             },

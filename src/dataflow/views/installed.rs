@@ -22,6 +22,9 @@ use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
 
+/// By what the dataflow of a view is known among those of the command that makes it.
+pub(in crate::dataflow) const VIEW: &str = "view";
+
 /// All views of a worker.
 pub(in crate::dataflow) struct Views {
     keys: HashKeys,
@@ -59,7 +62,7 @@ impl Views {
                 let mut sides = Vec::new();
                 joined_sides(&view.plan.relation, &mut sides);
                 sides.into_iter().for_each(|side| self.share(worker, view, side, endings));
-                self.install(worker, view, endings.of("view"));
+                self.install(worker, view, endings.of(VIEW));
             }
             ViewCommand::Remove(id) => {
                 // Its inputs end with it, and its dataflow with them.
@@ -77,11 +80,11 @@ impl Views {
             return;
         }
         let ending = endings.of(&format!("{key:?}"));
-        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending);
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending.clone());
         let keys = self.keys;
         let (rows, failures) = worker.dataflow_named("Shared", |scope| {
             let index = render::index(side, scope, &mut drawing);
-            (index.rows.trace, arrange_failures(index.failures, keys))
+            (index.rows.trace, arrange_failures(index.failures, keys, &ending))
         });
         let (feed, installed) = (&self.feed, &self.installed);
         let flow = drawing.begin(worker, feed, self.slice_keys, |id| read(installed, id));
@@ -91,16 +94,16 @@ impl Views {
 
     fn install(&mut self, worker: &mut Worker, view: &NewView, ending: Ending) {
         let plan = &view.plan;
-        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending);
+        let mut drawing = Drawing::new(&mut self.shared, &view.reads, self.keys, ending.clone());
         let keys = self.keys;
-        let meter = Arc::new(Meter::new(plan.relation.fingerprint, ROWS));
+        let meter = Arc::new(Meter::new(plan.relation.fingerprint, ROWS).within(&ending));
         let held = Arc::clone(&meter);
         let (rows, failures) = worker.dataflow_named(&plan.name, |scope| {
             let rendered = render::view(plan, scope, &mut drawing);
             let rows = rendered.rows.map(|row| (row, ())).inner;
             let bytes = |row: &Row, (): &()| bytes_of(row) + size_of::<(Epoch, Diff)>();
             let rows = render::arrange(rows, "Rows", held, move |row| keys.route(row), bytes);
-            (rows.trace, arrange_failures(rendered.failures, keys))
+            (rows.trace, arrange_failures(rendered.failures, keys, &ending))
         });
         let (feed, installed) = (&self.feed, &self.installed);
         let flow = drawing.begin(worker, feed, self.slice_keys, |id| read(installed, id));
@@ -260,8 +263,9 @@ fn joined_sides<'a>(relation: &'a Relation, sides: &mut Vec<&'a Keyed>) {
 fn arrange_failures(
     failures: VecCollection<'_, Epoch, Failure, Diff>,
     keys: HashKeys,
+    ending: &Ending,
 ) -> TraceAgent<SharedSpine<Failure, ()>> {
-    let meter = Arc::new(Meter::new(Fingerprint::of("failures"), "failures"));
+    let meter = Arc::new(Meter::new(Fingerprint::of("failures"), "failures").within(ending));
     let bytes = |failure: &Failure, (): &()| size_of_val(failure) + failure.input.len() + failure.reason.len();
     let failures = failures.map(|failure| (failure, ())).inner;
     render::arrange(failures, "Failures", meter, move |failure| keys.route(failure), bytes).trace

@@ -1,4 +1,5 @@
-//! What the workers are told of views that are given up: in which order they go, and that a reload brings them back.
+//! What the workers are told of views that are given up: in which order they go, and that a reload brings them back. And
+//! that somebody notices a view that is late while no worker has anything to say.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,4 +57,23 @@ fn what_is_given_up_goes_after_its_readers_and_a_reload_makes_it_anew() {
     deliver(7, 102, &[(2, 7), (4, 7), (5, 7)]);
     assert!(publisher.shows_what_is_wanted());
     assert!(all_told().is_empty());
+}
+
+#[test]
+fn a_view_that_is_late_is_noticed_though_no_worker_has_news() {
+    let publisher = Arc::new(Publisher::new(1, 0));
+    let tables = Tables::read(None, &Topics::default()).expect("tables that are always there");
+    let views = Views::new(None, Arc::new(tables), Arc::clone(&publisher));
+    let texts = [("base", "SELECT resource_id FROM resources"), ("other", "SELECT count(*) AS rows FROM resources")];
+    views.apply(texts.map(|(name, sql)| QueryFile::new(name, sql)).to_vec());
+    let a_minute_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine is up that long");
+    for (epoch, given) in [(1, [(1, 1), (2, 1)]), (2, [(1, 1), (2, 2)])] {
+        publisher.bind(binding(epoch));
+        publisher.deliver_at(0, cut(epoch, &given), a_minute_ago);
+    }
+    assert_eq!(publisher.published(), 1, "it may still come");
+    let thread = views.watch(Duration::ZERO).expect("a thread");
+    assert!(publisher.wait_published(2, Duration::from_secs(30)), "what waits for it for so long is shown");
+    views.stop();
+    thread.join().expect("it does not panic");
 }

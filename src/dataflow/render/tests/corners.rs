@@ -257,3 +257,50 @@ fn an_arrangement_of_another_dataflow_joins_as_our_own_does() {
         assert_eq!(said.at(100, 2), rows(&expected));
     });
 }
+
+#[test]
+fn a_join_that_is_let_go_makes_nothing_more_of_what_it_has_begun() {
+    let plan = Plan::source(0).join(Plan::source(1), [0, 0]);
+    directly(&plan.relation, 2, |running| {
+        // All meet all, which is more than one turn makes.
+        for number in 0..2_000 {
+            running.change(0, &[1, number], 1);
+            running.change(1, &[1, number], 1);
+        }
+        running.end_before(1);
+        let said = |running: &Running<'_>| running.said.lock().unwrap().rows.len();
+        while said(running) == 0 {
+            running.step();
+        }
+        let before = said(running);
+        assert!(before < 4_000_000, "it is not done: {before}");
+        running.inputs.ending.begin();
+        running.go_on_at(2);
+        assert_eq!(said(running), before);
+        // Nor of what comes.
+        running.change(0, &[1, 5_000], 1);
+        running.go_on_at(3);
+        assert_eq!(said(running), before);
+    });
+}
+
+#[test]
+fn a_recursion_that_is_let_go_ends() {
+    let id = RecursionId(7);
+    let step = Plan::recursion(id).join(Plan::source(1), [1, 0]);
+    let plan = Plan::source(0).recursive(id, step);
+    directly(&plan.relation, 2, |running| {
+        for number in 0..300 {
+            running.change(1, &[number, number + 1], 1);
+        }
+        running.change(0, &[0, 0], 1);
+        running.end_before(1);
+        // Somewhere in its rounds, and what was derived by them goes.
+        (0..40).for_each(|_| running.step());
+        running.change(0, &[0, 0], -1);
+        running.end_before(2);
+        (0..40).for_each(|_| running.step());
+        running.inputs.ending.begin();
+        running.go_on_at(3);
+    });
+}

@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::Operator as _;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
 
+use crate::dataflow::ending::Ending;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Measures, Meter};
 use crate::dataflow::render::{Index, Rendered, Renderer, Sources};
@@ -121,12 +122,14 @@ pub(super) struct Inputs {
     pub(super) clock: InputSession<Epoch, Row, Diff>,
     pub(super) keys: HashKeys,
     pub(super) meters: Vec<Arc<Meter>>,
+    /// To let what is drawn go.
+    pub(super) ending: Ending,
 }
 
 impl Inputs {
     pub(super) fn new(sources: usize, keys: HashKeys) -> Self {
         let sessions = (0..sources).map(|_| InputSession::new()).collect();
-        Self { sessions, clock: InputSession::new(), keys, meters: Vec::new() }
+        Self { sessions, clock: InputSession::new(), keys, meters: Vec::new(), ending: Ending::default() }
     }
 
     fn advance_to(&mut self, source: usize, time: Epoch) {
@@ -152,7 +155,7 @@ impl<'scope> Sources<'scope> for Inputs {
     }
 
     fn meter(&mut self, relation: &Relation, part: &'static str) -> Arc<Meter> {
-        let meter = Arc::new(Meter::new(relation.fingerprint, part));
+        let meter = Arc::new(Meter::new(relation.fingerprint, part).within(&self.ending));
         self.meters.push(Arc::clone(&meter));
         meter
     }
@@ -285,13 +288,18 @@ impl Running<'_> {
 
     /// Ends the present epoch and goes on at another one, when all has been said of what is before it.
     pub(super) fn go_on_at(&mut self, epoch: Epoch) {
+        self.end_before(epoch);
+        while self.probe.less_than(&epoch) {
+            self.worker.step();
+        }
+    }
+
+    /// Ends the present epoch; another one is the present one then.
+    pub(super) fn end_before(&mut self, epoch: Epoch) {
         self.epoch = epoch;
         for session in self.inputs.sessions.iter_mut().chain([&mut self.inputs.clock]) {
             session.advance_to(epoch);
             session.flush();
-        }
-        while self.probe.less_than(&epoch) {
-            self.worker.step();
         }
     }
 
