@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::duration;
 use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
@@ -143,6 +144,7 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
             let default = LIMIT_DEFAULT.min(limit_max);
             json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
         }
+        Kind::Duration => json!({"type": "string", "pattern": duration::PATTERN, "example": "5s"}),
         Kind::PageToken | Kind::Order => json!({"type": "string"}),
         Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
     };
