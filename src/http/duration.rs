@@ -35,13 +35,30 @@ mod tests {
 
     #[test]
     fn a_length_of_time_is_a_whole_number_and_a_unit() {
-        let lengths = [("0ms", 0), ("500ms", 500), ("5s", 5_000), ("007s", 7_000), ("2m", 120_000), ("24h", 86_400_000)];
+        let lengths =
+            [("0ms", 0), ("500ms", 500), ("5s", 5_000), ("007s", 7_000), ("2m", 120_000), ("24h", 86_400_000)];
         for (text, ms) in lengths {
             assert_eq!(parse(text), Some(Duration::from_millis(ms)), "{text}");
         }
         let others = [
-            "", "5", "s", "ms", "5 s", " 5s", "5s ", "+5s", "-5s", "5.0s", "5S", "5sec", "1d", "25h", "5s5", "٣s",
-            "99999999999999999999ms", "18446744073709551615h",
+            "",
+            "5",
+            "s",
+            "ms",
+            "5 s",
+            " 5s",
+            "5s ",
+            "+5s",
+            "-5s",
+            "5.0s",
+            "5S",
+            "5sec",
+            "1d",
+            "25h",
+            "5s5",
+            "٣s",
+            "99999999999999999999ms",
+            "18446744073709551615h",
         ];
         for text in others {
             assert_eq!(parse(text), None, "{text}");
