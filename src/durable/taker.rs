@@ -293,6 +293,8 @@ impl Snapshots {
             identity: identity.known_below(view.position()),
             tombstone_retention_ms: self.config.tombstone_retention_ms,
             incarnation: view.incarnation(),
+            // What is lost after the instant is found to be lost again by whoever goes on from it.
+            incomplete_since_ms: self.watched.status.look(|state| state.incomplete_since_ms),
             bindings_segment,
         }
     }
