@@ -198,18 +198,19 @@ fn freshness() {
     producer.flush(Duration::from_secs(10)).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     assert!(server.metric("tarn_records_total") >= sent as f64, "everything was read");
+    let visible = "tarn_event_visible_seconds";
     let buckets: Vec<(f64, f64)> = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25]
         .into_iter()
         .map(|bound| {
-            let name = format!("tarn_polled_to_published_seconds_bucket{{le=\"{bound}\"}}");
+            let name = format!("{visible}_bucket{{since=\"arrival\",le=\"{bound}\"}}");
             (bound, server.metric(&name))
         })
         .collect();
-    let count = server.metric("tarn_polled_to_published_seconds_count");
+    let count = server.metric(&format!("{visible}_count{{since=\"arrival\"}}"));
     let within = |share: f64| {
         let bound = buckets.iter().find(|(_, below)| *below >= count * share);
         bound.map_or("more than 250".to_owned(), |(bound, _)| format!("at most {}", bound * 1e3))
     };
-    let rows = [vec![format!("{count:.0} epochs"), within(0.5), within(0.99)]];
+    let rows = [vec![format!("{count:.0} events"), within(0.5), within(0.99)]];
     print_table("reads: polled from Kafka to visible, 1,000 events a second", &["of", "p50 ms", "p99 ms"], &rows);
 }

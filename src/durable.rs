@@ -45,6 +45,9 @@ pub(crate) struct RunMeta {
     /// What tells the log from another one.
     #[serde(default)]
     identity: LogIdentity,
+    /// Since when events are missing that the log lost before they were read, ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incomplete_since_ms: Option<u64>,
     /// The segment of the journal of bindings that was begun with the generation.
     bindings_segment: u64,
 }

@@ -13,6 +13,7 @@ mod adhoc;
 mod admission;
 mod answer;
 mod body;
+mod duration;
 mod error;
 mod explanation;
 mod instant;

@@ -7,6 +7,7 @@ pub mod decode;
 pub mod durable;
 pub mod fold;
 pub mod generate;
+pub mod histogram;
 pub mod http;
 pub mod model;
 pub mod published;

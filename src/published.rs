@@ -12,6 +12,7 @@ mod contents;
 mod failure_pages;
 pub mod history;
 mod instant;
+pub mod latency;
 pub mod pages;
 mod publisher;
 pub mod rebuilding;

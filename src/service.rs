@@ -140,6 +140,8 @@ pub fn start(config: Config, time: Time, verification: Verification) -> Result<(
     let (mut durable, recovered) = durable.transpose().map_err(ServiceError::Durable)?.unzip();
     durable.iter_mut().try_for_each(Durable::sync_bindings).map_err(ServiceError::Durable)?;
     let recovered = recovered.unwrap_or_else(Recovered::nothing);
+    // Before a source can say that it is: what was lost before a restart is lost since then.
+    status.update(|state| state.incomplete_since_ms = recovered.incomplete_since_ms);
     let source = open_source(&config, &recovered.position, &recovered.identity, &topics, &status)?;
     let epochs: Box<dyn EpochSource> = match time {
         Time::Wall => Box::<WallClock>::default(),
@@ -169,7 +171,7 @@ fn start_recovered(
     durable: Option<Durable>,
     recovered: Recovered,
 ) -> Result<(Service, Running), ServiceError> {
-    let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret, identity: _ } = recovered;
+    let Recovered { restored, position, bindings, last_epoch, incarnation, token_secret, .. } = recovered;
     let (restored_epoch, restored_states) = (restored.epoch, restored.states.len());
     let began_ms = crate::clock::now_ms();
     let keys = HashKeys::random();
@@ -271,7 +273,9 @@ fn start_recovered(
     // History begins when the service is ready, whether or not anybody asks.
     let looked_at = service.clone();
     let interval = Duration::from_millis(service.config.views.watch_interval_ms);
-    let views_thread = service.views.watch(interval, move || drop(looked_at.is_ready()))?;
+    let views_thread = service.views.watch(interval, move || {
+        looked_at.is_ready();
+    })?;
     let running = Running { stop, views: service.views.clone(), views_thread, taker, ingest };
     Ok((service, running))
 }

@@ -3,6 +3,7 @@
 //! Promises: logging never blocks and never fails whoever logs (`log_writer`); what is logged is written before the
 //! process ends, if anybody takes it ([`flush_logs`]).
 
+mod histograms;
 mod log_writer;
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +22,7 @@ use crate::service::Service;
 use crate::service::view_health::Health;
 use crate::source::Phase;
 use crate::source::identity::verdict::IdentityFault;
+pub use histograms::write_histograms;
 use log_writer::LogWriter;
 
 /// How often what histograms hold is put in order; without it they keep every sample until somebody asks.
@@ -78,7 +80,7 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     if let Some(handle) = &*started {
         return Ok(handle.clone());
     }
-    let seconds = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+    let seconds = crate::histogram::BOUNDS_US.map(|bound_us| bound_us as f64 / 1e6);
     // All gauges are set whenever metrics are asked for; what is not is of something that is gone, as a view may be.
     let builder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGES_KEPT));
     let recorder = builder.set_buckets(&seconds)?.build_recorder();
@@ -120,6 +122,13 @@ pub fn export(service: &Service) {
     let view = service.publisher.view();
     let state = service.status.get();
     metrics::gauge!("tarn_published_epoch_ms").set(view.epoch() as f64);
+    if let Some(age) = view.age() {
+        metrics::gauge!("tarn_shown_age_seconds").set(age.as_secs_f64());
+    }
+    if let Some(newest) = view.newest_event() {
+        let age_ms = crate::clock::now_ms().saturating_sub(newest.happened_ms);
+        metrics::gauge!("tarn_newest_event_age_seconds").set(age_ms as f64 / 1e3);
+    }
     metrics::gauge!("tarn_ready").set(f64::from(u8::from(service.is_ready())));
     metrics::gauge!("tarn_incomplete").set(f64::from(u8::from(state.incomplete_since_ms.is_some())));
     for lag in state.lags(view.position()) {

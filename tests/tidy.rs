@@ -43,6 +43,7 @@ fn imports_go_one_way() {
     let order = [
         "background",
         "clock",
+        "histogram",
         "model",
         "source",
         "decode",

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::resubmission::Outcomes;
+use crate::histogram::Histogram;
 use crate::model::{Anomaly, Applied, Ignored, IgnoredReason, RejectReason, SkipReason};
 
 /// How many ignored events are kept for people to look at.
@@ -38,6 +39,19 @@ pub struct Counters {
     pub epochs_sealed: AtomicU64,
     /// What became of records that were read again out of the quarantine.
     pub resubmitted: Outcomes,
+    /// Where the time of events goes.
+    pub stages: Stages,
+}
+
+/// How long events take up to the arrangements of tables; what comes after that the publisher knows.
+#[derive(Debug, Default)]
+pub struct Stages {
+    /// From the first record of an epoch until it is sealed.
+    pub poll: Histogram,
+    /// Decoding a batch of records on a worker.
+    pub decode: Histogram,
+    /// Folding an epoch's events on a worker.
+    pub fold: Histogram,
 }
 
 impl Default for Counters {
@@ -58,6 +72,7 @@ impl Default for Counters {
             tombstones_expired: AtomicU64::new(0),
             epochs_sealed: AtomicU64::new(0),
             resubmitted: Outcomes::default(),
+            stages: Stages::default(),
         }
     }
 }

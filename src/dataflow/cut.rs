@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::folded::{Folded, NewestEvent};
 use super::index::{Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{RejectKey, SeenReject};
 use super::meter::Meter;
@@ -41,6 +42,8 @@ pub struct Cut {
     pub views: Vec<ViewCut>,
     /// What has come since the cut before.
     pub fresh: Fresh,
+    /// What was folded since the cut before, an epoch each, in order; maybe of epochs that are not complete yet.
+    pub folded: Vec<Folded>,
 }
 
 /// The batches that arrangements of the tables were given since the cut before, as they came: their epochs are told apart.
@@ -122,7 +125,12 @@ pub struct Binding {
     /// Which life of the state it is of: another one when the log went back, or no longer has what epochs held.
     pub incarnation: u64,
     /// When the first record of the epoch was polled, on the process's own clock; none for an epoch without records.
-    pub polled_at: Option<std::time::Instant>,
+    pub polled_at: Option<Instant>,
+    /// When everything that the log then had was read, as far as was known of it: at this epoch, or at the last one of
+    /// which that can be said.
+    pub whole_at: Option<Instant>,
+    /// The newest event that was folded by then; told once the epoch is published.
+    pub newest_event: Option<NewestEvent>,
 }
 
 /// Where bindings are written before anybody can see their epochs, so that a crash does not lose what they held.
@@ -145,7 +153,7 @@ impl BindingLog for () {
 impl Binding {
     /// What there is before anything was read.
     pub fn nothing(incarnation: u64) -> Self {
-        Self { epoch: 0, position: Arc::default(), incarnation, polled_at: None }
+        Self { epoch: 0, position: Arc::default(), incarnation, polled_at: None, whole_at: None, newest_event: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The dataflow of one worker, drawn: decode, upsert, reporter keys, and the loop of the pins.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::TraceReader;
@@ -84,6 +85,7 @@ fn decode<'scope>(
                 let epoch = *time.least().expect("records have an epoch");
                 let mut session = output.session(&time);
                 for batch in batches.drain(..) {
+                    let began = Instant::now();
                     for record in batch.iter() {
                         let decoded = decoder.decode(&record);
                         if let Some(origin) = record.origin {
@@ -109,6 +111,7 @@ fn decode<'scope>(
                             }
                         }
                     }
+                    counters.stages.decode.record(began.elapsed(), 1);
                 }
                 for (anomaly, count) in decoder.take_anomalies() {
                     if count > 0 {
@@ -222,6 +225,7 @@ impl Traces {
             seen_rejects: batches(&mut upsert.seen_rejects),
             views: views(),
             fresh,
+            folded: std::mem::take(&mut *upsert.folded.borrow_mut()),
         })
     }
 }

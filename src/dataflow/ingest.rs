@@ -26,7 +26,7 @@ use super::worker::Engine;
 use crate::clock::Clock;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::resubmitted::ResubmittedQueue;
-use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError, SourceStatus};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError, SourceState, SourceStatus};
 pub use config::{IngestConfig, IngestEnd};
 
 /// The epoch under construction.
@@ -411,12 +411,24 @@ impl Ingest {
 
     fn binding(&self, epoch: Epoch, polled_at: Option<Instant>) -> Binding {
         let (position, incarnation) = (Arc::clone(&self.last_binding), self.config.incarnation);
-        Binding { epoch, position, incarnation, polled_at }
+        let whole_at = self.is_whole().then(|| self.clock.instant());
+        Binding { epoch, position, incarnation, polled_at, whole_at, newest_event: None }
+    }
+
+    /// Whether everything is read that the log has, as far as is known of it.
+    fn is_whole(&self) -> bool {
+        let has_all = |state: &SourceState| {
+            !state.phase.is_trouble() && state.end_at_start.is_some() && self.position.reached(&state.end)
+        };
+        self.resealing.is_done() && self.status.look(has_all)
     }
 
     /// Announces what an epoch seals, and seals it.
     fn close(&mut self, epoch: Epoch, polled_at: Option<Instant>, bytes: usize) {
         self.sink.bind(self.binding(epoch, polled_at));
+        if let Some(polled_at) = polled_at {
+            self.counters.stages.poll.record(self.clock.instant().saturating_duration_since(polled_at), 1);
+        }
         self.engine.seal(epoch);
         (self.last_epoch, self.sealed) = (epoch, epoch);
         self.in_flight.push_back((epoch, bytes));

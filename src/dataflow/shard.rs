@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::counters::{self, Counters};
+use super::folded::Folded;
 use super::index::{HashKeys, Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{Ledger, QuarantineLimits, QuarantineUpdates, RejectKey, SeenRejectUpdates};
 use super::restored::Restored;
@@ -82,6 +84,7 @@ pub(super) struct Deltas {
     pub(super) seen_rejects: SeenRejectUpdates,
     pub(super) kept: Vec<Update<ResourceId, KeptUntil>>,
     pub(super) ignored: Vec<Ignored>,
+    pub(super) folded: Vec<Folded>,
 }
 
 /// Counts of one call, added to the shared counters at its end.
@@ -91,6 +94,7 @@ struct Tally {
     ignored: [u64; IgnoredReason::ALL.len()],
     let_go: u64,
     expired: u64,
+    folded: Option<Folded>,
 }
 
 /// The resources of one worker.
@@ -140,6 +144,7 @@ impl Shard {
 
     /// Folds the events of `epoch`. They are sorted here; epochs come in order.
     pub(super) fn fold_epoch(&mut self, epoch: Epoch, items: &mut Vec<Item>, out: &mut Deltas) {
+        let began = Instant::now();
         items.sort_unstable_by_key(|item| (item.route, item.order));
         let mut items = items.drain(..).peekable();
         while let Some(first) = items.next() {
@@ -153,7 +158,9 @@ impl Shard {
             self.put(id, before, now, epoch, out);
         }
         drop(items);
+        out.folded.extend(self.tally.folded.take());
         self.count();
+        self.counters.stages.fold.record(began.elapsed(), 1);
     }
 
     fn state(&self, id: ResourceId) -> Option<&Arc<State>> {
@@ -190,6 +197,7 @@ impl Shard {
             }
         };
         self.tally.applied[applied as usize] += 1;
+        Folded::note(&mut self.tally.folded, event, epoch);
         if applied == Applied::DeletedAgain {
             self.ignore(event, IgnoredReason::AlreadyDeleted, epoch, out);
         }
@@ -408,6 +416,7 @@ impl Shard {
             }
             out.kept.push(((id, until), epoch, 1));
         }
+        out.folded.extend(Folded::restored(restored.states.iter().map(|state| &state.last), epoch));
         for state in restored.states {
             let id = state.id;
             let kept = self.overdue.contains(&id) || self.released.range((id, 0)..=(id, Epoch::MAX)).next().is_some();

@@ -23,6 +23,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::arrangement::Arrangement;
 use super::counters::IgnoredLog;
+use super::folded::FoldedSoFar;
 use super::index::{Holder, IndexKey, ReporterKeyHash};
 use super::ledger::{RejectKey, SeenReject};
 use super::restored::Slices;
@@ -37,6 +38,7 @@ pub(super) struct UpsertTraces {
     pub(super) quarantine: TraceAgent<SharedSpine<Coordinates, Arc<QuarantineEntry>>>,
     pub(super) kept: TraceAgent<SharedSpine<ResourceId, KeptUntil>>,
     pub(super) seen_rejects: TraceAgent<SharedSpine<RejectKey, SeenReject>>,
+    pub(super) folded: FoldedSoFar,
 }
 
 /// A change of who holds a reporter key.
@@ -66,6 +68,7 @@ impl Arrangements {
             quarantine: quarantine_trace,
             kept: kept_trace,
             seen_rejects: seen_rejects_trace,
+            folded: FoldedSoFar::default(),
         };
         (traces, Self { states, index, quarantine, kept, seen_rejects })
     }
@@ -179,6 +182,7 @@ pub(super) fn upsert<'scope>(
     let mut holders_output = OutputBuilder::from(holders_output);
 
     let (traces, mut arrangements) = Arrangements::new(scope, &info);
+    let folded = Rc::clone(&traces.folded);
     let activator = scope.activator_for(Rc::clone(&info.address));
 
     builder.build(move |mut capabilities| {
@@ -197,6 +201,7 @@ pub(super) fn upsert<'scope>(
                 holders_output.activate().session(&capability).give_container(&mut deltas.holders);
                 sealed = Some(epoch + 1);
                 arrangements.seal(&mut deltas, sealed);
+                folded.borrow_mut().append(&mut deltas.folded);
                 // Nothing is said at an epoch before. Held any longer, pins would be waited for from the beginning of time.
                 capability.downgrade(&(epoch + 1));
                 // A slice is larger than an epoch will be.
@@ -228,6 +233,7 @@ pub(super) fn upsert<'scope>(
                     }
                 }
                 ignored.note(std::mem::take(&mut deltas.ignored));
+                folded.borrow_mut().append(&mut deltas.folded);
                 if beyond(until, sealed) {
                     arrangements.seal(&mut deltas, until);
                     sealed = until;

@@ -77,6 +77,8 @@ pub struct Recovered {
     pub incarnation: u64,
     /// What tells the log from another one.
     pub identity: LogIdentity,
+    /// Since when events are missing that the log lost, ms since 1970.
+    pub incomplete_since_ms: Option<u64>,
     /// From which the key of the tokens is made.
     pub token_secret: String,
 }
@@ -203,6 +205,7 @@ impl Durable {
             recovered.restored = restored;
             recovered.position = position(&meta.position);
             recovered.identity = meta.identity.clone();
+            recovered.incomplete_since_ms = meta.incomplete_since_ms;
             recovered.last_epoch = said.ceiling.max(meta.epoch);
             recovered.bindings = vec![(meta.epoch, Arc::new(recovered.position.clone()))];
             let can_be_read_again = said.bindings.last().is_none_or(|(_, end)| again.covers(&recovered.position, end));

@@ -176,7 +176,8 @@ impl Snapshots {
         if self.watched.publisher.is_rebuilding() {
             return;
         }
-        if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view)) {
+        let lost = self.incomplete_since_ms();
+        if view.epoch() == 0 || self.last.as_ref().is_some_and(|last| !is_news(last, &view, lost)) {
             return;
         }
         let began = self.machine.clock.instant();
@@ -293,8 +294,14 @@ impl Snapshots {
             identity: identity.known_below(view.position()),
             tombstone_retention_ms: self.config.tombstone_retention_ms,
             incarnation: view.incarnation(),
+            // What is lost after the instant is found to be lost again by whoever goes on from it.
+            incomplete_since_ms: self.incomplete_since_ms(),
             bindings_segment,
         }
+    }
+
+    fn incomplete_since_ms(&self) -> Option<u64> {
+        self.watched.status.look(|state| state.incomplete_since_ms)
     }
 
     /// What the journals say from before the older of the two generations that are kept is of no use any more.
@@ -316,10 +323,11 @@ impl Snapshots {
     }
 }
 
-/// Whether a view holds what the last snapshot does not.
-fn is_news(last: &RunMeta, view: &ReadView) -> bool {
+/// Whether a view holds what the last snapshot does not, or lacks events that it did not lack.
+fn is_news(last: &RunMeta, view: &ReadView, incomplete_since_ms: Option<u64>) -> bool {
     view.epoch() > last.epoch
         && (last.incarnation != view.incarnation()
+            || last.incomplete_since_ms != incomplete_since_ms
             || stored_position(view.position()) != last.position
             || view.epoch() - last.epoch >= IDLE_MS_MAX)
 }

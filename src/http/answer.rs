@@ -1,4 +1,5 @@
-//! What every answer says beside its content: the instant, the position, a token, whether the source is connected.
+//! What every answer says beside its content: the instant, the position, a token, how new the newest event is, whether
+//! the source is connected.
 //!
 //! In the body, and as headers for those who do not read bodies; errors and health say it in their headers alone, since
 //! their bodies have Kessel's shape.
@@ -12,6 +13,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::App;
+use crate::clock::now_ms;
 use crate::model::Timestamp;
 use crate::published::{ConsistencyToken, ReadView};
 use crate::source::Phase;
@@ -39,7 +41,12 @@ struct FoundOn {
     epoch: u64,
     /// Of the source's state.
     changes: u64,
+    /// Which of the moments it was found in, at which ages are told anew.
+    moment: u64,
 }
+
+/// The age of an event is told anew so often while nothing else is new: no age is older than that when it is told.
+const AGES_STAND_MS: u64 = 100;
 
 /// What names a view and its source: the same for every answer found on it while nothing new is heard, so it is made
 /// once, headers and the end of a body ready to be copied.
@@ -62,6 +69,9 @@ struct Instant<'a> {
     epoch: u64,
     position: Vec<PartitionJson<'a>>,
     consistency_token: &'a str,
+    newest_event_at: Option<String>,
+    newest_event_arrived_at: Option<String>,
+    newest_event_age_ms: Option<u64>,
     source: SourceJson,
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +94,8 @@ fn named(app: &App, view: &ReadView) -> Rc<Named> {
     let service = &app.service;
     // Before the look: a change in between is then seen the next time.
     let changes = service.status.changes();
-    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes };
+    let moment = now_ms() / AGES_STAND_MS;
+    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes, moment };
     NAMED.with_borrow_mut(|last| match last.as_ref().filter(|last| last.found_on == found_on) {
         Some(named) => Rc::clone(named),
         None => Rc::clone(last.insert(Rc::new(name(app, view, found_on)))),
@@ -96,12 +107,16 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     let token = ConsistencyToken::of(view.incarnation(), view.epoch(), view.position()).encode(&service.token_key);
     let position = view.position().iter().map(|(topic, partition, offset)| PartitionJson { topic, partition, offset });
     let as_of = moment(view.epoch());
+    let newest = view.newest_event();
     let incomplete_since_ms = service.status.look(|state| state.incomplete_since_ms);
     let instant = Instant {
         as_of: &as_of,
         epoch: view.epoch(),
         position: position.collect(),
         consistency_token: &token,
+        newest_event_at: newest.map(|newest| moment(newest.happened_ms)),
+        newest_event_arrived_at: newest.map(|newest| moment(newest.arrived)),
+        newest_event_age_ms: newest.map(|newest| now_ms().saturating_sub(newest.happened_ms)),
         source: service.status.look(|state| SourceJson {
             connected: matches!(state.phase, Phase::Reading | Phase::Ended),
             last_heard_at: (state.last_heard_ms > 0).then(|| moment(state.last_heard_ms)),
@@ -136,6 +151,9 @@ fn headers_of(instant: &Instant<'_>) -> HeaderMap {
         ("tarn-as-of", text(instant.as_of)),
         ("tarn-position", text(&position.collect::<Vec<_>>().join(","))),
         ("tarn-consistency-token", text(instant.consistency_token)),
+        ("tarn-newest-event", instant.newest_event_at.as_deref().and_then(text)),
+        ("tarn-newest-event-arrived", instant.newest_event_arrived_at.as_deref().and_then(text)),
+        ("tarn-newest-event-age-ms", instant.newest_event_age_ms.map(HeaderValue::from)),
         ("tarn-source-connected", text(if instant.source.connected { "true" } else { "false" })),
         ("tarn-source-last-heard", instant.source.last_heard_at.as_deref().and_then(text)),
         ("tarn-incomplete-since", instant.incomplete_since.as_deref().and_then(text)),

@@ -40,6 +40,13 @@ pub enum ApiError {
     Overloaded,
     /// Not ready yet.
     Unavailable(String),
+    /// What there is is older than is wanted.
+    Stale {
+        /// Why, and how old it may be.
+        message: String,
+        /// How old it is; none where it never was all that there was.
+        age_ms: Option<u64>,
+    },
     /// A fault of ours.
     Internal,
 }
@@ -68,6 +75,10 @@ impl IntoResponse for ApiError {
             Self::Unprocessable(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".to_owned()),
             Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
+            Self::Stale { message, age_ms } => {
+                metadata.insert("ageMs".to_owned(), json!(age_ms));
+                (StatusCode::SERVICE_UNAVAILABLE, message)
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned()),
         };
         let body = json!({"code": status.as_u16(), "reason": "", "message": message, "metadata": metadata});

@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::duration;
 use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
@@ -143,6 +144,7 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
             let default = LIMIT_DEFAULT.min(limit_max);
             json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
         }
+        Kind::Duration => json!({"type": "string", "pattern": duration::PATTERN, "example": "5s"}),
         Kind::PageToken | Kind::Order => json!({"type": "string"}),
         Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
     };
@@ -166,6 +168,11 @@ fn headers() -> Value {
         "tarn-epoch": header("The same in milliseconds since 1970.", json!({"type": "integer"})),
         "tarn-position": header("topic:partition:next offset, separated by commas.", text.clone()),
         "tarn-consistency-token": header("Names that instant.", text),
+        "tarn-newest-event": header("When the newest event that the answer reflects happened, by the time in its id.",
+            json!({"type": "string", "format": "date-time"})),
+        "tarn-newest-event-arrived": header("When that event arrived.",
+            json!({"type": "string", "format": "date-time"})),
+        "tarn-newest-event-age-ms": header("How many milliseconds ago it happened.", json!({"type": "integer"})),
         "tarn-source-connected": header("Whether the source is connected.", json!({"type": "boolean"})),
         "tarn-source-last-heard": header("When, if ever.", json!({"type": "string", "format": "date-time"})),
         "tarn-incomplete-since": header("Since when events are missing, if any are.",

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use super::query::{Kind, Parameter, Query};
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
@@ -84,6 +87,7 @@ fn told(app: &App) -> Response {
     let views: Vec<_> = service.view_conditions(&view).iter().map(|condition| view_json(condition, &view)).collect();
     let content = json!({
         "ready": service.is_ready(),
+        "ageMs": view.age().map(milliseconds),
         "startedAt": answer::moment(service.started_ms),
         "version": env!("CARGO_PKG_VERSION"),
         "workers": service.config.workers(),
@@ -187,13 +191,24 @@ pub(super) async fn livez() -> Response {
     axum::Json(json!({"status": "OK", "code": 200})).into_response()
 }
 
+/// What `/readyz` takes.
+pub(super) const READY_PARAMETERS: &[Parameter] = &[Parameter {
+    name: "maxAge",
+    kind: Kind::Duration,
+    many: false,
+    summary: "How long ago what is shown may have been all that the log had, as far as was heard of it.",
+}];
+
 /// `GET /readyz`
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn readyz(State(app): State<Arc<App>>, Extension(query): Extension<Arc<Query>>) -> Response {
     if app.is_draining() {
         return ApiError::Unavailable("not ready: the service is stopping".to_owned()).into_response();
     }
     if app.service.is_ready() {
-        return axum::Json(json!({"status": "OK", "code": 200})).into_response();
+        return match query.duration("maxAge") {
+            None => axum::Json(json!({"status": "OK", "code": 200})).into_response(),
+            Some(age_max) => fresh(&app, age_max),
+        };
     }
     let state = app.service.status.get();
     let why = match state.end_at_start {
@@ -204,13 +219,41 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     ApiError::Unavailable(format!("not ready: the source is {}, {why}", state.phase.as_str())).into_response()
 }
 
+/// Whether what is shown is fresh enough. In a log where nothing happens it is so while the source hears of it, since an
+/// epoch without events is sealed now and then; a source in trouble seals none that counts.
+fn fresh(app: &App, age_max: Duration) -> Response {
+    let view = app.service.publisher.view();
+    let age = view.age();
+    let age_ms = age.map(milliseconds);
+    if age.is_some_and(|age| age <= age_max) {
+        return axum::Json(json!({"status": "OK", "code": 200, "ageMs": age_ms})).into_response();
+    }
+    let state = app.service.status.get();
+    let behind: i64 = state.lags(view.position()).iter().filter_map(|lag| lag.lag).sum();
+    let why = match () {
+        () if app.service.publisher.is_rebuilding() => "the state is made anew".to_owned(),
+        () if state.phase.is_trouble() => format!("the source is {}", state.phase.as_str()),
+        () if behind > 0 => format!("the log has {behind} records more"),
+        () => "nothing newer has been shown".to_owned(),
+    };
+    let how_old = age_ms.map_or("never was all that the log had".to_owned(), |age_ms| format!("is {age_ms} ms old"));
+    let message = format!("not fresh: what is shown {how_old}, and maxAge is {} ms: {why}", milliseconds(age_max));
+    ApiError::Stale { message, age_ms }.into_response()
+}
+
+fn milliseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let handle = app.metrics.clone().ok_or_else(|| ApiError::NotFound("metrics are not recorded".to_owned()))?;
     // Beside the listener, which must not wait for a count of rows, and without a turn: it answers under any load.
     let exported = tokio::task::spawn_blocking(move || {
         telemetry::export(&app.service);
-        handle.render()
+        let mut text = handle.render();
+        telemetry::write_histograms(&app.service, &mut text);
+        text
     });
     let exported = exported.await.map_err(|_| ApiError::Internal)?;
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");

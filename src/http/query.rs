@@ -5,8 +5,9 @@
 //! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::ApiError;
+use super::{ApiError, duration};
 use crate::published::TokenError;
 use crate::published::token::TOKEN_CHARS_MAX;
 
@@ -30,6 +31,8 @@ pub enum Kind {
     Limit,
     /// Where a list goes on.
     PageToken,
+    /// A length of time with its unit.
+    Duration,
     /// Columns separated by commas, each with a `-` before it where the greatest comes first.
     Order,
     /// Stands for every name that is not another parameter's, and for every one behind [`COLUMN_PREFIX`]: a column of a
@@ -127,6 +130,11 @@ impl Query {
         self.values(name).next()
     }
 
+    /// The length of time that a parameter says, if it is there.
+    pub(super) fn duration(&self, name: &str) -> Option<Duration> {
+        self.one(name).and_then(duration::parse)
+    }
+
     /// Where the list goes on, as `decode` reads the `pageToken`; none on the first page.
     pub(super) fn page_token<T>(
         &self,
@@ -170,6 +178,7 @@ fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), Str
             let limit = value.parse().ok().filter(|limit| (1..=limit_max).contains(limit));
             (digits && limit.is_some(), format!("a number from 1 to {limit_max}"))
         }
+        Kind::Duration => (duration::parse(value).is_some(), duration::FORM.to_owned()),
         Kind::PageToken => (value.len() <= TOKEN_CHARS_MAX, "a token that was given with the page before".to_owned()),
     };
     if good { Ok(()) } else { Err(what) }

@@ -209,7 +209,9 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
         ),
         (read("/livez", "Health", "Whether the process answers.").under_any_load(), behind(operations::livez)),
         (
-            read("/readyz", "Health", "Whether everything that the log had at start is visible.").under_any_load(),
+            read("/readyz", "Health", "Whether everything that the log had at start is visible.")
+                .taking(operations::READY_PARAMETERS)
+                .under_any_load(),
             behind(operations::readyz),
         ),
         (

@@ -77,7 +77,7 @@ pub(super) fn all() -> Value {
         "Error": object(&[
             ("code", integer()), ("reason", text()), ("message", text()), ("metadata", json!({"type": "object"})),
         ]),
-        "Health": object(&[("status", text()), ("code", integer())]),
+        "Health": object(&[("status", text()), ("code", integer()), ("ageMs?", integer())]),
         "Metrics": text(),
         "OpenApi": json!({"type": "object"}),
         "ViewList": at_an_instant(object(&[("items", list_of("View"))])),
@@ -115,6 +115,8 @@ pub(super) fn all() -> Value {
         "Instant": object(&[
             ("asOf", time()), ("epoch", integer()), ("position", list_of("PartitionPosition")),
             ("consistencyToken", text()),
+            ("newestEventAt", nullable_time()), ("newestEventArrivedAt", nullable_time()),
+            ("newestEventAgeMs", nullable_integer()),
             ("source", object(&[("connected", boolean()), ("lastHeardAt", nullable_time())])),
             ("complete", boolean()), ("incompleteSince?", time()),
         ]),
@@ -297,6 +299,7 @@ fn status() -> Value {
     ]);
     object(&[
         ("ready", boolean()),
+        ("ageMs", nullable_integer()),
         ("startedAt", time()),
         ("version", text()),
         ("workers", integer()),

@@ -303,7 +303,7 @@ fn in_part(shown: &Catalog, wanted: &Catalog, is_complete: impl Fn(&Arc<CatalogV
     Catalog::new(new.chain(kept.iter().filter_map(|name| shown.view(name))).map(Arc::clone))
 }
 
-fn upper(cuts: &[Option<Cut>], id: ViewId) -> Epoch {
+pub(super) fn upper(cuts: &[Option<Cut>], id: ViewId) -> Epoch {
     progress(cuts, id).map_or(0, |(_, upper)| upper)
 }
 

@@ -10,8 +10,9 @@ use arc_swap::ArcSwap;
 
 use tokio::sync::watch;
 
-use super::catalog::{Catalog, Gate, Patience, WAIT_FOR_ALL, Wanted};
+use super::catalog::{self, Catalog, Gate, Patience, WAIT_FOR_ALL, Wanted};
 use super::history::{History, HistoryLimits, NotKept, RowChanges};
+use super::latency::{Arrivals, Latencies};
 use super::view::ReadView;
 use crate::dataflow::{Binding, Cut, CutSink, Floors, ViewId};
 use crate::model::{Epoch, ResourceId};
@@ -21,6 +22,7 @@ struct Pending {
     cuts: Vec<Option<Cut>>,
     bindings: VecDeque<Binding>,
     gate: Gate,
+    arrivals: Arrivals,
 }
 
 /// The one place where read views come from.
@@ -32,6 +34,9 @@ pub struct Publisher {
     /// That of whoever takes this one's place, once it did.
     history: ArcSwap<History>,
     is_rebuilding: AtomicBool,
+    /// Whether readers see what is published here.
+    is_seen: AtomicBool,
+    latencies: Arc<Latencies>,
     /// The newest one that shows the same views of other workers.
     beside: Mutex<Weak<Publisher>>,
     /// Since when nothing is awaited but views.
@@ -69,7 +74,10 @@ impl Publisher {
     /// A publisher that shows the same views as this one, of other workers.
     pub(super) fn beside(&self, workers: usize, incarnation: u64) -> Arc<Self> {
         let (wanted, limits) = (Arc::clone(&self.wanted), self.history.load().limits());
-        let beside = Arc::new(Self::wanting(wanted, workers, incarnation, Patience::Fresh, limits));
+        let mut beside = Self::wanting(wanted, workers, incarnation, Patience::Fresh, limits);
+        beside.is_seen = AtomicBool::new(false);
+        beside.measure_with(Arc::clone(&self.latencies));
+        let beside = Arc::new(beside);
         *self.beside.lock().expect("nobody panics who looks beside") = Arc::downgrade(&beside);
         beside
     }
@@ -77,19 +85,33 @@ impl Publisher {
     fn wanting(wanted: Wanted, workers: usize, incarnation: u64, patience: Patience, limits: HistoryLimits) -> Self {
         let gate = Gate::new(Arc::clone(&wanted), patience);
         let nothing = ReadView::new(Binding::nothing(incarnation), Vec::new(), &gate, Arc::default());
+        let arrivals = Arrivals::default();
+        let latencies = Arc::clone(&arrivals.latencies);
         Self {
-            pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate }),
+            pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate, arrivals }),
             wanted,
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
             history: ArcSwap::from_pointee(History::new(limits)),
             is_rebuilding: AtomicBool::new(false),
+            is_seen: AtomicBool::new(true),
+            latencies,
             beside: Mutex::default(),
             awaits_views_since: OnceLock::new(),
             waiters: Mutex::new(()),
             news: Condvar::new(),
             shown: watch::Sender::new(0),
         }
+    }
+
+    fn measure_with(&mut self, latencies: Arc<Latencies>) {
+        self.pending.get_mut().expect("no deliverer panics").arrivals.latencies = Arc::clone(&latencies);
+        self.latencies = latencies;
+    }
+
+    /// How long events took until they could be seen here.
+    pub fn latencies(&self) -> &Arc<Latencies> {
+        &self.latencies
     }
 
     /// The newest read view, to keep for as long as one likes.
@@ -140,8 +162,9 @@ impl Publisher {
         self.history.load().resources_changed(after, until)
     }
 
-    /// The past is that of another publisher, whose views are shown here.
-    pub(super) fn adopt_history(&self, other: &Self) {
+    /// The views of another publisher are shown here from now on, and the past is its own.
+    pub(super) fn adopt(&self, other: &Self) {
+        other.is_seen.store(true, Ordering::Release);
         let history = other.history.load_full();
         history.begin();
         self.history.store(history);
@@ -215,6 +238,7 @@ impl CutSink for Publisher {
         let mut pending = self.pending.lock().expect("no deliverer panics");
         let last = pending.bindings.back().map_or(self.published(), |last| last.epoch);
         assert!(binding.epoch > last, "bindings come in order: {} after {last}", binding.epoch);
+        pending.arrivals.seal(&binding, Instant::now());
         pending.bindings.push_back(binding);
     }
 
@@ -251,24 +275,25 @@ impl Publisher {
     pub(crate) fn deliver_at(&self, worker: usize, mut cut: Cut, now: Instant) {
         let mut pending = self.pending.lock().expect("no deliverer panics");
         self.history.load().hear(&mut cut);
+        pending.arrivals.hear(std::mem::take(&mut cut.folded));
         pending.cuts[worker] = Some(cut);
         self.publish_what_is_complete(&mut pending, now);
     }
 
     fn publish_what_is_complete(&self, pending: &mut Pending, now: Instant) {
-        let Pending { cuts, bindings: _, gate } = pending;
+        let Pending { cuts, bindings: _, gate, arrivals } = pending;
         let Some(core) = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.upper)).min().flatten() else {
             return;
         };
+        arrivals.tables(core, now);
         let before = Arc::clone(&gate.shown);
         gate.note(core, now);
         gate.promote(cuts, self.published(), now);
         let upper = gate.upper(cuts, core, self.published(), now);
         let complete = pending.bindings.partition_point(|binding| binding.epoch < upper);
-        let bindings: Vec<Binding> = pending.bindings.drain(..complete).collect();
-        for polled_at in bindings.iter().filter_map(|binding| binding.polled_at) {
-            metrics::histogram!("tarn_polled_to_published_seconds").record(polled_at.elapsed().as_secs_f64());
-        }
+        let mut bindings: Vec<Binding> = pending.bindings.drain(..complete).collect();
+        pending.arrivals.tell(&mut bindings);
+        let is_seen = self.is_seen.load(Ordering::Acquire);
         if let Some(binding) = bindings.last().cloned() {
             let cuts: Vec<Cut> = pending.cuts.iter().flatten().cloned().collect();
             assert!(
@@ -276,10 +301,14 @@ impl Publisher {
                 "every cut is readable"
             );
             let changed = self.history.load().show(bindings, &cuts);
+            let epoch = binding.epoch;
             self.publish(Arc::new(ReadView::new(binding, cuts, &pending.gate, changed)));
+            pending.arrivals.show(epoch, now, is_seen);
         } else {
             // What nobody has seen may still be taken away.
             pending.gate.shown = before;
         }
+        let Pending { cuts, bindings: _, gate, arrivals } = pending;
+        arrivals.follow(&gate.shown, self.published(), |id| catalog::upper(cuts, id), now, is_seen);
     }
 }

@@ -64,7 +64,7 @@ impl Rebuilding {
         }
         let former = self.shown.view();
         if on_shown.is_some() {
-            self.shown.adopt_history(&self.hidden);
+            self.shown.adopt(&self.hidden);
         }
         self.shown.publish(Arc::clone(&view));
         if let Some(on_shown) = on_shown.take() {

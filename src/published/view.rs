@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::catalog::{Catalog, Gate};
 use super::history::Changed;
-use crate::dataflow::{Batch, Binding, Cut, Dimension, HashKeys, ReporterKeyHash, Row, ViewId};
+use crate::dataflow::{Batch, Binding, Cut, Dimension, HashKeys, NewestEvent, ReporterKeyHash, Row, ViewId};
 use crate::model::{Epoch, Position, QuarantineEntry, ResourceId, State};
 
 /// Everything as it was at an epoch.
@@ -14,6 +15,8 @@ pub struct ReadView {
     epoch: Epoch,
     position: Arc<Position>,
     incarnation: u64,
+    whole_at: Option<Instant>,
+    newest_event: Option<NewestEvent>,
     cuts: Arc<[Cut]>,
     catalog: Arc<Catalog>,
     detached: Arc<BTreeSet<ViewId>>,
@@ -23,21 +26,21 @@ pub struct ReadView {
 
 impl ReadView {
     pub(super) fn new(binding: Binding, cuts: Vec<Cut>, gate: &Gate, changed: Arc<Changed>) -> Self {
-        let Binding { epoch, position, incarnation, polled_at: _ } = binding;
+        let Binding { epoch, position, incarnation, polled_at: _, whole_at, newest_event } = binding;
         let (catalog, detached) = (Arc::clone(&gate.shown), Arc::clone(&gate.detached));
         let suspended = Arc::clone(&gate.suspended);
         let cuts = cuts.into();
-        Self { epoch, position, incarnation, cuts, catalog, detached, suspended, changed }
+        Self { epoch, position, incarnation, whole_at, newest_event, cuts, catalog, detached, suspended, changed }
     }
 
     /// Everything as it was at the earlier epoch of a binding, which the batches of this one still tell apart.
     pub(super) fn at(&self, binding: Binding) -> Self {
-        let Binding { epoch, position, incarnation, polled_at: _ } = binding;
+        let Binding { epoch, position, incarnation, polled_at: _, whole_at, newest_event } = binding;
         assert!(self.since() <= epoch && epoch <= self.epoch, "an instant that is kept");
         let (catalog, detached) = (Arc::clone(&self.catalog), Arc::clone(&self.detached));
         let (suspended, changed) = (Arc::clone(&self.suspended), Arc::clone(&self.changed));
         let cuts = Arc::clone(&self.cuts);
-        Self { epoch, position, incarnation, cuts, catalog, detached, suspended, changed }
+        Self { epoch, position, incarnation, whole_at, newest_event, cuts, catalog, detached, suspended, changed }
     }
 
     /// The epoch.
@@ -53,6 +56,17 @@ impl ReadView {
     /// Which life of the state it is of.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// The newest event that it holds, by when it happened.
+    pub fn newest_event(&self) -> Option<NewestEvent> {
+        self.newest_event
+    }
+
+    /// How long ago it was all that the log had, as far as was known of it; none where it never was. It grows while the
+    /// log cannot be heard, or has more than was read.
+    pub fn age(&self) -> Option<Duration> {
+        self.whole_at.map(|whole_at| whole_at.elapsed())
     }
 
     /// The views that can be read at it.

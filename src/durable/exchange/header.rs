@@ -32,6 +32,9 @@ struct Header {
     /// What tells the log from another one, as snapshots have it.
     #[serde(default)]
     log_identity: LogIdentity,
+    /// Since when events are missing, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incomplete_since_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +74,7 @@ pub(super) fn written(meta: &RunMeta) -> Vec<u8> {
         incarnation: Some(format!("{:016x}", meta.incarnation)),
         tombstone_retention_ms: meta.tombstone_retention_ms,
         log_identity: meta.identity.clone(),
+        incomplete_since_ms: meta.incomplete_since_ms,
     };
     serde_json::to_vec(&header).expect("memory takes a header")
 }
@@ -115,6 +119,7 @@ pub(super) fn read(line: &[u8], topics: &Topics) -> Result<Imported, String> {
         // The instance that it came from may have gone on: its later epochs are not ours.
         incarnation: rand::random(),
         identity,
+        incomplete_since_ms: header.incomplete_since_ms,
         bindings_segment: 0,
     };
     Ok(Imported { meta, rows: Default::default() })

@@ -110,6 +110,7 @@ impl TableRules {
             tombstone_retention_ms: self.tombstone_retention_ms,
             incarnation: rand::random(),
             identity: LogIdentity::default(),
+            incomplete_since_ms: None,
             bindings_segment: 0,
         };
         Imported { meta, rows: Default::default() }

@@ -135,6 +135,7 @@ fn meta() -> RunMeta {
         tombstone_retention_ms: 7,
         incarnation: u64::MAX,
         identity: Default::default(),
+        incomplete_since_ms: Some(1_795_000_000_000),
         bindings_segment: 4,
     }
 }

@@ -98,6 +98,7 @@ pub(crate) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
         seen_rejects: Vec::new(),
         views: views.iter().map(view).collect(),
         fresh: Fresh::default(),
+        folded: Vec::new(),
     }
 }
 
