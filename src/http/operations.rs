@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use super::encoding::Packing;
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
@@ -57,9 +58,9 @@ impl From<Lag> for PartitionJson {
 }
 
 /// `GET /api/tarn/v1/status`: beside the listener, since the rows of all views are counted for it.
-pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let reader = Arc::clone(&app);
-    app.admission.render(STATUS_BYTES, move || Ok(told(&reader))).await
+pub(super) async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let (reader, packing) = (Arc::clone(&app), Packing::accepted(&headers)?);
+    app.admission.render(STATUS_BYTES, move || Ok(packing.pack(told(&reader)))).await
 }
 
 fn told(app: &App) -> Response {
