@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -63,16 +64,21 @@ const FRAME_BYTES: usize = 8 * 1024;
 /// `GET /api/tarn/v1/resources/{id}`
 pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
-    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    path: Result<Path<String>, PathRejection>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
-    let id = ResourceId::parse(&id).map_err(|error| {
-        let shown: String = id.chars().take(64).collect();
-        ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
-    })?;
+    let id = id_of(path)?;
     let answer = rendered(&app, id, &known);
     app.admission.admit(answer).await
+}
+
+/// The id that a path names.
+pub(super) fn id_of(path: Result<Path<String>, PathRejection>) -> Result<ResourceId, ApiError> {
+    let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
+    ResourceId::parse(&id).map_err(|error| {
+        let shown: String = id.chars().take(64).collect();
+        ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
+    })
 }
 
 /// The answer about one resource.

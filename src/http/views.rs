@@ -29,7 +29,7 @@ use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
 /// Asks for another order than the view's own.
 const ORDER_BY: &str = "orderBy";
 /// Asks for rows with null in some columns.
-const IS_NULL: &str = "isNull";
+pub(super) const IS_NULL: &str = "isNull";
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
     Parameter {
@@ -40,24 +40,28 @@ pub(super) const PARAMETERS: &[Parameter] = &[
                   stand in the view's own order, which costs no sorting. With it all rows are looked at: that has \
                   the turns and the time of a query in SQL.",
     },
-    Parameter {
-        name: IS_NULL,
-        kind: Kind::Text,
-        many: false,
-        summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
-                  for it beside. No value of a column means null, since it could be a text.",
-    },
+    NULLS,
     LIMIT,
     PAGE_TOKEN,
-    Parameter {
-        name: "{column}",
-        kind: Kind::Column,
-        many: true,
-        summary: "Rows with this value in this column, written as it is shown: bytes as hex, floats also as `NaN`, \
-                  `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
-                  columns by which the view is sorted it is a seek.",
-    },
+    COLUMN,
 ];
+/// `isNull`, of every list of rows.
+pub(super) const NULLS: Parameter = Parameter {
+    name: IS_NULL,
+    kind: Kind::Text,
+    many: false,
+    summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
+              for it beside. No value of a column means null, since it could be a text.",
+};
+/// The columns by which rows are chosen.
+pub(super) const COLUMN: Parameter = Parameter {
+    name: "{column}",
+    kind: Kind::Column,
+    many: true,
+    summary: "Rows with this value in this column, written as it is shown: bytes as hex, floats also as `NaN`, \
+              `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
+              columns by which the view is sorted it is a seek.",
+};
 /// The parameters of a view's errors.
 pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
 
@@ -184,14 +188,14 @@ fn columns(plan: &ViewPlan) -> Vec<ColumnJson> {
 }
 
 /// A view that can be read, and how it is.
-struct Readable {
-    shown: Arc<CatalogView>,
-    health: Health,
-    problem: Option<String>,
+pub(super) struct Readable {
+    pub(super) shown: Arc<CatalogView>,
+    pub(super) health: Health,
+    pub(super) problem: Option<String>,
 }
 
 /// The view of a name, if it can be read.
-fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
+pub(super) fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
     match known(app, view, name)? {
         ViewCondition { shown: Some(shown), health, problem, .. } if health.is_readable() => {
             Ok(Readable { shown, health, problem })
@@ -264,7 +268,7 @@ fn page(
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Response, ApiError> {
     let Readable { shown, health, problem } = found(app, view, name)?;
-    let filters = filters(query);
+    let filters = filters(query, PARAMETERS);
     let order = query.one(ORDER_BY).map(order).unwrap_or_default();
     let reading = Reading::new(&shown.plan, &filters, &order).map_err(|error| ApiError::Invalid(error.to_string()))?;
     // The fingerprint, because a view that has changed may have other columns.
@@ -293,9 +297,9 @@ fn page(
 }
 
 /// The columns by which rows are chosen, each with what it may hold; none of the texts stands for null.
-fn filters(query: &Query) -> Vec<(String, Vec<Option<String>>)> {
+pub(super) fn filters(query: &Query, parameters: &[Parameter]) -> Vec<(String, Vec<Option<String>>)> {
     let mut filters: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
-    for (column, values) in query.columns(PARAMETERS) {
+    for (column, values) in query.columns(parameters) {
         filters.insert(column, values.into_iter().map(Some).collect());
     }
     for column in query.one(IS_NULL).into_iter().flat_map(|columns| columns.split(',')) {

@@ -194,6 +194,23 @@ impl History {
         after.checked_sub(1).and_then(|last| inner.bindings.get(last)).cloned()
     }
 
+    /// The first epoch from which on the changes of a view are kept.
+    pub(super) fn changes_since(&self, id: ViewId) -> Option<Epoch> {
+        let inner = self.inner();
+        let since = inner.views.get(&id)?.since();
+        let first = inner.bindings.partition_point(|binding| binding.epoch < since);
+        inner.bindings.get(first).map(|binding| binding.epoch)
+    }
+
+    /// The epochs that there were from one on and until another one, which was shown and is the last.
+    pub(super) fn epochs_from(&self, since: Epoch, until: Epoch) -> Vec<Epoch> {
+        let mut epochs = self.inner().epochs(since.saturating_sub(1), until);
+        if epochs.last() != Some(&until) {
+            epochs.push(until);
+        }
+        epochs
+    }
+
     /// What changed in a view after one epoch until another one, which were shown, epoch by epoch.
     pub(super) fn rows_changed(&self, id: ViewId, after: Epoch, until: Epoch) -> Result<Vec<RowChanges>, NotKept> {
         let (batches, epochs) = {
@@ -265,7 +282,7 @@ impl Inner {
 }
 
 /// The epoch in which a change is first seen: some happen between two, since time alone makes them.
-fn shown_at(epochs: &[Epoch], time: Epoch, until: Epoch) -> Epoch {
+pub(super) fn shown_at(epochs: &[Epoch], time: Epoch, until: Epoch) -> Epoch {
     epochs.get(epochs.partition_point(|epoch| *epoch < time)).copied().unwrap_or(until)
 }
 
