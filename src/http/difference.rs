@@ -16,7 +16,7 @@ use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
-use super::views::{COLUMN, IS_NULL, NULLS, Readable, filters, found, name_of};
+use super::views::{COLUMN, NULLS, Readable, filters, found, name_of};
 use super::{ApiError, App, answer};
 use crate::model::{Epoch, Timestamp};
 use crate::published::{Difference, DifferenceToken, NotKept, ReadView, RowKey, RowPlace};

@@ -47,7 +47,7 @@ impl<K: Eq + Hash> Drop for Flight<K> {
 
 /// All that are on their way.
 #[derive(Debug)]
-pub(super) struct Flights<K: Eq + Hash>(Mutex<Known<K>>);
+pub(crate) struct Flights<K: Eq + Hash>(Mutex<Known<K>>);
 
 #[derive(Debug)]
 struct Known<K: Eq + Hash> {
@@ -131,5 +131,129 @@ impl<K: Eq + Hash> Flights<K> {
         if known.flights.get(key).is_some_and(|(known, _)| *known == number) {
             known.flights.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::{Notify, Semaphore};
+
+    use super::*;
+
+    /// What the tests count and wait for.
+    #[derive(Default)]
+    struct Computing {
+        begun: AtomicUsize,
+        may_end: Notify,
+    }
+
+    impl Computing {
+        /// Comes to `body` once it may end.
+        async fn compute(self: Arc<Self>, outcome: Result<&'static str, ApiError>) -> Result<Rendered, ApiError> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            self.may_end.notified().await;
+            let reserved = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
+            let (status, headers) = (StatusCode::OK, HeaderMap::new());
+            outcome.map(|body| Rendered { status, headers, body: body.into(), _reserved: reserved })
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    type Joined = (Arc<Rendered>, Arc<Flight<u8>>);
+
+    fn reader(
+        flights: &Arc<Flights<u8>>,
+        key: u8,
+        computing: &Arc<Computing>,
+        outcome: Result<&'static str, ApiError>,
+    ) -> tokio::task::JoinHandle<Result<Joined, ApiError>> {
+        let (flights, computing) = (Arc::clone(flights), Arc::clone(computing));
+        tokio::spawn(async move { flights.share(key, soon(), computing.compute(outcome)).await })
+    }
+
+    async fn settle() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_same_is_given_the_same_until_nobody_holds_it() {
+        let (flights, computing) = (Arc::new(Flights::default()), Arc::new(Computing::default()));
+        let readers: Vec<_> = (0..50).map(|_| reader(&flights, 1, &computing, Ok("one"))).collect();
+        let other = reader(&flights, 2, &computing, Ok("two"));
+        settle().await;
+        assert_eq!(computing.begun.load(Ordering::SeqCst), 2, "one for each key");
+        computing.may_end.notify_waiters();
+        let mut held = Vec::new();
+        for reader in readers {
+            held.push(reader.await.unwrap().unwrap());
+        }
+        assert!(held.iter().all(|(rendered, _)| Arc::ptr_eq(rendered, &held[0].0)));
+        assert_eq!(other.await.unwrap().unwrap().0.body, "two");
+        // While the last one is being sent it, it is there for others; after that nothing is.
+        held.truncate(1);
+        let late = reader(&flights, 1, &computing, Ok("late")).await.unwrap().unwrap();
+        assert_eq!(late.0.body, "one");
+        drop((held, late));
+        assert!(flights.known().flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flight_goes_on_without_its_first_one_and_ends_with_its_last() {
+        let (flights, computing) = (Arc::new(Flights::default()), Arc::new(Computing::default()));
+        let first = reader(&flights, 1, &computing, Ok("first"));
+        settle().await;
+        let second = reader(&flights, 1, &computing, Ok("second"));
+        settle().await;
+        first.abort();
+        assert!(first.await.is_err());
+        settle().await;
+        computing.may_end.notify_waiters();
+        assert_eq!(second.await.unwrap().unwrap().0.body, "first", "what the first one began");
+        assert_eq!(computing.begun.load(Ordering::SeqCst), 1);
+        let alone = reader(&flights, 1, &computing, Ok("alone"));
+        settle().await;
+        alone.abort();
+        assert!(alone.await.is_err());
+        assert!(flights.known().flights.is_empty(), "nobody waits for it");
+    }
+
+    #[tokio::test]
+    async fn who_has_joined_does_not_fail_for_want_of_the_first_ones_turn() {
+        let (flights, computing) = (Arc::new(Flights::default()), Arc::new(Computing::default()));
+        let first = reader(&flights, 1, &computing, Err(ApiError::Overloaded));
+        settle().await;
+        let others: Vec<_> = (0..5).map(|_| reader(&flights, 1, &computing, Ok("another"))).collect();
+        settle().await;
+        assert_eq!(computing.begun.load(Ordering::SeqCst), 1);
+        computing.may_end.notify_waiters();
+        assert_eq!(first.await.unwrap().map(|_| ()), Err(ApiError::Overloaded));
+        settle().await;
+        assert_eq!(computing.begun.load(Ordering::SeqCst), 2, "one of them has begun anew for all");
+        computing.may_end.notify_waiters();
+        for other in others {
+            assert_eq!(other.await.unwrap().unwrap().0.body, "another");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_all_fails_once_and_a_panic_ends_nobody_else() {
+        let (flights, computing) = (Arc::new(Flights::default()), Arc::new(Computing::default()));
+        let missing = || Err(ApiError::NotFound("no".to_owned()));
+        let readers: Vec<_> = (0..5).map(|_| reader(&flights, 1, &computing, missing())).collect();
+        settle().await;
+        computing.may_end.notify_waiters();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().map(|_| ()), missing().map(|_: ()| ()));
+        }
+        assert_eq!(computing.begun.load(Ordering::SeqCst), 1);
+        let panicking = flights.share(1, soon(), async { panic!("as tests do") }).await;
+        assert_eq!(panicking.map(|_| ()), Err(ApiError::Internal));
+        assert!(flights.known().flights.is_empty());
     }
 }

@@ -29,7 +29,7 @@ use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
 /// Asks for another order than the view's own.
 const ORDER_BY: &str = "orderBy";
 /// Asks for rows with null in some columns.
-pub(super) const IS_NULL: &str = "isNull";
+const IS_NULL: &str = "isNull";
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
     Parameter {
