@@ -249,7 +249,7 @@ mod tests {
         settle().await;
         computing.may_end.notify_waiters();
         for reader in readers {
-            assert_eq!(reader.await.unwrap().map(|_| ()), missing().map(|_: ()| ()));
+            assert_eq!(reader.await.unwrap().map(|_| ()), Err(ApiError::NotFound("no".to_owned())));
         }
         assert_eq!(computing.begun.load(Ordering::SeqCst), 1);
         let panicking = flights.share(1, soon(), async { panic!("as tests do") }).await;
