@@ -91,6 +91,10 @@ fn responses(route: &Route) -> Map<String, Value> {
     for (name, says) in route.headers {
         good["headers"][*name] = json!({"description": says, "schema": {"type": "string"}});
     }
+    if route.verb == Verb::Get && route.counted {
+        let says = "Weak: when what was asked for last changed. Only where that can be told.";
+        good["headers"]["etag"] = json!({"description": says, "schema": {"type": "string"}});
+    }
     let mut responses = Map::new();
     // In bulk every item says its own.
     if route.verb == Verb::Post && route.path.contains('{') {
