@@ -14,8 +14,11 @@ mod admission;
 mod answer;
 mod body;
 mod duration;
+mod difference;
+mod encoding;
 mod error;
 mod explanation;
+mod flights;
 mod instant;
 mod openapi;
 mod operations;
@@ -27,7 +30,10 @@ mod resubmission;
 mod routes;
 mod schemas;
 pub mod server;
+mod shared;
+mod states;
 mod strict;
+mod tags;
 mod views;
 mod watched;
 
@@ -51,6 +57,7 @@ pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
 pub use resource_json::write_resource;
 pub use routes::{Route, Scope, Verb, routes};
+use shared::Answers;
 
 /// What the handlers read.
 pub struct App {
@@ -59,6 +66,7 @@ pub struct App {
     pub(crate) admission: Admission,
     /// Turns of ad-hoc queries.
     pub(crate) queries: Arc<Semaphore>,
+    pub(crate) answers: Answers,
     draining: AtomicBool,
 }
 
@@ -73,7 +81,14 @@ impl App {
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
         let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
-        Arc::new(Self { service, metrics, admission, queries, draining: AtomicBool::new(false) })
+        Arc::new(Self {
+            service,
+            metrics,
+            admission,
+            queries,
+            answers: Answers::default(),
+            draining: AtomicBool::new(false),
+        })
     }
 
     /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.

@@ -14,6 +14,7 @@ pub mod history;
 mod instant;
 pub mod latency;
 pub mod pages;
+mod past;
 mod publisher;
 pub mod rebuilding;
 mod row_place;
@@ -30,9 +31,12 @@ pub use catalog::{Catalog, CatalogView};
 pub use failure_pages::FailuresPage;
 pub use history::{HistoryLimits, NotKept, RowChanges};
 pub use pages::{Filter, Page, PageLimits};
+pub use past::{Difference, StateFrom};
 pub use publisher::Publisher;
 pub use row_place::{RowKey, RowPlace};
-pub use token::{ConsistencyToken, PageToken, QuarantineToken, RowToken, TokenError, TokenKey};
+pub use token::{
+    ConsistencyToken, DifferenceToken, PageToken, QuarantineToken, RowToken, StatesToken, TokenError, TokenKey,
+};
 pub use view::ReadView;
 pub use view_pages::{GivenUp, RowLimits, RowsPage};
 pub use view_rows::Ordered;

@@ -112,6 +112,7 @@ fn what_changed_between_two_instants_makes_one_of_the_other() {
             let (before, after) = (rows(from, last), rows(to, last));
             for (name, mut rows) in before {
                 let id = last.catalog().view(&name).expect("it is shown at last").id;
+                let before_of_name = rows.clone();
                 let changes = match run.publisher.rows_changed(id, from.epoch(), to.epoch()) {
                     Ok(changes) => changes,
                     Err(_) => {
@@ -131,6 +132,17 @@ fn what_changed_between_two_instants_makes_one_of_the_other() {
                 }
                 rows.retain(|_, count| *count > 0);
                 assert_eq!(rows, after[&name], "{name} from {} to {}", from.epoch(), to.epoch());
+                let difference = run.publisher.difference(last, id, Some(from.epoch()), Some(to.epoch()));
+                let difference = difference.expect("its changes are kept");
+                assert_eq!((difference.from, difference.to), (from.epoch(), to.epoch()));
+                assert!(difference.rows.is_sorted_by(|one, other| one.0 < other.0), "each row once");
+                let mut rows = before_of_name;
+                for (row, diff) in difference.rows {
+                    assert!(diff != 0);
+                    *rows.entry(row).or_default() += diff;
+                }
+                rows.retain(|_, count| *count != 0);
+                assert_eq!(rows, after[&name], "{name} from {} to {} at once", from.epoch(), to.epoch());
             }
             let Ok(changes) = run.publisher.resources_changed(from.epoch(), to.epoch()) else { continue };
             let listed: BTreeSet<ResourceId> = changes.into_iter().flat_map(|(_, ids)| ids).collect();
@@ -142,4 +154,66 @@ fn what_changed_between_two_instants_makes_one_of_the_other() {
         }
     }
     assert!(told > 1_000 && refused > 20, "{told} rows told, {refused} refused");
+}
+
+#[test]
+fn the_states_of_a_resource_are_those_that_were_shown() {
+    let small = HistoryLimits { share: 0.0, instant_updates_min: 60, ..ALL };
+    let (mut compared, mut before) = (0, 0);
+    for (seed, workers, limits) in [(10, 1, ALL), (11, 2, ALL), (12, 4, ALL), (13, 2, small)] {
+        let run = history(seed, workers, limits);
+        let last = run.last();
+        let ids: BTreeSet<ResourceId> = run.views.iter().flat_map(|view| resources(view).into_keys()).collect();
+        for id in ids {
+            let (since, states) = run.publisher.states_from(last, id);
+            assert!(states.is_sorted_by(|one, other| one.epoch < other.epoch), "an entry an epoch");
+            assert!(states.iter().all(|one| since <= one.epoch && one.epoch <= last.epoch()));
+            for shown in &run.views {
+                if shown.epoch() < since {
+                    before += 1;
+                    continue;
+                }
+                let then = states.iter().rev().find(|one| one.epoch <= shown.epoch());
+                let state = then.and_then(|one| one.state.as_ref());
+                assert_eq!(state, shown.state(id), "{id} at {}", shown.epoch());
+                if state.is_some() {
+                    assert_eq!(
+                        then.and_then(|one| one.orphaned_by),
+                        shown.orphaned_by(id),
+                        "{id} at {}",
+                        shown.epoch()
+                    );
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 5_000 && before > 100, "{compared} compared, {before} before history");
+}
+
+#[test]
+fn what_was_last_changed_when_is_what_it_was_then() {
+    for (seed, workers) in [(14, 1), (15, 4)] {
+        let run = history(seed, workers, ALL);
+        let (mut same, mut other) = (0, 0);
+        for shown in &run.views {
+            let mut is_as = |changed: Epoch, is_same: &dyn Fn(&ReadView) -> bool| {
+                let since = run.views.iter().filter(|view| (changed..=shown.epoch()).contains(&view.epoch()));
+                same += since.clone().count() - 1;
+                other += usize::from(changed == shown.epoch());
+                assert!(since.clone().all(|view| is_same(view)), "nothing changed from {changed} to {}", shown.epoch());
+            };
+            is_as(shown.tables_changed(), &|view| resources(view) == resources(shown));
+            is_as(shown.quarantine_changed(), &|view| view.quarantine() == shown.quarantine());
+            for one in shown.catalog().views() {
+                let rows = |view: &ReadView| view.rows_from(one.id, &[]).map(|(row, n)| (row.clone(), n)).collect();
+                let failures = |view: &ReadView| view.failures(one.id).map(|(row, n)| (row.clone(), n)).collect();
+                let is_there = |view: &ReadView| view.catalog().views().any(|there| there.id == one.id);
+                let (now, failed): (Vec<_>, Vec<_>) = (rows(shown), failures(shown));
+                is_as(shown.rows_changed(one.id), &|view| !is_there(view) || rows(view) == now);
+                is_as(shown.failures_changed(one.id), &|view| !is_there(view) || failures(view) == failed);
+            }
+        }
+        assert!(same > 200 && other > 50, "{same} the same as before, {other} changed");
+    }
 }

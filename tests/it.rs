@@ -4,13 +4,15 @@
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; a whole service over
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
-//! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past; freshness; views over HTTP, their checks
+//! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past,
+//! of itself and over HTTP; what is not computed or sent again; freshness; views over HTTP, their checks
 //! and plans, their filters, replayed, and while they change; ad-hoc queries; style.
 
 mod support;
 
 mod adhoc;
 mod bad_disk;
+mod caching;
 mod check;
 mod command_line;
 mod corners;
@@ -27,6 +29,7 @@ mod http;
 mod identity;
 mod kafka;
 mod kafka_service;
+mod past;
 mod property;
 mod rebuild;
 mod replayed_views;

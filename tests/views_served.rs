@@ -210,7 +210,7 @@ fn rows_come_in_the_form_that_is_asked_for() {
 
     let (json, body) = get_as(at, path, "application/json");
     assert_eq!(json.header("content-type"), Some("application/json"));
-    assert_eq!(json.header("vary"), Some("accept"));
+    assert_eq!(json.header("vary"), Some("accept, accept-encoding"));
     let page: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(pairs(page["items"].as_array().expect("a list")), expected[..10]);
 
@@ -243,7 +243,11 @@ fn rows_come_in_the_form_that_is_asked_for() {
     let (refused, _) = get_as(at, path, "image/png");
     assert_eq!(refused.status, 406);
     for answer in [lines, csv, arrow] {
-        assert!(answer.header("tarn-epoch").is_some() && answer.header("vary") == Some("accept"), "{}", answer.head);
+        assert!(
+            answer.header("tarn-epoch").is_some() && answer.header("vary") == Some("accept, accept-encoding"),
+            "{}",
+            answer.head
+        );
         let told = (answer.header("tarn-view-health"), answer.header("cache-control"));
         assert_eq!(told, (Some("healthy"), Some("no-cache")), "{}", answer.head);
     }

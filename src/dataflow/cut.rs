@@ -53,6 +53,8 @@ pub struct Fresh {
     pub states: Vec<Batch<ResourceId, Arc<State>>>,
     /// Older holders of a reporter key.
     pub orphans: Vec<Batch<ResourceId, ResourceId>>,
+    /// Rejected records.
+    pub quarantine: Vec<Batch<Coordinates, Arc<QuarantineEntry>>>,
 }
 
 /// Names one rendering of a view: when the view changes, or what it reads, there is another one.
@@ -72,6 +74,8 @@ pub struct ViewCut {
     pub since: Epoch,
     /// The batches that its rows were given since the cut before, as they came.
     pub fresh: Vec<Batch<Row, ()>>,
+    /// The same of the rows that could not be evaluated.
+    pub fresh_failures: Vec<Batch<Failure, ()>>,
     /// Its rows, as stored.
     pub rows: Vec<Batch<Row, ()>>,
     /// The rows that could not be evaluated.

@@ -36,6 +36,7 @@ pub(super) struct Traces {
     orphans: TraceAgent<SharedSpine<ResourceId, ResourceId>>,
     fresh_states: Listener<ResourceId, Arc<State>>,
     fresh_orphans: Listener<ResourceId, ResourceId>,
+    fresh_quarantine: Listener<Coordinates, Arc<QuarantineEntry>>,
     since: Epoch,
     upper: Epoch,
     /// The epoch of what was restored; nothing before is ever shown.
@@ -69,8 +70,9 @@ pub(super) fn build(
     let (holders, orphans) = (keys.holders, keys.orphans.trace);
     let worker = scope.worker();
     let (fresh_states, fresh_orphans) = (Listener::new(worker, &traces.states), Listener::new(worker, &orphans));
+    let fresh_quarantine = Listener::new(worker, &traces.quarantine);
     let (since, upper, restored) = (0, 0, restored_epoch);
-    Traces { upsert: traces, holders, orphans, fresh_states, fresh_orphans, since, upper, restored }
+    Traces { upsert: traces, holders, orphans, fresh_states, fresh_orphans, fresh_quarantine, since, upper, restored }
 }
 
 /// Decodes where the records are, before they are exchanged: in parallel although the topic has one partition.
@@ -208,7 +210,11 @@ impl Traces {
     /// A cut of what is complete, with these views; none before what was restored is there: whoever took that would hold
     /// batches that are merged now, and never show them.
     pub(super) fn cut(&mut self, views: impl FnOnce() -> Vec<ViewCut>) -> Option<Cut> {
-        let fresh = Fresh { states: self.fresh_states.take(), orphans: self.fresh_orphans.take() };
+        let fresh = Fresh {
+            states: self.fresh_states.take(),
+            orphans: self.fresh_orphans.take(),
+            quarantine: self.fresh_quarantine.take(),
+        };
         if self.upper <= self.restored {
             return None;
         }

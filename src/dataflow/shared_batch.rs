@@ -129,6 +129,17 @@ impl<K: Row, V: Row> Batch<K, V> {
         }
     }
 
+    /// The updates of the key at `key_index`, by value.
+    pub fn updates_of(&self, key_index: usize) -> impl Iterator<Item = (&V, Epoch, Diff)> {
+        let storage = &self.0.storage;
+        let (lower, upper) = storage.vals.bounds(key_index);
+        (lower..upper).flat_map(move |value_index| {
+            let (first, end) = storage.upds.bounds(value_index);
+            let value = &storage.vals.vals[value_index];
+            (first..end).map(move |index| (value, storage.upds.times[index], storage.upds.diffs[index]))
+        })
+    }
+
     /// How many updates it holds.
     pub fn updates(&self) -> usize {
         self.0.updates

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::accepted;
+use super::encoding::Packing;
 use super::query::Query;
 use super::watched::Client;
 use super::{ApiError, App, answer, instant};
@@ -72,7 +73,7 @@ pub(super) async fn query(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let format = accepted(&headers)?;
+    let (format, packing) = (accepted(&headers)?, Packing::accepted(&headers)?);
     let body = read(body).await?;
     let form = r#"the body must be {"sql": "SELECT .."}"#;
     let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
@@ -93,7 +94,7 @@ pub(super) async fn query(
     let rendered = move || {
         let rendered = rendered(&rendering, &view, &answered, format);
         drop(turn);
-        rendered
+        Ok(packing.pack(rendered?))
     };
     app.admission.render(answer::USUAL_BYTES + held * WRITTEN_BYTES_A_BYTE, rendered).await
 }

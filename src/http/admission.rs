@@ -73,6 +73,16 @@ impl Admission {
         bytes: usize,
         render: impl FnOnce() -> Result<Response, ApiError> + Send + 'static,
     ) -> Result<Response, ApiError> {
+        let (response, reserved) = self.rendered(bytes, render).await?;
+        Ok(attach(response, reserved))
+    }
+
+    /// The same, with what it takes of the bytes of all answers, which somebody must hold until it is sent.
+    pub(super) async fn rendered(
+        &self,
+        bytes: usize,
+        render: impl FnOnce() -> Result<Response, ApiError> + Send + 'static,
+    ) -> Result<(Response, OwnedSemaphorePermit), ApiError> {
         let until = self.deadline();
         let reserved = self.reserve(bytes, || until).await?;
         let turn = timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await;
@@ -82,7 +92,7 @@ impl Admission {
             render()
         });
         match rendered.await {
-            Ok(response) => Ok(self.holding(response?, reserved)),
+            Ok(response) => Ok(self.needing(response?, reserved)),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // Only a runtime that is shutting down throws work away.
@@ -92,17 +102,17 @@ impl Admission {
     }
 
     /// The answer that `rendering` comes to, which has turns of its own; about `bytes` long at most.
-    pub(super) async fn reserve_for(
+    pub(super) async fn reserved_for(
         &self,
         bytes: usize,
         rendering: impl Future<Output = Result<Response, ApiError>>,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<(Response, OwnedSemaphorePermit), ApiError> {
         let reserved = self.reserve(bytes, || self.deadline()).await?;
-        Ok(self.holding(rendering.await?, reserved))
+        Ok(self.needing(rendering.await?, reserved))
     }
 
-    /// The response with what it really needs of the reservation behind its bytes.
-    fn holding(&self, response: Response, mut reserved: OwnedSemaphorePermit) -> Response {
+    /// The response with what it really needs of the reservation.
+    fn needing(&self, response: Response, mut reserved: OwnedSemaphorePermit) -> (Response, OwnedSemaphorePermit) {
         let needed = units(length(&response)) as usize;
         let excess = reserved.num_permits().saturating_sub(needed);
         drop(reserved.split(excess));
@@ -114,7 +124,7 @@ impl Admission {
                 reserved.merge(more);
             }
         }
-        attach(response, reserved)
+        (response, reserved)
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::App;
 use crate::clock::now_ms;
+use super::tags::Tag;
 use crate::model::Timestamp;
 use crate::published::{ConsistencyToken, ReadView};
 use crate::source::Phase;
@@ -55,7 +56,7 @@ struct Named {
     found_on: FoundOn,
     /// Those of any answer.
     headers: HeaderMap,
-    /// And those of one with a JSON body, its length yet to be told.
+    /// And those of one with a JSON body, its length and its tag yet to be told.
     headers_of_json: HeaderMap,
     /// The fields of the instant, as the end of an object.
     tail: Vec<u8>,
@@ -130,6 +131,7 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
     headers_of_json.insert(header::CACHE_CONTROL, NO_CACHE);
     // In its place already: axum would add it to a map that has no more room.
     headers_of_json.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers_of_json.insert(header::ETAG, HeaderValue::from_static(""));
     let mut tail = serde_json::to_vec(&instant).unwrap_or_default();
     if tail.first() == Some(&b'{') {
         tail.remove(0);
@@ -138,7 +140,7 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
 }
 
 /// What is current now may not be so when it is asked for again.
-const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+pub(super) const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The header whose presence says that an answer tells its instant.
 const EPOCH: HeaderName = HeaderName::from_static("tarn-epoch");
@@ -173,12 +175,12 @@ pub(super) fn answer<T: Serialize>(app: &App, view: &ReadView, content: &T) -> R
     let mut body = Vec::with_capacity(USUAL_BYTES);
     // Content is made of texts and numbers, and memory takes any write.
     let _ = serde_json::to_writer(&mut body, content);
-    written(app, view, body)
+    written(app, view, body, None)
 }
 
 /// The answer with a content, a JSON object, that is written already, and the instant of `view` beside its fields.
-pub(super) fn written(app: &App, view: &ReadView, body: Vec<u8>) -> Response {
-    whole(&named(app, view), body)
+pub(super) fn written(app: &App, view: &ReadView, body: Vec<u8>, tag: Option<Tag>) -> Response {
+    whole(&named(app, view), body, tag)
 }
 
 /// Room for one resource and the instant.
@@ -196,11 +198,11 @@ pub(super) fn list<T: Serialize>(app: &App, view: &ReadView, mut body: Vec<u8>, 
     let rest = serde_json::to_vec(rest).unwrap_or_default();
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.strip_prefix(b"{").unwrap_or_default());
-    whole(&named(app, view), body)
+    whole(&named(app, view), body, None)
 }
 
 /// The answer with an object that is rendered already; the fields of the instant go before its end.
-fn whole(named: &Named, mut body: Vec<u8>) -> Response {
+fn whole(named: &Named, mut body: Vec<u8>, tag: Option<Tag>) -> Response {
     if body.pop() == Some(b'}') && body.last().is_some_and(|last| !matches!(last, b'{' | b',')) {
         body.push(b',');
     }
@@ -208,6 +210,10 @@ fn whole(named: &Named, mut body: Vec<u8>) -> Response {
     let mut headers = named.headers_of_json.clone();
     let length = HeaderValue::try_from(body.len().to_string()).expect("digits are a header's value");
     headers.insert(header::CONTENT_LENGTH, length);
+    match tag {
+        Some(tag) => headers.insert(header::ETAG, tag.into_value()),
+        None => headers.remove(header::ETAG),
+    };
     let mut response = Response::new(Body::from(body));
     *response.headers_mut() = headers;
     response

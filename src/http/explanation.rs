@@ -11,7 +11,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::preferred;
-use super::views::{CostJson, known, name_of, unreadable, varying};
+use super::shared::{Asked, Making, Work};
+use super::views::{CostJson, known, name_of, unreadable};
 use super::{ApiError, App, answer};
 use crate::dataflow::Measures;
 use crate::dataflow::meter::{ROWS, STORE};
@@ -109,22 +110,30 @@ pub(super) async fn explain(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let (name, form) = (name_of(path)?, preferred(&headers, &MEDIA_TYPES)?);
-    let reader = Arc::clone(&app);
-    app.admission.render(BYTES, move || Ok(varying(explained(&reader, &name, MEDIA_TYPES[form])?))).await
+    let (name, media_type) = (name_of(path)?, MEDIA_TYPES[preferred(&headers, &MEDIA_TYPES)?]);
+    let making = Making {
+        media_type,
+        varies: true,
+        bytes: BYTES,
+        work: Work::Page,
+        // What operators do is another thing at every look.
+        mark: |_: &App, _: &ReadView| Ok(None),
+        render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| explained(app, view, &name, media_type),
+    };
+    asked.answer(&app, app.service.publisher.view(), making).await
 }
 
-fn explained(app: &App, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
-    let view = app.service.publisher.view();
-    let condition = known(app, &view, name)?;
+fn explained(app: &App, view: &ReadView, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
+    let condition = known(app, view, name)?;
     let shown = condition.shown.clone().ok_or_else(|| unreadable(&condition))?;
     let costs = Costs::of(&shown, view.view_cost(shown.id));
     if media_type == MEDIA_TYPES[0] {
-        return Ok(answer::answer(app, &view, &json(&view, &condition, &shown, costs)));
+        return Ok(answer::answer(app, view, &json(view, &condition, &shown, costs)));
     }
-    let text = text(&view, &condition, &shown, &costs);
-    Ok(answer::in_form(app, &view, "text/plain; charset=utf-8", text.into_bytes()))
+    let text = text(view, &condition, &shown, &costs);
+    Ok(answer::in_form(app, view, "text/plain; charset=utf-8", text.into_bytes()))
 }
 
 /// What each operator of a view costs.

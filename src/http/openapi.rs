@@ -71,7 +71,7 @@ fn operation(route: &Route, limit_max: usize) -> Value {
 /// What a part of a path may be.
 fn place(route: &Route, name: &str) -> Value {
     match (name, route.schema) {
-        ("id", "ResourceAnswer") => json!({"type": "string", "format": "uuid"}),
+        ("id", "ResourceAnswer" | "StateList") => json!({"type": "string", "format": "uuid"}),
         ("id", _) => json!({"type": "string", "description": "topic:partition:offset"}),
         _ => json!({"type": "string"}),
     }
@@ -92,6 +92,10 @@ fn responses(route: &Route) -> Map<String, Value> {
     for (name, says) in route.headers {
         good["headers"][*name] = json!({"description": says, "schema": {"type": "string"}});
     }
+    if route.verb == Verb::Get && route.counted {
+        let says = "Weak: when what was asked for last changed. Only where that can be told.";
+        good["headers"]["etag"] = json!({"description": says, "schema": {"type": "string"}});
+    }
     let mut responses = Map::new();
     // In bulk every item says its own.
     if route.verb == Verb::Post && route.path.contains('{') {
@@ -104,7 +108,7 @@ fn responses(route: &Route) -> Map<String, Value> {
     if route.path.contains('{') {
         responses.insert("404".to_owned(), error("There is no such thing."));
     }
-    if route.media_types.len() > 1 {
+    if route.counted {
         responses.insert("406".to_owned(), error("It is not written as the client wants it."));
     }
     if route.media_types.contains(&Format::Csv.media_type()) {
@@ -117,6 +121,14 @@ fn responses(route: &Route) -> Map<String, Value> {
     }
     if (route.counted || route.path == "/readyz") && !responses.contains_key("503") {
         responses.insert("503".to_owned(), error("Not now; try again."));
+    }
+    if route.verb == Verb::Get && route.counted {
+        let answer = answer("What `If-None-Match` names is what there is.", json!({}));
+        responses.insert("304".to_owned(), answer);
+    }
+    if route.schema == "Difference" {
+        responses
+            .insert("410".to_owned(), error("It was before what is kept; `historySince` says since when that is."));
     }
     responses.insert("default".to_owned(), error("An error."));
     responses

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
 use super::query::{Kind, Parameter, Query};
+use super::encoding::Packing;
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
@@ -60,9 +61,9 @@ impl From<Lag> for PartitionJson {
 }
 
 /// `GET /api/tarn/v1/status`: beside the listener, since the rows of all views are counted for it.
-pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let reader = Arc::clone(&app);
-    app.admission.render(STATUS_BYTES, move || Ok(told(&reader))).await
+pub(super) async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let (reader, packing) = (Arc::clone(&app), Packing::accepted(&headers)?);
+    app.admission.render(STATUS_BYTES, move || Ok(packing.pack(told(&reader)))).await
 }
 
 fn told(app: &App) -> Response {

@@ -12,9 +12,11 @@ use serde::Serialize;
 
 use super::query::{Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
+use super::shared::{Asked, JSON, Making, Work};
+use super::tags::Mark;
 use super::{ApiError, App, answer};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
-use crate::published::QuarantineToken;
+use crate::published::{QuarantineToken, ReadView};
 use crate::service::Service;
 
 /// The parameters of the list.
@@ -103,19 +105,26 @@ struct ListJson {
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(query): Extension<Arc<Query>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
     let service = &app.service;
     let limit = query.limit(service.config.http.page_limit_max);
     let after = query.page_token(|text| QuarantineToken::decode(text, &service.token_key))?;
-    let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, after.as_ref(), limit)).await
+    let making = Making {
+        media_type: JSON,
+        varies: false,
+        bytes: PAGE_BYTES_MAX,
+        work: Work::Page,
+        mark: |_: &App, view: &ReadView| Ok(Some(Mark::of(view.quarantine_changed(), &()))),
+        render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| page(app, view, after.as_ref(), limit),
+    };
+    asked.answer(&app, service.publisher.view(), making).await
 }
 
 /// The page of entries that stand after `after`, which may itself have cleared since.
-fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
+fn page(app: &App, view: &ReadView, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
     let service = &app.service;
     let topics = &service.topics;
-    let view = service.publisher.view();
     let entries = view.quarantine();
     let start = page_start(&entries, after, topics)?;
     let mut items = answer::begin_list(0);
@@ -132,7 +141,7 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
     }
     let last = entries[start..start + shown].last().filter(|_| start + shown < entries.len());
     let next_page_token = last.map(|entry| after_page(entry, service));
-    Ok(answer::list(app, &view, items, &ListJson { next_page_token, total: entries.len() }))
+    Ok(answer::list(app, view, items, &ListJson { next_page_token, total: entries.len() }))
 }
 
 /// Where the page begins that stands after a place.

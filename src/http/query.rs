@@ -20,6 +20,9 @@ pub(super) const TEXT_BYTES_MAX: usize = 1024;
 /// The default `limit`.
 pub(super) const LIMIT_DEFAULT: usize = 100;
 
+/// Parameters that say at which instant a request is to be answered, where a route takes them.
+const OF_THE_INSTANT: [&str; 6] = ["consistency", "token", "timeout", "after", "at", "asOf"];
+
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -63,19 +66,19 @@ impl Parameter {
     }
 }
 
-/// The parameters of a request, checked, in order.
+/// The parameters of a request, checked, in order; and those that its route takes.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>, &'static [Parameter]);
 
 impl Query {
     /// Parses a query string by the parameters that its route takes.
-    pub(super) fn parse(query: Option<&str>, known: &[Parameter], limit_max: usize) -> Result<Self, ApiError> {
+    pub(super) fn parse(query: Option<&str>, known: &'static [Parameter], limit_max: usize) -> Result<Self, ApiError> {
         let text = query.unwrap_or_default();
         if text.len() > QUERY_BYTES_MAX {
             let message = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are allowed", text.len());
             return Err(ApiError::Invalid(message));
         }
-        let query = Self(url_pairs(text)?);
+        let query = Self(url_pairs(text)?, known);
         for (name, value) in &query.0 {
             let column = || known.iter().find(|parameter| parameter.kind == Kind::Column);
             let Some(parameter) = known.iter().find(|parameter| parameter.is(name)).or_else(column) else {
@@ -133,6 +136,14 @@ impl Query {
     /// The length of time that a parameter says, if it is there.
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         self.one(name).and_then(duration::parse)
+    }
+
+    /// What is asked for, however it is written: without what says at which instant.
+    pub(super) fn named(&self) -> Vec<(String, String)> {
+        let is_instant = |name: &str| OF_THE_INSTANT.contains(&name) && self.1.iter().any(|known| known.is(name));
+        let mut named: Vec<_> = self.0.iter().filter(|(name, _)| !is_instant(name)).cloned().collect();
+        named.sort_unstable();
+        named
     }
 
     /// Where the list goes on, as `decode` reads the `pageToken`; none on the first page.

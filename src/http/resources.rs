@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::query::{Kind, Parameter, Query};
 use super::resource_json::write_resource;
+use super::shared::{Asked, JSON, Making, Work, not_modified};
+use super::tags::{IfNoneMatch, Mark, Tag};
 use super::{ApiError, App, answer, instant};
 use crate::decode::{lower, normal_type};
-use crate::model::{Field, ResourceId};
+use crate::model::{Field, ResourceId, State};
 use crate::published::{Filter, PageToken, ReadView};
 
 const fn filter_by(name: &'static str, summary: &'static str) -> Parameter {
@@ -61,31 +64,47 @@ const FRAME_BYTES: usize = 8 * 1024;
 /// `GET /api/tarn/v1/resources/{id}`
 pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
-    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    path: Result<Path<String>, PathRejection>,
+    known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
-    let id = ResourceId::parse(&id).map_err(|error| {
-        let shown: String = id.chars().take(64).collect();
-        ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
-    })?;
-    let answer = rendered(&app, id);
+    let id = id_of(path)?;
+    let answer = rendered(&app, id, &known);
     app.admission.admit(answer).await
 }
 
+/// The id that a path names.
+pub(super) fn id_of(path: Result<Path<String>, PathRejection>) -> Result<ResourceId, ApiError> {
+    let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
+    ResourceId::parse(&id).map_err(|error| {
+        let shown: String = id.chars().take(64).collect();
+        ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
+    })
+}
+
 /// The answer about one resource.
-fn rendered(app: &App, id: ResourceId) -> Response {
+fn rendered(app: &App, id: ResourceId, known: &IfNoneMatch) -> Response {
     let view = app.service.publisher.glance();
     match view.state(id).filter(|state| state.is_live()) {
         Some(state) => {
+            let orphaned_by = view.orphaned_by(id);
+            let tag = tag(&view, state, orphaned_by);
+            if !known.is_empty() && (known.has(&tag) || known.is_any()) {
+                return not_modified(app, &view, tag, None);
+            }
             let mut body = Vec::with_capacity(answer::USUAL_BYTES);
-            write_resource(&mut body, state, view.orphaned_by(id), &app.service.topics);
-            answer::written(app, &view, body)
+            write_resource(&mut body, state, orphaned_by, &app.service.topics);
+            answer::written(app, &view, body, Some(tag))
         }
         None => {
             let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
             answer::found_on(app, &view, missing)
         }
     }
+}
+
+/// A resource has one state at an epoch, which names the epoch in which it came to be.
+fn tag(view: &ReadView, state: &State, orphaned_by: Option<ResourceId>) -> Tag {
+    Mark::of(state.last.epoch, &state.last.id).tag(view.incarnation(), &(state.id, orphaned_by))
 }
 
 /// What a list says beside its items.
@@ -99,14 +118,22 @@ struct PageJson {
 pub(super) async fn list(
     Extract(app): Extract<Arc<App>>,
     Extension(query): Extension<Arc<Query>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
     let filter = filter(&query);
     let limit = query.limit(app.service.config.http.page_limit_max);
     let token = query.page_token(|text| PageToken::decode(text, &filter, &app.service.token_key))?;
     let after = token.map(|token| token.after);
     let view = instant::asked(&app, &query).await?;
-    let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX + FRAME_BYTES, move || page(&reader, &view, &filter, after, limit)).await
+    let making = Making {
+        media_type: JSON,
+        varies: false,
+        bytes: PAGE_BYTES_MAX + FRAME_BYTES,
+        work: Work::Page,
+        mark: |_: &App, view: &ReadView| Ok(Some(Mark::of(view.tables_changed(), &()))),
+        render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| page(app, view, &filter, after, limit),
+    };
+    asked.answer(&app, view, making).await
 }
 
 /// A page, which ends early when it is long enough.

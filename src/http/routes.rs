@@ -9,7 +9,9 @@ use axum::routing::MethodRouter;
 
 use super::admission::{Entry, entered};
 use super::query::Parameter;
-use super::{App, adhoc, explanation, openapi, operations, quarantine, resources, resubmission, views};
+use super::{
+    App, adhoc, difference, explanation, openapi, operations, quarantine, resources, resubmission, states, views,
+};
 use crate::sql::Format;
 
 /// Who may call a route.
@@ -134,6 +136,15 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             behind(resources::list),
         ),
         (
+            read(
+                "/api/tarn/v1/resources/{id}/history",
+                "StateList",
+                "The states of a resource within history, newest first.",
+            )
+            .taking(states::PARAMETERS),
+            behind(states::states),
+        ),
+        (
             read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."),
             behind(operations::position),
         ),
@@ -189,6 +200,11 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             read("/api/tarn/v1/views/{view}/errors", "FailureList", "The rows that a view could not evaluate.")
                 .taking(views::ERROR_PARAMETERS),
             behind(views::errors),
+        ),
+        (
+            read("/api/tarn/v1/views/{view}/diff", "Difference", "What changed in a view between two instants.")
+                .taking(difference::PARAMETERS),
+            behind(difference::difference),
         ),
         (
             Route::ask(

@@ -103,6 +103,8 @@ pub(super) fn all() -> Value {
             ])})),
             ("nextPageToken", nullable_text()), ("total", integer()),
         ])),
+        "Difference": at_an_instant(difference()),
+        "StateList": at_an_instant(states()),
         "QueryAnswer": at_an_instant(object(&[
             ("items", rows()),
             ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
@@ -154,6 +156,40 @@ fn rows() -> Value {
     let description = "An object a row, with a field a column. Floats that are no numbers are the texts `NaN`, `Infinity` \
                        and `-Infinity`; bytes are hex.";
     json!({"type": "array", "description": description, "items": {"type": "object"}})
+}
+
+/// What changed in a view.
+fn difference() -> Value {
+    let instant = object(&[("asOf", time()), ("epoch", integer())]);
+    let diff = json!({"type": "integer", "description": "So many copies came, or left where it is below zero."});
+    let item = object(&[("diff", diff), ("row", json!({"type": "object"}))]);
+    object(&[
+        ("items", json!({"type": "array", "items": item})),
+        ("nextPageToken", nullable_text()),
+        ("from", instant.clone()),
+        ("to", instant),
+        ("changesSince", time()),
+        ("health", health()),
+        ("problem", nullable_text()),
+    ])
+}
+
+/// How a resource was.
+fn states() -> Value {
+    let resource = json!({"oneOf": [reference("Resource"), {"type": "null"}],
+        "description": "Null once nothing is known of it any more."});
+    let entry = object(&[
+        ("asOf", time()),
+        ("epoch", integer()),
+        ("deleted", boolean()),
+        ("deletedAt", nullable_time()),
+        ("resource", resource),
+    ]);
+    object(&[
+        ("items", json!({"type": "array", "items": entry})),
+        ("nextPageToken", nullable_text()),
+        ("historySince", time()),
+    ])
 }
 
 /// How a view is.

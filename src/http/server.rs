@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, Uri, header};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
@@ -229,8 +229,10 @@ fn requests(
     let here = Arc::new((routes, connections));
     move |mut request| {
         let at_work = activity.begin();
-        // Nothing else takes so long that it would want to know: SQL is sent, another order is asked for in a query.
-        if request.method() == Method::POST || request.uri().query().is_some() {
+        // Nothing else takes so long that it would want to know: SQL is sent, another order is asked for in a query, and
+        // what changed has a path of its own.
+        let is_long = |uri: &Uri| uri.query().is_some() || uri.path().ends_with("/diff");
+        if request.method() == Method::POST || is_long(request.uri()) {
             request.extensions_mut().insert(activity.client());
         }
         let here = Arc::clone(&here);

@@ -5,20 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::accepted;
 use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
-use super::watched::Client;
-use super::{ApiError, App, adhoc, answer, instant};
+use super::shared::{Asked, JSON, Making, Work};
+use super::tags::Mark;
+use super::{ApiError, App, answer, instant};
+use crate::dataflow::ViewId;
+use crate::model::Epoch;
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
@@ -38,31 +40,37 @@ pub(super) const PARAMETERS: &[Parameter] = &[
                   stand in the view's own order, which costs no sorting. With it all rows are looked at: that has \
                   the turns and the time of a query in SQL.",
     },
-    Parameter {
-        name: IS_NULL,
-        kind: Kind::Text,
-        many: false,
-        summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
-                  for it beside. No value of a column means null, since it could be a text.",
-    },
+    NULLS,
     LIMIT,
     PAGE_TOKEN,
-    Parameter {
-        name: "{column}",
-        kind: Kind::Column,
-        many: true,
-        summary: "Rows with this value in this column, written as it is shown: bytes as hex, floats also as `NaN`, \
-                  `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
-                  columns by which the view is sorted it is a seek.",
-    },
-    Parameter {
-        name: "column.{column}",
-        kind: Kind::Column,
-        many: true,
-        summary: "The same, for a column of any name: one that is called as another parameter is (`column.limit`), or \
-                  begins with `column.` itself, can be named so alone.",
-    },
+    COLUMN,
+    NAMED_COLUMN,
 ];
+/// `isNull`, of every list of rows.
+pub(super) const NULLS: Parameter = Parameter {
+    name: IS_NULL,
+    kind: Kind::Text,
+    many: false,
+    summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
+              for it beside. No value of a column means null, since it could be a text.",
+};
+/// The columns by which rows are chosen.
+pub(super) const COLUMN: Parameter = Parameter {
+    name: "{column}",
+    kind: Kind::Column,
+    many: true,
+    summary: "Rows with this value in this column, written as it is shown: bytes as hex, floats also as `NaN`, \
+              `Infinity` or `-Infinity`. One with more digits than the column has is refused, not rounded. On the \
+              columns by which the view is sorted it is a seek.",
+};
+/// The same, whatever they are called.
+pub(super) const NAMED_COLUMN: Parameter = Parameter {
+    name: "column.{column}",
+    kind: Kind::Column,
+    many: true,
+    summary: "The same, for a column of any name: one that is called as another parameter is (`column.limit`), or \
+              begins with `column.` itself, can be named so alone.",
+};
 /// The parameters of a view's errors.
 pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
 
@@ -126,16 +134,41 @@ impl From<&ViewCost> for CostJson {
 }
 
 /// `GET /api/tarn/v1/views`
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || Ok(listed(&reader))).await
+pub(super) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, ApiError> {
+    let view = app.service.publisher.view();
+    let making = Making {
+        media_type: JSON,
+        varies: false,
+        bytes: PAGE_BYTES_MAX,
+        work: Work::Page,
+        mark: |app: &App, view: &ReadView| Ok(Some(mark_of_all(app, view))),
+        render: |app: &App, view: &ReadView, _: &dyn Fn() -> bool| Ok(listed(app, view)),
+    };
+    asked.answer(&app, view, making).await
 }
 
-fn listed(app: &App) -> Response {
-    let view = app.service.publisher.view();
-    let conditions = app.service.view_conditions(&view);
-    let items: Vec<ViewJson> = conditions.into_iter().map(|condition| ViewJson::of(condition, &view)).collect();
-    answer::answer(app, &view, &serde_json::json!({ "items": items }))
+fn listed(app: &App, view: &ReadView) -> Response {
+    let conditions = app.service.view_conditions(view);
+    let items: Vec<ViewJson> = conditions.into_iter().map(|condition| ViewJson::of(condition, view)).collect();
+    answer::answer(app, view, &serde_json::json!({ "items": items }))
+}
+
+/// What the list of views depends on, but for what they cost, which is another thing at every look.
+fn mark_of_all(app: &App, view: &ReadView) -> Mark {
+    let conditions = app.service.view_conditions(view);
+    let each = conditions.iter().map(|condition| {
+        let ViewCondition { name, shown, health, problem } = condition;
+        let shown = shown.as_ref().map(|shown| (shown.plan.fingerprint, shown.since_ms, changed(view, shown.id)));
+        (Arc::clone(name), shown, health.as_str(), problem.clone())
+    });
+    let each: Vec<_> = each.collect();
+    let last = each.iter().filter_map(|(_, shown, ..)| shown.map(|(.., changed)| changed)).max();
+    Mark::of(last.unwrap_or_default(), &each)
+}
+
+/// When anything of a view changed last, rows that could not be evaluated among it.
+fn changed(view: &ReadView, id: ViewId) -> Epoch {
+    view.rows_changed(id).max(view.failures_changed(id))
 }
 
 impl ViewJson {
@@ -164,14 +197,14 @@ fn columns(plan: &ViewPlan) -> Vec<ColumnJson> {
 }
 
 /// A view that can be read, and how it is.
-struct Readable {
-    shown: Arc<CatalogView>,
-    health: Health,
-    problem: Option<String>,
+pub(super) struct Readable {
+    pub(super) shown: Arc<CatalogView>,
+    pub(super) health: Health,
+    pub(super) problem: Option<String>,
 }
 
 /// The view of a name, if it can be read.
-fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
+pub(super) fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
     match known(app, view, name)? {
         ViewCondition { shown: Some(shown), health, problem, .. } if health.is_readable() => {
             Ok(Readable { shown, health, problem })
@@ -209,28 +242,30 @@ pub(super) async fn rows(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    client: Option<Extension<Client>>,
     Extension(query): Extension<Arc<Query>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let (name, format) = (name_of(path)?, accepted(&headers)?);
+    let (name, format) = (Arc::<str>::from(name_of(path)?), accepted(&headers)?);
     let view = instant::asked(&app, &query).await?;
-    let reader = Arc::clone(&app);
-    if query.one(ORDER_BY).is_none() {
-        let render = move || Ok(varying(page(&reader, &view, &name, &query, format, &|| false)?));
-        return app.admission.render(PAGE_BYTES_MAX, render).await;
-    }
-    // It looks at all rows, as a query in SQL may, and has its turns, its threads and its time.
-    let turn = adhoc::turn(&app).await?;
-    let timeout = Duration::from_millis(app.service.config.query.timeout_ms);
-    let look = move |is_given_up: &dyn Fn() -> bool| page(&reader, &view, &name, &query, format, is_given_up);
-    let looking = adhoc::until_left(client.as_deref(), app.service.queries.look(look, timeout, turn));
-    app.admission.reserve_for(PAGE_BYTES_MAX, async { Ok(varying(looking.await??)) }).await
+    let marked = Arc::clone(&name);
+    let making = Making {
+        media_type: format.media_type(),
+        varies: true,
+        bytes: PAGE_BYTES_MAX,
+        // In another order it looks at all rows, as a query in SQL may.
+        work: if query.one(ORDER_BY).is_none() { Work::Page } else { Work::Look },
+        mark: move |app: &App, view: &ReadView| mark_of_rows(app, view, &marked).map(Some),
+        render: move |app: &App, view: &ReadView, is_given_up: &dyn Fn() -> bool| {
+            page(app, view, &name, &query, format, is_given_up)
+        },
+    };
+    asked.answer(&app, view, making).await
 }
 
-/// The same answer, which was written as the client asked.
-pub(super) fn varying(mut response: Response) -> Response {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-    response
+/// What a page of rows depends on.
+fn mark_of_rows(app: &App, view: &ReadView, name: &str) -> Result<Mark, ApiError> {
+    let Readable { shown, health, problem } = found(app, view, name)?;
+    Ok(Mark::of(view.rows_changed(shown.id), &(shown.plan.fingerprint, health.as_str(), problem)))
 }
 
 fn page(
@@ -242,7 +277,7 @@ fn page(
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Response, ApiError> {
     let Readable { shown, health, problem } = found(app, view, name)?;
-    let filters = filters(query);
+    let filters = filters(query, PARAMETERS);
     let order = query.one(ORDER_BY).map(order).unwrap_or_default();
     let reading = Reading::new(&shown.plan, &filters, &order).map_err(|error| ApiError::Invalid(error.to_string()))?;
     // The fingerprint, because a view that has changed may have other columns.
@@ -271,13 +306,18 @@ fn page(
 }
 
 /// The columns by which rows are chosen, each with what it may hold; none of the texts stands for null.
-fn filters(query: &Query) -> Vec<(String, Vec<Option<String>>)> {
+pub(super) fn filters(query: &Query, parameters: &[Parameter]) -> Vec<(String, Vec<Option<String>>)> {
     let mut filters: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
-    for (column, values) in query.columns(PARAMETERS) {
+    for (column, values) in query.columns(parameters) {
         filters.insert(column, values.into_iter().map(Some).collect());
     }
     for column in query.one(IS_NULL).into_iter().flat_map(|columns| columns.split(',')) {
         filters.entry(column.to_owned()).or_default().push(None);
+    }
+    // The same list, however it was asked for: whoever shares its pages has tokens of it.
+    for values in filters.values_mut() {
+        values.sort_unstable();
+        values.dedup();
     }
     filters.into_iter().collect()
 }
@@ -312,19 +352,35 @@ pub(super) async fn errors(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     Extension(query): Extension<Arc<Query>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let name = name_of(path)?;
+    let name = Arc::<str>::from(name_of(path)?);
     let view = instant::asked(&app, &query).await?;
-    let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || failed(&reader, &view, &name, &query)).await
+    let marked = Arc::clone(&name);
+    let making = Making {
+        media_type: JSON,
+        varies: false,
+        bytes: PAGE_BYTES_MAX,
+        work: Work::Page,
+        mark: move |app: &App, view: &ReadView| {
+            let shown = with_failures(app, view, &marked)?;
+            Ok(Some(Mark::of(view.failures_changed(shown.id), &shown.plan.fingerprint)))
+        },
+        render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| failed(app, view, &name, &query),
+    };
+    asked.answer(&app, view, making).await
+}
+
+/// The view of a name, if its failures can be read: what a suspended one could not compute is what one wants to know.
+fn with_failures(app: &App, view: &ReadView, name: &str) -> Result<Arc<CatalogView>, ApiError> {
+    match known(app, view, name)? {
+        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => Ok(shown),
+        _ => Ok(found(app, view, name)?.shown),
+    }
 }
 
 fn failed(app: &App, view: &ReadView, name: &str, query: &Query) -> Result<Response, ApiError> {
-    // What a suspended view could not compute is what one wants to know.
-    let shown = match known(app, view, name)? {
-        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => shown,
-        _ => found(app, view, name)?.shown,
-    };
+    let shown = with_failures(app, view, name)?;
     let list = format!("errors of {name} {:?}", shown.plan.fingerprint);
     let after =
         query.page_token(|text| RowToken::decode(text, &list, &app.service.token_key))?.map(|token| token.place);

@@ -33,13 +33,13 @@ pub(super) struct ChangeLog<K: Row, V: Row> {
     past: usize,
     instant_updates: usize,
     instants_since: Epoch,
-    changed: Epoch,
+    changed: Option<Epoch>,
 }
 
 impl<K: Row, V: Row> Default for ChangeLog<K, V> {
     fn default() -> Self {
         let (open, closed) = (Vec::new(), VecDeque::new());
-        Self { open, closed, updates: 0, since: 0, past: 0, instant_updates: 0, instants_since: 0, changed: 0 }
+        Self { open, closed, updates: 0, since: 0, past: 0, instant_updates: 0, instants_since: 0, changed: None }
     }
 }
 
@@ -56,7 +56,7 @@ impl<K: Row, V: Row> ChangeLog<K, V> {
 
     /// When it was last shown to be another one.
     pub(super) fn changed(&self) -> Epoch {
-        self.changed
+        self.changed.unwrap_or_default()
     }
 
     /// How many updates of what the batches hold are there for the sake of instants.
@@ -76,10 +76,12 @@ impl<K: Row, V: Row> ChangeLog<K, V> {
 
     /// What came is shown up to `until`.
     pub(super) fn show(&mut self, until: Epoch) {
+        // What is shown first may be something else than what a process before this one showed last.
+        self.changed.get_or_insert(until);
         let mut rest = Vec::new();
         for mut heard in self.open.drain(..) {
             if heard.batch.changes_between(heard.shown, until) {
-                self.changed = until;
+                self.changed = Some(until);
             }
             heard.shown = until;
             if heard.last <= until {

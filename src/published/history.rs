@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use super::change_log::ChangeLog;
 use super::view::ReadView;
 use crate::dataflow::{Batch, Binding, Cut, Diff, Floors, ViewId};
-use crate::model::{Epoch, ResourceId, State};
-use crate::sql::Row;
+use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
+use crate::sql::{Failure, Row};
 
 /// How much is kept, of every table and view. A change is two updates: what it was, and what it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,8 +65,12 @@ pub enum NotKept {
 pub struct Changed {
     /// Resources, orphans among them.
     pub tables: Epoch,
+    /// Rejected records.
+    pub quarantine: Epoch,
     /// The rows of views.
     pub views: BTreeMap<ViewId, Epoch>,
+    /// Those that could not be evaluated.
+    pub failures: BTreeMap<ViewId, Epoch>,
 }
 
 /// What changed in an epoch: the rows that left and came, each once, with how often.
@@ -87,7 +91,9 @@ struct Inner {
     bindings: VecDeque<Binding>,
     states: ChangeLog<ResourceId, Arc<State>>,
     orphans: ChangeLog<ResourceId, ResourceId>,
+    quarantine: ChangeLog<Coordinates, Arc<QuarantineEntry>>,
     views: BTreeMap<ViewId, ChangeLog<Row, ()>>,
+    failures: BTreeMap<ViewId, ChangeLog<Failure, ()>>,
     changed: Arc<Changed>,
 }
 
@@ -119,10 +125,14 @@ impl History {
         let fresh = std::mem::take(&mut cut.fresh);
         inner.states.hear(fresh.states);
         inner.orphans.hear(fresh.orphans);
+        inner.quarantine.hear(fresh.quarantine);
         for view in &mut cut.views {
             let log = inner.views.entry(view.id).or_default();
             log.let_go(view.readable_from, usize::MAX, usize::MAX);
             log.hear(std::mem::take(&mut view.fresh));
+            let failures = inner.failures.entry(view.id).or_default();
+            failures.let_go(view.readable_from, 0, 0);
+            failures.hear(std::mem::take(&mut view.fresh_failures));
         }
     }
 
@@ -130,13 +140,22 @@ impl History {
     pub(super) fn show(&self, bindings: Vec<Binding>, cuts: &[Cut]) -> Arc<Changed> {
         let Some(published) = bindings.last().map(|binding| binding.epoch) else { return Arc::default() };
         let mut inner = self.inner();
-        let Inner { is_kept, bindings: known, states, orphans, views, changed } = &mut *inner;
+        let Inner { is_kept, bindings: known, states, orphans, quarantine, views, failures, changed } = &mut *inner;
         known.extend(bindings);
         let floor = published.saturating_sub(self.limits.retention_ms);
         while known.get(1).is_some_and(|second| second.epoch <= floor) {
             known.pop_front();
         }
-        views.retain(|id, _| cuts.iter().any(|cut| cut.views.iter().any(|view| view.id == *id)));
+        let is_there = |id: &ViewId| cuts.iter().any(|cut| cut.views.iter().any(|view| view.id == *id));
+        views.retain(|id, _| is_there(id));
+        failures.retain(|id, _| is_there(id));
+        // Of these nobody asks more than when.
+        quarantine.show(published);
+        quarantine.let_go(published, 0, 0);
+        for log in failures.values_mut() {
+            log.show(published);
+            log.let_go(published, 0, 0);
+        }
         let held: usize = cuts.iter().flat_map(|cut| &cut.states).map(Batch::updates).sum();
         let updates_max = self.limits.updates_max(held.saturating_sub(states.instant_updates()));
         states.show(published);
@@ -158,7 +177,9 @@ impl History {
         self.floors.store(Arc::new(floors));
         let now = Changed {
             tables: states.changed().max(orphans.changed()),
+            quarantine: quarantine.changed(),
             views: views.iter().map(|(id, log)| (*id, log.changed())).collect(),
+            failures: failures.iter().map(|(id, log)| (*id, log.changed())).collect(),
         };
         if **changed != now {
             *changed = Arc::new(now);
@@ -171,6 +192,23 @@ impl History {
         let inner = self.inner();
         let after = inner.bindings.partition_point(|binding| binding.epoch <= epoch);
         after.checked_sub(1).and_then(|last| inner.bindings.get(last)).cloned()
+    }
+
+    /// The first epoch from which on the changes of a view are kept.
+    pub(super) fn changes_since(&self, id: ViewId) -> Option<Epoch> {
+        let inner = self.inner();
+        let since = inner.views.get(&id)?.since();
+        let first = inner.bindings.partition_point(|binding| binding.epoch < since);
+        inner.bindings.get(first).map(|binding| binding.epoch)
+    }
+
+    /// The epochs that there were from one on and until another one, which was shown and is the last.
+    pub(super) fn epochs_from(&self, since: Epoch, until: Epoch) -> Vec<Epoch> {
+        let mut epochs = self.inner().epochs(since.saturating_sub(1), until);
+        if epochs.last() != Some(&until) {
+            epochs.push(until);
+        }
+        epochs
     }
 
     /// What changed in a view after one epoch until another one, which were shown, epoch by epoch.
@@ -244,19 +282,34 @@ impl Inner {
 }
 
 /// The epoch in which a change is first seen: some happen between two, since time alone makes them.
-fn shown_at(epochs: &[Epoch], time: Epoch, until: Epoch) -> Epoch {
+pub(super) fn shown_at(epochs: &[Epoch], time: Epoch, until: Epoch) -> Epoch {
     epochs.get(epochs.partition_point(|epoch| *epoch < time)).copied().unwrap_or(until)
 }
 
 impl ReadView {
-    /// When resources, orphans among them, were last shown to be others than before.
+    /// When resources, orphans among them, were last shown to be others than before: what is shown now was shown then.
     pub fn tables_changed(&self) -> Epoch {
-        self.changed.tables
+        self.by_now(self.changed.tables)
     }
 
-    /// When the rows of a view were last shown to be others than before.
+    /// The same of rejected records.
+    pub fn quarantine_changed(&self) -> Epoch {
+        self.by_now(self.changed.quarantine)
+    }
+
+    /// The same of the rows of a view.
     pub fn rows_changed(&self, id: ViewId) -> Epoch {
-        self.changed.views.get(&id).copied().unwrap_or(self.epoch())
+        self.changed.views.get(&id).map_or(self.epoch(), |changed| self.by_now(*changed))
+    }
+
+    /// The same of the rows that a view could not evaluate.
+    pub fn failures_changed(&self, id: ViewId) -> Epoch {
+        self.changed.failures.get(&id).map_or(self.epoch(), |changed| self.by_now(*changed))
+    }
+
+    /// Of an instant of the past no more is known than that it changed later.
+    fn by_now(&self, changed: Epoch) -> Epoch {
+        changed.min(self.epoch())
     }
 
     /// Tables can be read at epochs from here on.

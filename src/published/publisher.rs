@@ -129,6 +129,10 @@ impl Publisher {
         self.shown.subscribe()
     }
 
+    pub(super) fn history(&self) -> impl Deref<Target = Arc<History>> + use<> {
+        self.history.load()
+    }
+
     /// From now on the past is kept, within the limits.
     pub fn keep_history(&self) {
         self.history.load().begin();

@@ -21,6 +21,8 @@ const CONSISTENCY_VERSION: u8 = 1;
 const PAGE_VERSION: u8 = 65;
 const QUARANTINE_VERSION: u8 = 129;
 const ROW_VERSION: u8 = 194;
+const DIFFERENCE_VERSION: u8 = 226;
+const STATES_VERSION: u8 = 242;
 const MAC_BYTES: usize = 12;
 /// A longer text is no token of ours: a position of two hundred partitions fits.
 pub const TOKEN_CHARS_MAX: usize = 12_288;
@@ -181,10 +183,7 @@ impl RowToken {
     pub fn encode(&self, list: &str, key: &TokenKey) -> String {
         let mut body = vec![ROW_VERSION];
         body.extend_from_slice(&list_hash(list).to_be_bytes());
-        put_varint(&mut body, self.place.copies);
-        let digest = self.place.key.digest().map(<[u8; 32]>::as_slice).unwrap_or_default();
-        body.extend_from_slice(self.place.key.prefix());
-        body.extend_from_slice(digest);
+        put_place(&mut body, &self.place);
         key.seal(body)
     }
 
@@ -195,11 +194,83 @@ impl RowToken {
         if u64::from_be_bytes(take(&mut rest)?) != list_hash(list) {
             return Err(TokenError::OtherFilter);
         }
-        let copies = get_varint(&mut rest)?;
-        let (prefix, mut digest) = rest.split_at(rest.len().min(PREFIX_BYTES));
-        let digest = if digest.is_empty() { None } else { Some(take(&mut digest)?) };
-        Ok(Self { place: RowPlace { key: RowKey::from_parts(prefix.to_vec(), digest), copies } })
+        Ok(Self { place: get_place(rest)? })
     }
+}
+
+/// Where a list of what changed in a view goes on, and between which epochs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DifferenceToken {
+    /// From here
+    pub from: Epoch,
+    /// to there.
+    pub to: Epoch,
+    /// Where.
+    pub place: RowPlace,
+}
+
+impl DifferenceToken {
+    /// As text, for a list that is named so.
+    pub fn encode(&self, list: &str, key: &TokenKey) -> String {
+        let mut body = vec![DIFFERENCE_VERSION];
+        body.extend_from_slice(&list_hash(list).to_be_bytes());
+        put_varint(&mut body, self.from);
+        put_varint(&mut body, self.to);
+        put_place(&mut body, &self.place);
+        key.seal(body)
+    }
+
+    /// From text, for a list that is named so.
+    pub fn decode(text: &str, list: &str, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, DIFFERENCE_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        if u64::from_be_bytes(take(&mut rest)?) != list_hash(list) {
+            return Err(TokenError::OtherFilter);
+        }
+        let (from, to) = (get_varint(&mut rest)?, get_varint(&mut rest)?);
+        Ok(Self { from, to, place: get_place(rest)? })
+    }
+}
+
+/// Where the list of the states of a resource, newest first, goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatesToken {
+    /// With those of earlier epochs.
+    pub before: Epoch,
+}
+
+impl StatesToken {
+    /// As text, for this resource.
+    pub fn encode(&self, id: ResourceId, key: &TokenKey) -> String {
+        let mut body = vec![STATES_VERSION];
+        body.extend_from_slice(id.uuid().as_bytes());
+        put_varint(&mut body, self.before);
+        key.seal(body)
+    }
+
+    /// From text, for this resource.
+    pub fn decode(text: &str, id: ResourceId, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, STATES_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        if take(&mut rest)? != *id.uuid().as_bytes() {
+            return Err(TokenError::OtherFilter);
+        }
+        Ok(Self { before: get_varint(&mut rest)? })
+    }
+}
+
+/// A place is the last part of a body.
+fn put_place(body: &mut Vec<u8>, place: &RowPlace) {
+    put_varint(body, place.copies);
+    body.extend_from_slice(place.key.prefix());
+    body.extend_from_slice(place.key.digest().map(<[u8; 32]>::as_slice).unwrap_or_default());
+}
+
+fn get_place(mut rest: &[u8]) -> Result<RowPlace, TokenError> {
+    let copies = get_varint(&mut rest)?;
+    let (prefix, mut digest) = rest.split_at(rest.len().min(PREFIX_BYTES));
+    let digest = if digest.is_empty() { None } else { Some(take(&mut digest)?) };
+    Ok(RowPlace { key: RowKey::from_parts(prefix.to_vec(), digest), copies })
 }
 
 fn list_hash(list: &str) -> u64 {

@@ -99,7 +99,7 @@ impl ReadView {
     }
 
     /// The cut of the worker that owns `id`.
-    fn owner(&self, id: ResourceId) -> Option<&Cut> {
+    pub(super) fn owner(&self, id: ResourceId) -> Option<&Cut> {
         let workers = u64::try_from(self.cuts.len()).ok().filter(|workers| *workers > 0)?;
         self.cuts.get(usize::try_from(id.shard_hash() % workers).ok()?)
     }

@@ -42,6 +42,7 @@ struct Installed {
     meters: Arc<[Arc<Meter>]>,
     shared: Arc<[Arc<SharedUse>]>,
     fresh: Listener<Row, ()>,
+    fresh_failures: Listener<Failure, ()>,
     /// The upper of the last cut.
     upper: Epoch,
     /// How far its rows were compacted.
@@ -111,9 +112,10 @@ impl Views {
         let mut shared = Vec::new();
         self.shared_by(&flow, &mut shared);
         let shared = shared.into();
-        let fresh = Listener::new(worker, &rows);
+        let (fresh, fresh_failures) = (Listener::new(worker, &rows), Listener::new(worker, &failures));
         let (upper, since) = (0, 0);
-        self.installed.insert(view.id, Installed { rows, failures, flow, meters, shared, fresh, upper, since });
+        let installed = Installed { rows, failures, flow, meters, shared, fresh, fresh_failures, upper, since };
+        self.installed.insert(view.id, installed);
         self.release_unread();
     }
 
@@ -195,17 +197,18 @@ impl Views {
         // What nobody can see is nothing new for anybody either. One that another worker is letting go is no longer what
         // its rows should be.
         let complete = self.installed.iter_mut().filter_map(|(id, view)| {
-            let fresh = view.fresh.take();
+            let fresh = (view.fresh.take(), view.fresh_failures.take());
             let is_complete = view.upper > view.flow.readable_from && !view.flow.ending.has_begun();
             is_complete.then_some((id, view, fresh))
         });
         complete
-            .map(|(id, view, fresh)| ViewCut {
+            .map(|(id, view, (fresh, fresh_failures))| ViewCut {
                 id: *id,
                 upper: view.upper,
                 readable_from: view.flow.readable_from,
                 since: view.since,
                 fresh,
+                fresh_failures,
                 rows: graph::batches(&mut view.rows),
                 failures: graph::batches(&mut view.failures),
                 meters: Arc::clone(&view.meters),

@@ -81,6 +81,7 @@ pub(crate) fn cut(epoch: Epoch, views: &[(u64, Epoch)]) -> Cut {
         readable_from: 0,
         since: 0,
         fresh: Vec::new(),
+        fresh_failures: Vec::new(),
         rows: Vec::new(),
         failures: Vec::new(),
         meters: Arc::new([]),
