@@ -1,4 +1,4 @@
-//! What was counted on the way, and the last events that changed nothing.
+//! What was counted on the way, the ids of the last records, and the last events that changed nothing.
 //!
 //! Plain atomics that any thread may read; `/metrics` and `/status` show them. Nothing is dropped without adding to one.
 
@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::event_ids::EventIds;
 use super::resubmission::Outcomes;
 use crate::model::{Anomaly, Applied, Ignored, IgnoredReason, RejectReason, SkipReason};
 
@@ -38,6 +39,8 @@ pub struct Counters {
     pub epochs_sealed: AtomicU64,
     /// What became of records that were read again out of the quarantine.
     pub resubmitted: Outcomes,
+    /// The header ids of the last records.
+    pub event_ids: EventIds,
 }
 
 impl Default for Counters {
@@ -58,6 +61,7 @@ impl Default for Counters {
             tombstones_expired: AtomicU64::new(0),
             epochs_sealed: AtomicU64::new(0),
             resubmitted: Outcomes::default(),
+            event_ids: EventIds::default(),
         }
     }
 }
