@@ -18,6 +18,7 @@ mod arrangement;
 pub mod counters;
 pub mod cut;
 mod ending;
+pub mod event_ids;
 pub mod epochs;
 mod folded;
 mod graph;

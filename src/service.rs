@@ -64,6 +64,8 @@ pub struct Service {
     pub snapshots: Option<Arc<Health>>,
     /// When the process began, ms since 1970.
     pub started_ms: u64,
+    /// No epoch that was shown before the process began is later.
+    pub sealed_before: Epoch,
     /// Set once everything that the log had at start was visible; it stays so, whatever becomes of the source.
     pub was_ready: Arc<AtomicBool>,
 }
@@ -176,6 +178,7 @@ fn start_recovered(
     let began_ms = crate::clock::now_ms();
     let keys = HashKeys::random();
     let counters = Arc::new(Counters::default());
+    counters.event_ids.begin_after(restored_epoch);
     let ignored = Arc::new(IgnoredLog::default());
     // Who replays a log looks at its end, and wants all of it.
     let publisher = match epochs.waits_for_records() {
@@ -268,6 +271,7 @@ fn start_recovered(
         queries,
         snapshots,
         started_ms: crate::clock::now_ms(),
+        sealed_before: last_epoch,
         was_ready: Arc::new(AtomicBool::new(false)),
     };
     // History begins when the service is ready, whether or not anybody asks.

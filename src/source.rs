@@ -5,6 +5,7 @@
 //! three there are. To add one: implement [`Source`], add a variant to the configuration, one arm in `service`.
 //! Not here: epochs and backpressure (`dataflow::ingest` decides when to poll), decoding (`decode`).
 
+pub mod end_of_log;
 pub mod identity;
 pub mod kafka;
 pub mod line;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::model::Position;
 
+use self::end_of_log::EndOfLog;
 use self::identity::IdentityHandle;
 use self::identity::verdict::IdentityFault;
 
@@ -311,6 +313,7 @@ pub struct SourceStatus(Arc<Shared>);
 struct Shared {
     state: RwLock<SourceState>,
     changes: AtomicU64,
+    end_of_log: EndOfLog,
 }
 
 impl Default for SourceStatus {
@@ -328,11 +331,16 @@ impl Default for SourceStatus {
             incomplete_since_ms: None,
             rebuilds: Rebuilds::default(),
         });
-        Self(Arc::new(Shared { state, changes: AtomicU64::new(0) }))
+        Self(Arc::new(Shared { state, changes: AtomicU64::new(0), end_of_log: EndOfLog::default() }))
     }
 }
 
 impl SourceStatus {
+    /// Where the log ends now, for who asks; the source answers.
+    pub fn end_of_log(&self) -> &EndOfLog {
+        &self.0.end_of_log
+    }
+
     /// The state now.
     pub fn get(&self) -> SourceState {
         self.0.state.read().expect("no holder of the source status panics").clone()

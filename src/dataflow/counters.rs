@@ -1,4 +1,4 @@
-//! What was counted on the way, and the last events that changed nothing.
+//! What was counted on the way, the ids of the last records, and the last events that changed nothing.
 //!
 //! Plain atomics that any thread may read; `/metrics` and `/status` show them. Nothing is dropped without adding to one.
 
@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::event_ids::EventIds;
 use super::resubmission::Outcomes;
 use crate::histogram::Histogram;
 use crate::model::{Anomaly, Applied, Ignored, IgnoredReason, RejectReason, SkipReason};
@@ -41,6 +42,8 @@ pub struct Counters {
     pub resubmitted: Outcomes,
     /// Where the time of events goes.
     pub stages: Stages,
+    /// The header ids of the last records.
+    pub event_ids: EventIds,
 }
 
 /// How long events take up to the arrangements of tables; what comes after that the publisher knows.
@@ -73,6 +76,7 @@ impl Default for Counters {
             epochs_sealed: AtomicU64::new(0),
             resubmitted: Outcomes::default(),
             stages: Stages::default(),
+            event_ids: EventIds::default(),
         }
     }
 }

@@ -61,7 +61,8 @@ pub(super) fn build(
     ignored: Arc<IgnoredLog>,
 ) -> Traces {
     let records = scope.input_from(input);
-    let items = decode(records, decoder, counters);
+    let workers = scope.worker().peers();
+    let items = decode(records, decoder, workers, counters);
     let restored_epoch = restored.as_slice().last().map_or(0, |(epoch, _)| *epoch);
     let (loop_end, pins) = scope.feedback::<Vec<Pin>>(1);
     let (holders, traces) = upsert(items, pins, shard, restored, ignored);
@@ -79,8 +80,10 @@ pub(super) fn build(
 fn decode<'scope>(
     records: Stream<'scope, Epoch, Vec<RecordBatch>>,
     mut decoder: Decoder,
+    workers: usize,
     counters: Arc<Counters>,
 ) -> Stream<'scope, Epoch, Vec<Item>> {
+    let mut ids = counters.event_ids.writer(workers);
     records.unary(Pipeline, "Decode", move |_capability, _info| {
         move |input, output| {
             input.for_each(|time, batches| {
@@ -101,12 +104,14 @@ fn decode<'scope>(
                             Decoded::Skip(reason) => counters::add(counters.skipped(reason), 1),
                             Decoded::Event(mut event) => {
                                 event.observed_ms = observed_ms(event.observed_ms, epoch);
+                                event.event_id.into_iter().for_each(|id| ids.note(id, epoch));
                                 let route = event.id;
                                 let order = event.order;
                                 session.give(Item { route, order, body: Body::Event(Box::new(event)) });
                             }
                             Decoded::Reject(mut reject) => {
                                 reject.observed_ms = observed_ms(reject.observed_ms, epoch);
+                                reject.event_id.into_iter().for_each(|id| ids.note(id, epoch));
                                 let route = route_of(&reject);
                                 let order = reject.order;
                                 session.give(Item { route, order, body: Body::Reject(Box::new(reject)) });
@@ -115,6 +120,7 @@ fn decode<'scope>(
                     }
                     counters.stages.decode.record(began.elapsed(), 1);
                 }
+                ids.flush();
                 for (anomaly, count) in decoder.take_anomalies() {
                     if count > 0 {
                         counters::add(counters.anomaly(anomaly), count);

@@ -58,8 +58,13 @@ impl LiveGenerator {
 
 impl Source for LiveGenerator {
     fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        // What was made is all there is.
+        if let Some(question) = self.status.end_of_log().take() {
+            self.status.end_of_log().answer(question, Ok(self.position.clone()));
+        }
         if self.events_max.is_some_and(|most| self.sent >= most) {
             self.status.update(|state| state.phase = Phase::Ended);
+            self.status.end_of_log().has_ended(self.position.clone());
             return Ok(Polled::End);
         }
         if self.sent >= self.due() {

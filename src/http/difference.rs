@@ -16,7 +16,7 @@ use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
-use super::views::{COLUMN, NULLS, Readable, filters, found, name_of};
+use super::views::{COLUMN, NAMED_COLUMN, NULLS, Readable, filters, found, name_of};
 use super::{ApiError, App, answer};
 use crate::model::{Epoch, Timestamp};
 use crate::published::{Difference, DifferenceToken, NotKept, ReadView, RowKey, RowPlace};
@@ -38,12 +38,13 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         name: TO,
         kind: Kind::Text,
         many: false,
-        summary: "The later instant, likewise; now without it. A column that is called `from` or `to` cannot be chosen by.",
+        summary: "The later instant, likewise; now without it. A column that is called `from` or `to` is chosen by as `column.from`.",
     },
     NULLS,
     LIMIT,
     PAGE_TOKEN,
     COLUMN,
+    NAMED_COLUMN,
 ];
 
 /// So many rows are looked at together.

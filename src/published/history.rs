@@ -211,6 +211,13 @@ impl History {
         epochs
     }
 
+    /// The first epoch at or after `epoch` that there was and that is kept.
+    pub(super) fn first_from(&self, epoch: Epoch) -> Option<Epoch> {
+        let inner = self.inner();
+        let before = inner.bindings.partition_point(|binding| binding.epoch < epoch);
+        inner.bindings.get(before).map(|binding| binding.epoch)
+    }
+
     /// What changed in a view after one epoch until another one, which were shown, epoch by epoch.
     pub(super) fn rows_changed(&self, id: ViewId, after: Epoch, until: Epoch) -> Result<Vec<RowChanges>, NotKept> {
         let (batches, epochs) = {

@@ -31,6 +31,7 @@ pub struct Publisher {
     wanted: Wanted,
     view: ArcSwap<ReadView>,
     published: AtomicU64,
+    history_since: AtomicU64,
     /// That of whoever takes this one's place, once it did.
     history: ArcSwap<History>,
     is_rebuilding: AtomicBool,
@@ -92,6 +93,7 @@ impl Publisher {
             wanted,
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
+            history_since: AtomicU64::new(0),
             history: ArcSwap::from_pointee(History::new(limits)),
             is_rebuilding: AtomicBool::new(false),
             is_seen: AtomicBool::new(true),
@@ -138,6 +140,11 @@ impl Publisher {
         self.history.load().begin();
     }
 
+    /// The first epoch that everything can be read at, as of the newest read view.
+    pub fn history_since(&self) -> Epoch {
+        self.history_since.load(Ordering::Acquire)
+    }
+
     /// Everything as it was at the last epoch at or before `epoch`.
     pub fn at(&self, epoch: Epoch) -> Result<Arc<ReadView>, NotKept> {
         let view = self.view();
@@ -150,7 +157,7 @@ impl Publisher {
         let binding = self.history.load().binding_at(epoch).filter(|binding| binding.epoch >= view.since());
         match binding {
             Some(binding) => Ok(Arc::new(view.at(binding))),
-            None => Err(NotKept::Before { since: view.since() }),
+            None => Err(NotKept::Before { since: self.history_since() }),
         }
     }
 
@@ -229,6 +236,8 @@ impl Publisher {
         let before = self.published.load(Ordering::Acquire);
         assert!(view.epoch() > before, "a read view is newer than the one before: {} after {before}", view.epoch());
         let epoch = view.epoch();
+        let since = self.history.load().first_from(view.since()).unwrap_or(epoch);
+        self.history_since.store(since.min(epoch), Ordering::Release);
         self.view.store(view);
         self.published.store(epoch, Ordering::Release);
         drop(self.waiters.lock().expect("no waiter panics"));

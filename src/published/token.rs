@@ -113,6 +113,16 @@ impl ConsistencyToken {
         Self { incarnation, epoch, next_offsets }
     }
 
+    /// Whether an instant of the same life of the state is no older than that of the token, in any partition.
+    pub fn is_reached(&self, epoch: Epoch, position: &Position) -> bool {
+        let is_read = |(topic, partition, wanted): &(u32, i32, i64)| {
+            let of_partition = position.iter().filter(|(_, known, _)| known == partition);
+            let mut of_topic = of_partition.filter(|(name, ..)| topic_hash(name) == *topic);
+            *wanted <= 0 || of_topic.any(|(_, _, next)| next >= *wanted)
+        };
+        epoch >= self.epoch && self.next_offsets.iter().all(is_read)
+    }
+
     /// As text.
     pub fn encode(&self, key: &TokenKey) -> String {
         let mut body = vec![CONSISTENCY_VERSION];
@@ -381,6 +391,22 @@ mod tests {
         for cut in 0..text.len() {
             assert!(ConsistencyToken::decode(&text[..cut], &key).is_err());
         }
+    }
+
+    #[test]
+    fn a_token_is_reached_by_what_is_no_older_in_any_partition() {
+        let token = ConsistencyToken::of(7, 100, &position());
+        assert!(token.is_reached(100, &position()) && token.is_reached(101, &position()));
+        assert!(!token.is_reached(99, &position()), "an earlier epoch");
+        let mut behind = Position::default();
+        behind.advance(&"outbox.event.kessel.resources".into(), 0, 1_234_566);
+        behind.advance(&"outbox.event.kessel.resources".into(), 1, i64::MAX);
+        assert!(!token.is_reached(101, &behind), "a partition that is behind");
+        let mut other = Position::default();
+        other.advance(&"another.topic".into(), 0, i64::MAX);
+        other.advance(&"outbox.event.kessel.resources".into(), 1, i64::MAX);
+        assert!(!token.is_reached(101, &other), "a partition that is not there");
+        assert!(ConsistencyToken::of(7, 0, &Position::default()).is_reached(0, &Position::default()));
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl KafkaSource {
         properties::check(&config.topics, &config.properties).map_err(SourceError::Setup)?;
         let bell = Bell::new();
         let names = config.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let scout = Scout::start(&config, names, bell.clone())?;
+        let scout = Scout::start(&config, names, status.end_of_log().clone(), bell.clone())?;
         let commits = Commits::start(properties::committer(&config))
             .map_err(|error| SourceError::Setup(format!("could not start the thread that commits: {error}")))?;
         let checker = Checker::start(properties::checker(&config), bell.clone()).map_err(|error| {

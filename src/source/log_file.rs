@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::end_of_log::Question;
 use super::{BufferPool, Limit, Phase, Polled, RecordBatch, Source, SourceError, SourceStatus, Span, line};
 use crate::model::{Coordinates, Position, TopicId, Topics, plausible_ms};
 
@@ -63,6 +64,8 @@ pub struct LogFile {
     last_topic: Option<(String, TopicId)>,
     status: SourceStatus,
     position: Position,
+    /// Who wants to know where the log ends.
+    asked: Option<Question>,
 }
 
 impl LogFile {
@@ -105,6 +108,7 @@ impl LogFile {
             last_topic: None,
             status,
             position: Position::default(),
+            asked: None,
         })
     }
 
@@ -180,6 +184,9 @@ impl LogFile {
 
 impl Source for LogFile {
     fn poll(&mut self, batch: &mut RecordBatch, wait: Duration, limit: Limit) -> Result<Polled, SourceError> {
+        if let Some(question) = self.status.end_of_log().take() {
+            self.asked = Some(question);
+        }
         if self.block.is_empty() {
             match self.blocks.recv_timeout(wait) {
                 Ok(Ok(block)) => self.block = block,
@@ -188,11 +195,16 @@ impl Source for LogFile {
                     if self.is_pipe && self.last_block.is_some_and(|last| last.elapsed() >= SILENCE) {
                         self.note_caught_up();
                     }
+                    // All that a pipe had when they asked is read; a file is slow, and has an end.
+                    if let Some(question) = self.asked.take_if(|_| self.is_pipe) {
+                        self.status.end_of_log().answer(question, Ok(self.position.clone()));
+                    }
                     return Ok(Polled::Nothing);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.note_caught_up();
                     self.status.update(|state| state.phase = Phase::Ended);
+                    self.status.end_of_log().has_ended(self.position.clone());
                     return Ok(Polled::End);
                 }
             }

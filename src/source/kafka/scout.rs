@@ -1,6 +1,7 @@
 //! A thread that asks the cluster: which one it is, which partitions there are, and where they begin and end.
 //!
-//! In: partitions to look at. Out: [`News`], by a channel and a bell. Promises: whoever polls the source never waits
+//! In: partitions to look at, and readers who want to know where the log ends now. Out: [`News`], by a channel and a
+//! bell; the end, to those readers. Promises: whoever polls the source never waits
 //! for an answer of the cluster; every question is answered, be it with an error; it ends within a second. Not here:
 //! what follows from an answer (`partition`), and when to ask again.
 
@@ -11,10 +12,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, unbounded};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::ending::Ending;
 use super::listener::{Bell, Listener};
 use super::{KafkaConfig, properties};
+use crate::model::Position;
+use crate::source::end_of_log::{Bell as EndBell, EndOfLog};
 use crate::source::{Phase, SourceError};
 
 /// How long one question may take.
@@ -33,6 +37,13 @@ pub(super) struct Ask {
     pub(super) partition: i32,
     /// The next offset when the question was asked; it comes back with the answer.
     pub(super) next: Option<i64>,
+}
+
+/// What the thread is asked.
+enum Question {
+    Watermarks(Ask),
+    /// Where the log ends: who wants to know waits elsewhere.
+    EndOfLog,
 }
 
 /// Where a partition begins and ends, or why nobody knows.
@@ -55,7 +66,9 @@ pub(super) enum News {
 
 /// The thread, from outside.
 pub(super) struct Scout {
-    asks: Option<Sender<Ask>>,
+    asks: Option<Sender<Question>>,
+    /// Wakes the thread for those who ask where the log ends.
+    end_bell: Option<Arc<EndBell>>,
     news: Receiver<News>,
     stop: Arc<AtomicBool>,
     ending: Ending,
@@ -63,7 +76,12 @@ pub(super) struct Scout {
 
 impl Scout {
     /// Starts the thread, which begins to look for the topics.
-    pub(super) fn start(config: &KafkaConfig, topics: Vec<Arc<str>>, bell: Bell) -> Result<Self, SourceError> {
+    pub(super) fn start(
+        config: &KafkaConfig,
+        topics: Vec<Arc<str>>,
+        end_of_log: EndOfLog,
+        bell: Bell,
+    ) -> Result<Self, SourceError> {
         let listener = Listener::default();
         let client = properties::scout(config)
             .create_with_context(listener.clone())
@@ -76,6 +94,7 @@ impl Scout {
             client,
             listener,
             topics,
+            end_of_log: end_of_log.clone(),
             interval: config.discovery_interval,
             stop: Arc::clone(&stop),
             tell,
@@ -89,12 +108,15 @@ impl Scout {
                 drop(at_end);
             })
             .map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
-        Ok(Self { asks: Some(asks), news, stop, ending })
+        let asks_of_bell = asks.clone();
+        let end_bell: Arc<EndBell> = Arc::new(move || drop(asks_of_bell.send(Question::EndOfLog)));
+        end_of_log.wake(&end_bell);
+        Ok(Self { asks: Some(asks), end_bell: Some(end_bell), news, stop, ending })
     }
 
     /// Asks for watermarks; false when the thread is no more.
     pub(super) fn ask(&self, ask: Ask) -> bool {
-        self.asks.as_ref().is_some_and(|asks| asks.send(ask).is_ok())
+        self.asks.as_ref().is_some_and(|asks| asks.send(Question::Watermarks(ask)).is_ok())
     }
 
     /// What came since the last time.
@@ -105,7 +127,7 @@ impl Scout {
     /// Asks the thread to end, without waiting for it.
     pub(super) fn begin_stop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        self.asks = None;
+        (self.asks, self.end_bell) = (None, None);
         self.ending.begin();
     }
 }
@@ -125,6 +147,7 @@ struct Errand {
     client: BaseConsumer<Listener>,
     listener: Listener,
     topics: Vec<Arc<str>>,
+    end_of_log: EndOfLog,
     interval: Duration,
     stop: Arc<AtomicBool>,
     tell: Sender<News>,
@@ -132,7 +155,7 @@ struct Errand {
 }
 
 impl Errand {
-    fn run(&self, questions: &Receiver<Ask>) {
+    fn run(&self, questions: &Receiver<Question>) {
         let (mut next_look, mut next_name) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Acquire) {
             if Instant::now() >= next_look {
@@ -153,7 +176,8 @@ impl Errand {
             // Log lines wait no longer than a second.
             let until = next_look.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
             match questions.recv_timeout(until) {
-                Ok(ask) => self.answer(ask),
+                Ok(Question::Watermarks(ask)) => self.answer(ask),
+                Ok(Question::EndOfLog) => self.tell_end_of_log(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -173,27 +197,67 @@ impl Errand {
             if self.stop.load(Ordering::Acquire) {
                 return false;
             }
-            let news = match self.client.fetch_metadata(Some(topic), ANSWER_WITHIN) {
-                Ok(metadata) => {
-                    let known = metadata.topics().iter().find(|known| known.name() == &**topic);
-                    let numbers: Vec<i32> = known
-                        .filter(|known| known.error().is_none())
-                        .into_iter()
-                        .flat_map(|known| known.partitions().iter().map(|partition| partition.id()))
-                        .collect();
-                    if numbers.is_empty() {
-                        let code = known.and_then(|known| known.error()).map(RDKafkaErrorCode::from);
-                        topic_trouble(topic, code)
-                    } else {
-                        News::Partitions { topic: Arc::clone(topic), numbers }
-                    }
-                }
-                Err(error) => News::Trouble { reason: format!("no metadata of {topic}: {error}") },
-            };
+            let news = self.partitions_of(topic);
             complete &= matches!(news, News::Partitions { .. });
             self.send(news);
         }
         complete
+    }
+
+    fn partitions_of(&self, topic: &Arc<str>) -> News {
+        let metadata = match self.client.fetch_metadata(Some(topic), ANSWER_WITHIN) {
+            Ok(metadata) => metadata,
+            Err(error) => return News::Trouble { reason: format!("no metadata of {topic}: {error}") },
+        };
+        let known = metadata.topics().iter().find(|known| known.name() == &**topic);
+        let numbers: Vec<i32> = known
+            .filter(|known| known.error().is_none())
+            .into_iter()
+            .flat_map(|known| known.partitions().iter().map(|partition| partition.id()))
+            .collect();
+        if numbers.is_empty() {
+            let code = known.and_then(|known| known.error()).map(RDKafkaErrorCode::from);
+            return topic_trouble(topic, code);
+        }
+        News::Partitions { topic: Arc::clone(topic), numbers }
+    }
+
+    /// Answers all who have asked where the log ends.
+    fn tell_end_of_log(&self) {
+        if let Some(question) = self.end_of_log.take() {
+            let end = self.find_end_of_log();
+            self.end_of_log.answer(question, end);
+        }
+    }
+
+    /// The end of every partition that there is now; partitions that were not known are read from now on too.
+    fn find_end_of_log(&self) -> Result<Position, String> {
+        let mut asked = TopicPartitionList::new();
+        for topic in &self.topics {
+            let news = self.partitions_of(topic);
+            match &news {
+                News::Partitions { numbers, .. } => {
+                    let add = |number: &i32| asked.add_partition_offset(topic, *number, Offset::End);
+                    numbers.iter().try_for_each(add).map_err(|error| error.to_string())?;
+                }
+                News::Trouble { reason } | News::TopicTrouble { reason, .. } => return Err(reason.clone()),
+                News::Cluster { .. } | News::Watermarks { .. } => {}
+            }
+            self.send(news);
+        }
+        // The "time" of the end stands for the latest offset: all partitions in one question to each broker.
+        let told = self.client.offsets_for_times(asked, ANSWER_WITHIN);
+        let told = told.map_err(|error| format!("the ends of the partitions are not told: {error}"))?;
+        let mut end = Position::default();
+        for partition in told.elements() {
+            let (topic, number) = (partition.topic(), partition.partition());
+            match (partition.error(), partition.offset()) {
+                (Ok(()), Offset::Offset(next)) => end.advance(&topic.into(), number, next),
+                (Err(error), _) => return Err(format!("the end of {topic} [{number}] is not told: {error}")),
+                (Ok(()), offset) => return Err(format!("the end of {topic} [{number}] is told as {offset:?}")),
+            }
+        }
+        Ok(end)
     }
 
     /// Tells which cluster has answered.
