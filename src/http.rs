@@ -26,6 +26,7 @@ mod resubmission;
 mod routes;
 mod schemas;
 pub mod server;
+pub mod streams;
 mod strict;
 mod views;
 mod watched;
@@ -58,6 +59,7 @@ pub struct App {
     pub(crate) admission: Admission,
     /// Turns of ad-hoc queries.
     pub(crate) queries: Arc<Semaphore>,
+    pub(crate) streams: streams::Streams,
     draining: AtomicBool,
 }
 
@@ -72,12 +74,14 @@ impl App {
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
         let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
-        Arc::new(Self { service, metrics, admission, queries, draining: AtomicBool::new(false) })
+        let streams = streams::Streams::new(&service.config.streams);
+        Arc::new(Self { service, metrics, admission, queries, streams, draining: AtomicBool::new(false) })
     }
 
-    /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
+    /// Announces a stop: from now on `/readyz` says 503, every answer is the last of its connection, and streams end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.streams.end();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -103,6 +107,11 @@ impl std::fmt::Debug for Routes {
 }
 
 impl Routes {
+    /// Ends what would go on for ever.
+    pub(crate) fn end_streams(&self) {
+        self.app.streams.end();
+    }
+
     /// The answer to a request. Heads that are ambiguous go no further; a handler that panics costs its request only;
     /// every answer tells its instant, and when the service stops, that it is the connection's last.
     pub(crate) async fn answer(&self, request: Request) -> Response {

@@ -210,6 +210,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Api
     // Beside the listener, which must not wait for a count of rows, and without a turn: it answers under any load.
     let exported = tokio::task::spawn_blocking(move || {
         telemetry::export(&app.service);
+        app.streams.export();
         handle.render()
     });
     let exported = exported.await.map_err(|_| ApiError::Internal)?;

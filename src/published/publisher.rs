@@ -140,6 +140,16 @@ impl Publisher {
         self.history.load().resources_changed(after, until)
     }
 
+    /// Whether this is an epoch that was sealed and is remembered, not one between two.
+    pub fn was_sealed(&self, epoch: Epoch) -> bool {
+        self.history.load().binding_at(epoch).is_some_and(|binding| binding.epoch == epoch)
+    }
+
+    /// The recent past.
+    pub(super) fn history(&self) -> Arc<History> {
+        self.history.load_full()
+    }
+
     /// The past is that of another publisher, whose views are shown here.
     pub(super) fn adopt_history(&self, other: &Self) {
         let history = other.history.load_full();
