@@ -5,7 +5,7 @@
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past; views over HTTP, their checks
-//! and plans, their filters, replayed, and while they change; ad-hoc queries; style.
+//! and plans, their filters, replayed, and while they change; ad-hoc queries; change streams, at their root and over HTTP; style.
 
 mod support;
 
@@ -38,6 +38,8 @@ mod simulation;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
+mod streams;
+mod streams_served;
 mod syscall_sweep;
 mod tidy;
 mod views;

@@ -162,7 +162,7 @@ impl Channel {
             if let Err(why) = self.subject.frames(&service.into(), rendering, until, counts, &mut each) {
                 return self.end(why);
             }
-            metrics::counter!("tarn_stream_frames_made_total").increment(made);
+            metrics::counter!("tarn_stream_frames_made_total", "of" => self.subject.label()).increment(made);
         }
         let mut ring = self.ring();
         ring.advance(view.epoch());

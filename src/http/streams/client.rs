@@ -257,7 +257,7 @@ impl Client {
                     return Ok(());
                 }
             }
-            metrics::counter!("tarn_stream_snapshots_made_total").increment(1);
+            metrics::counter!("tarn_stream_snapshots_made_total", "of" => channel.subject.label()).increment(1);
             (shared.epoch, shared.parts) = (view.epoch(), parts.into());
         }
         self.stage = Stage::Shared { parts: Arc::clone(&shared.parts), next: 0, epoch: shared.epoch };

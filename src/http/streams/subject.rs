@@ -111,8 +111,12 @@ impl Subject {
         &self.name
     }
 
-    pub(super) fn seal(&self) -> &Seal {
-        &self.seal
+    /// What metrics call it: streams of one view are counted together.
+    pub(super) fn label(&self) -> String {
+        match &self.followed {
+            Followed::View { plan, .. } => plan.name.to_string(),
+            Followed::Resources { .. } => "resources".to_owned(),
+        }
     }
 
     /// Whether it can be followed at an instant.
