@@ -278,6 +278,27 @@ section! {
     }
 }
 
+section! {
+    /// `[streams]`
+    #[derive(Debug)]
+    StreamsSection {
+        /// At most this many streams of changes at once; more are answered with 503.
+        streams_max: usize = 2_000,
+        /// Among them at most this many that differ in what they follow, their filters or their form.
+        distinct_max: usize = 200,
+        /// Frames that were made and may still be asked for, over all streams.
+        buffer_bytes_max: usize = 64 * 1024 * 1024,
+        /// So many snapshots that are too large to be shared are under way at once; others wait.
+        snapshots_max: usize = 4,
+        /// A stream on which nothing was sent for so long gets a comment, ms.
+        heartbeat_ms: u64 = 15_000,
+        /// Where nothing changes a stream is told so this often, ms.
+        progress_interval_ms: u64 = 1_000,
+        /// Who comes back waits so long for what it knew to be there again, ms.
+        resume_wait_ms: u64 = 20_000,
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -327,6 +348,8 @@ section! {
         query: QuerySection = QuerySection::default(),
         /// `[http]`
         http: HttpSection = HttpSection::default(),
+        /// `[streams]`
+        streams: StreamsSection = StreamsSection::default(),
         /// `[log]`
         log: LoggingSection = LoggingSection::default(),
     }

@@ -13,8 +13,8 @@ mod adhoc;
 mod admission;
 mod answer;
 mod body;
-mod duration;
 mod difference;
+mod duration;
 mod encoding;
 mod error;
 mod explanation;
@@ -32,6 +32,7 @@ mod schemas;
 pub mod server;
 mod shared;
 mod states;
+pub mod streams;
 mod strict;
 mod tags;
 mod views;
@@ -67,6 +68,7 @@ pub struct App {
     /// Turns of ad-hoc queries.
     pub(crate) queries: Arc<Semaphore>,
     pub(crate) answers: Answers,
+    pub(crate) streams: streams::Streams,
     draining: AtomicBool,
 }
 
@@ -81,19 +83,22 @@ impl App {
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
         let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
+        let streams = streams::Streams::new(&service.config.streams);
         Arc::new(Self {
             service,
             metrics,
             admission,
             queries,
             answers: Answers::default(),
+            streams,
             draining: AtomicBool::new(false),
         })
     }
 
-    /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
+    /// Announces a stop: from now on `/readyz` says 503, every answer is the last of its connection, and streams end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.streams.end();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -119,6 +124,11 @@ impl std::fmt::Debug for Routes {
 }
 
 impl Routes {
+    /// Ends what would go on for ever.
+    pub(crate) fn end_streams(&self) {
+        self.app.streams.end();
+    }
+
     /// The answer to a request. Heads that are ambiguous go no further; a handler that panics costs its request only;
     /// every answer tells its instant, and when the service stops, that it is the connection's last.
     pub(crate) async fn answer(&self, request: Request) -> Response {

@@ -19,6 +19,7 @@ mod publisher;
 pub mod rebuilding;
 mod row_place;
 mod seek;
+pub mod stream;
 pub mod token;
 mod view;
 pub mod view_costs;
@@ -35,7 +36,8 @@ pub use past::{Difference, StateFrom};
 pub use publisher::Publisher;
 pub use row_place::{RowKey, RowPlace};
 pub use token::{
-    ConsistencyToken, DifferenceToken, PageToken, QuarantineToken, RowToken, StatesToken, TokenError, TokenKey,
+    ConsistencyToken, DifferenceToken, PageToken, QuarantineToken, RowToken, StatesToken, StreamToken, TokenError,
+    TokenKey,
 };
 pub use view::ReadView;
 pub use view_pages::{GivenUp, RowLimits, RowsPage};

@@ -58,7 +58,7 @@ pub use instant::Instant;
 pub use kessel_schema::SchemaFolderError;
 pub use program::{Evaluated, Program, is_evaluating};
 pub use queries::{Planned, QueryFile, plan_queries, read_queries};
-pub use reading::{OrderBy, RANGE_START_BYTES_MAX, Reading, ReadingError, RowRange};
+pub use reading::{KeyColumns, OrderBy, RANGE_START_BYTES_MAX, Reading, ReadingError, RowRange};
 pub use refusal::Refusal;
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};

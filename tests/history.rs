@@ -13,7 +13,7 @@ use tarn::sql::{Row, Tables, read_queries};
 use crate::support::engine::{Given, Run, Script, Setup, run};
 
 /// Everything is kept.
-const ALL: HistoryLimits = HistoryLimits {
+pub const ALL: HistoryLimits = HistoryLimits {
     retention_ms: 100 * 365 * 86_400_000,
     share: 1e6,
     instant_updates_min: usize::MAX,
@@ -21,7 +21,7 @@ const ALL: HistoryLimits = HistoryLimits {
 };
 
 /// A run of the shipped views over a log.
-fn history(seed: u64, workers: usize, history: HistoryLimits) -> Run {
+pub fn history(seed: u64, workers: usize, history: HistoryLimits) -> Run {
     let faults = FaultRates {
         moves: 0.2,
         deletes: 0.15,

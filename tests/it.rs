@@ -6,7 +6,8 @@
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past,
 //! of itself and over HTTP; what is not computed or sent again; freshness; views over HTTP, their checks
-//! and plans, their filters, replayed, and while they change; ad-hoc queries; style.
+//! and plans, their filters, replayed, and while they change; ad-hoc queries; change
+//! streams, at their root and over HTTP; style.
 
 mod support;
 
@@ -42,6 +43,8 @@ mod simulation;
 mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
+mod streams;
+mod streams_served;
 mod syscall_sweep;
 mod tidy;
 mod views;

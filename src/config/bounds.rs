@@ -87,7 +87,7 @@ fn reading(config: &Config) -> Vec<Bound> {
 }
 
 fn serving(config: &Config) -> Vec<Bound> {
-    let (http, query, history) = (&config.http, &config.query, &config.history);
+    let (http, query, history, streams) = (&config.http, &config.query, &config.history, &config.streams);
     vec![
         ("http.connections_max", http.connections_max as u64, 1, 1_000_000),
         ("http.connections_per_address_max", http.connections_per_address_max as u64, 1, 1_000_000),
@@ -105,6 +105,14 @@ fn serving(config: &Config) -> Vec<Bound> {
         ("history.percent_max", history.percent_max, 0, 1_000),
         ("history.updates_min", history.updates_min as u64, 0, 100_000_000),
         ("history.view_changes_min", history.view_changes_min as u64, 0, 100_000_000),
+        ("streams.streams_max", streams.streams_max as u64, 0, 1_000_000),
+        ("streams.distinct_max", streams.distinct_max as u64, 1, 100_000),
+        // Less would not hold one frame.
+        ("streams.buffer_bytes_max", streams.buffer_bytes_max as u64, 4 * MIB, 64 * GIB),
+        ("streams.snapshots_max", streams.snapshots_max as u64, 1, 1_000),
+        ("streams.heartbeat_ms", streams.heartbeat_ms, 10, HOUR_MS),
+        ("streams.progress_interval_ms", streams.progress_interval_ms, 10, HOUR_MS),
+        ("streams.resume_wait_ms", streams.resume_wait_ms, 0, HOUR_MS),
         // 0 turns it off.
         ("views.watch_interval_ms", config.views.watch_interval_ms, 0, DAY_MS),
     ]

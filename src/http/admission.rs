@@ -101,6 +101,29 @@ impl Admission {
         }
     }
 
+    /// What `work` makes, about `bytes` long at most, on a thread for such work when it is its turn: for those that wait
+    /// however long that takes. The bytes are reserved for as long as the permit is held.
+    pub(super) async fn patiently<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<(T, OwnedSemaphorePermit)> {
+        let reserved = Arc::clone(&self.bytes).acquire_many_owned(units(bytes)).await.ok()?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+        let made = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        match made.await {
+            Ok(made) => Some((made, reserved)),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only a runtime that is shutting down throws work away.
+                Err(_) => None,
+            },
+        }
+    }
+
     /// The answer that `rendering` comes to, which has turns of its own; about `bytes` long at most.
     pub(super) async fn reserved_for(
         &self,
@@ -148,15 +171,20 @@ pub(super) struct Places {
 
 /// One place, free again when dropped.
 #[derive(Debug)]
-struct Place(Arc<Places>);
+pub(super) struct Place(Arc<Places>);
 
 impl Places {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { taken: AtomicUsize::new(0), max })
     }
 
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// A place, if one is free.
-    fn take(self: Arc<Self>) -> Option<Place> {
+    pub(super) fn take(self: Arc<Self>) -> Option<Place> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         // Given back at once by its drop where it was one too many.
         let place = Place(self);

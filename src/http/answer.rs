@@ -13,8 +13,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::App;
-use crate::clock::now_ms;
 use super::tags::Tag;
+use crate::clock::now_ms;
 use crate::model::Timestamp;
 use crate::published::{ConsistencyToken, ReadView};
 use crate::source::Phase;

@@ -16,7 +16,7 @@ use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
-use super::views::{COLUMN, NAMED_COLUMN, NULLS, Readable, filters, found, name_of};
+use super::views::{COLUMN, IS_NULL, NAMED_COLUMN, Readable, filters, found, name_of};
 use super::{ApiError, App, answer};
 use crate::model::{Epoch, Timestamp};
 use crate::published::{Difference, DifferenceToken, NotKept, ReadView, RowKey, RowPlace};
@@ -40,7 +40,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         many: false,
         summary: "The later instant, likewise; now without it. A column that is called `from` or `to` is chosen by as `column.from`.",
     },
-    NULLS,
+    IS_NULL,
     LIMIT,
     PAGE_TOKEN,
     COLUMN,

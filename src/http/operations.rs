@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::query::{Kind, Parameter, Query};
 use super::encoding::Packing;
+use super::query::{Kind, Parameter, Query};
 use super::{ApiError, App, answer};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
@@ -252,6 +252,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Api
     // Beside the listener, which must not wait for a count of rows, and without a turn: it answers under any load.
     let exported = tokio::task::spawn_blocking(move || {
         telemetry::export(&app.service);
+        app.streams.export();
         let mut text = handle.render();
         telemetry::write_histograms(&app.service, &mut text);
         text

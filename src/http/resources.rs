@@ -21,22 +21,22 @@ const fn filter_by(name: &'static str, summary: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, many: true, summary }
 }
 
+pub(super) const BY_TYPE: Parameter = filter_by("resourceType", "Resources of this type.");
+pub(super) const BY_WORKSPACE: Parameter = filter_by("workspaceId", "Resources in this workspace.");
+pub(super) const BY_REPORTER: Parameter = filter_by("reporterType", "Resources that this reporter reports.");
+pub(super) const BY_INSTANCE: Parameter =
+    filter_by("reporterInstanceId", "Resources that this instance of a reporter reports.");
+pub(super) const BY_LOCAL_ID: Parameter = filter_by("localResourceId", "Resources that their reporter calls so.");
+pub(super) const ORPHANED: Parameter = Parameter {
+    name: "orphaned",
+    kind: Kind::Boolean,
+    many: false,
+    summary: "True: only orphans, whose reporter key another resource holds. Otherwise none of them.",
+};
+
 /// The parameters of the list.
-pub(super) const PARAMETERS: &[Parameter] = &[
-    filter_by("resourceType", "Resources of this type."),
-    filter_by("workspaceId", "Resources in this workspace."),
-    filter_by("reporterType", "Resources that this reporter reports."),
-    filter_by("reporterInstanceId", "Resources that this instance of a reporter reports."),
-    filter_by("localResourceId", "Resources that their reporter calls so."),
-    Parameter {
-        name: "orphaned",
-        kind: Kind::Boolean,
-        many: false,
-        summary: "True: only orphans, whose reporter key another resource holds. Otherwise none of them.",
-    },
-    LIMIT,
-    PAGE_TOKEN,
-];
+pub(super) const PARAMETERS: &[Parameter] =
+    &[BY_TYPE, BY_WORKSPACE, BY_REPORTER, BY_INSTANCE, BY_LOCAL_ID, ORPHANED, LIMIT, PAGE_TOKEN];
 
 /// `limit`, of every list.
 pub(super) const LIMIT: Parameter = Parameter {
@@ -166,7 +166,7 @@ fn page(
 }
 
 /// Types, reporters and instances are shown in the form that decoding gave them, so they are asked for in it too.
-fn filter(query: &Query) -> Filter {
+pub(super) fn filter(query: &Query) -> Filter {
     let as_is = |name: &str| query.any_of(name, str::to_owned);
     let resource_type = |name: &str| query.any_of(name, |text| normal_type(text).into_owned());
     let lower = |name: &str| query.any_of(name, |text| lower(text).into_owned());

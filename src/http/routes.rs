@@ -10,7 +10,8 @@ use axum::routing::MethodRouter;
 use super::admission::{Entry, entered};
 use super::query::Parameter;
 use super::{
-    App, adhoc, difference, explanation, openapi, operations, quarantine, resources, resubmission, states, views,
+    App, adhoc, difference, explanation, openapi, operations, quarantine, resources, resubmission, states, streams,
+    views,
 };
 use crate::sql::Format;
 
@@ -145,6 +146,13 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             behind(states::states),
         ),
         (
+            read("/api/tarn/v1/resources/changes", "StreamFrame", "What changes among the resources, as it does.")
+                .taking(streams::RESOURCE_PARAMETERS)
+                .written_as(&[streams::MEDIA_TYPE])
+                .under_any_load(),
+            behind(streams::of_resources),
+        ),
+        (
             read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."),
             behind(operations::position),
         ),
@@ -190,6 +198,13 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
                     (views::HEALTH, "`health`, where the body has no room for it."),
                 ]),
             behind(views::rows),
+        ),
+        (
+            read("/api/tarn/v1/views/{view}/changes", "StreamFrame", "What changes in a view, as it does.")
+                .taking(streams::VIEW_PARAMETERS)
+                .written_as(&[streams::MEDIA_TYPE])
+                .under_any_load(),
+            behind(streams::of_view),
         ),
         (
             read("/api/tarn/v1/views/{view}/explain", "Explanation", "How a view is computed, and what that costs.")

@@ -92,6 +92,7 @@ pub(super) fn all() -> Value {
             ("bytesHeld", integer()), ("sharedBytesHeld", integer()), ("secondsSpent", number()),
         ]),
         "Explanation": at_an_instant(explanation()),
+        "StreamFrame": json!({"type": "string", "description": STREAM_FRAME}),
         "Query": object(&[("sql", text())]),
         "RowList": at_an_instant(object(&[
             ("items", rows()), ("nextPageToken", nullable_text()), ("health", health()), ("problem", nullable_text()),
@@ -150,6 +151,13 @@ pub(super) fn all() -> Value {
         "Status": at_an_instant(status()),
     })
 }
+
+/// What the frames of a stream are.
+const STREAM_FRAME: &str = "Server-sent events with one JSON object each. `hello`: the policy. `snapshot`: `epoch`, `asOf`, `rows`, \
+    `last`; parts of one instant, of which the last has an id. `changes`: `epoch`, `asOf`, and `left` and `came` (rows, as \
+    often as they left and came) or `changes` (`key` and `value`, or `resourceId` and `resource`, null where it is not \
+    there); `coalesced`, `from`, `to` where it stands for several epochs. `progress`: `epoch`, `asOf`; nothing changed until \
+    then. `reset`: `reason`, `message`, `final`; what the client has is void, and a snapshot follows unless it is final.";
 
 /// Rows of any columns.
 fn rows() -> Value {

@@ -131,6 +131,7 @@ pub async fn serve_within(
         }
     }
     connections.stopping.store(true, Ordering::Release);
+    routes.end_streams();
     // Who connected before the stop is served.
     while let Ok(Ok((stream, address))) = timeout(Duration::ZERO, listener.accept()).await {
         accept(stream, address);

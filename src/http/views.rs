@@ -29,7 +29,13 @@ use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
 /// Asks for another order than the view's own.
 const ORDER_BY: &str = "orderBy";
 /// Asks for rows with null in some columns.
-const IS_NULL: &str = "isNull";
+pub(super) const IS_NULL: Parameter = Parameter {
+    name: "isNull",
+    kind: Kind::Text,
+    many: false,
+    summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
+              for it beside. No value of a column means null, since it could be a text.",
+};
 /// The parameters of a view's rows.
 pub(super) const PARAMETERS: &[Parameter] = &[
     Parameter {
@@ -40,20 +46,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
                   stand in the view's own order, which costs no sorting. With it all rows are looked at: that has \
                   the turns and the time of a query in SQL.",
     },
-    NULLS,
+    IS_NULL,
     LIMIT,
     PAGE_TOKEN,
     COLUMN,
     NAMED_COLUMN,
 ];
-/// `isNull`, of every list of rows.
-pub(super) const NULLS: Parameter = Parameter {
-    name: IS_NULL,
-    kind: Kind::Text,
-    many: false,
-    summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
-              for it beside. No value of a column means null, since it could be a text.",
-};
 /// The columns by which rows are chosen.
 pub(super) const COLUMN: Parameter = Parameter {
     name: "{column}",
@@ -311,7 +309,7 @@ pub(super) fn filters(query: &Query, parameters: &[Parameter]) -> Vec<(String, V
     for (column, values) in query.columns(parameters) {
         filters.insert(column, values.into_iter().map(Some).collect());
     }
-    for column in query.one(IS_NULL).into_iter().flat_map(|columns| columns.split(',')) {
+    for column in query.one(IS_NULL.name).into_iter().flat_map(|columns| columns.split(',')) {
         filters.entry(column.to_owned()).or_default().push(None);
     }
     // The same list, however it was asked for: whoever shares its pages has tokens of it.

@@ -76,6 +76,13 @@ pub struct Changed {
 /// What changed in an epoch: the rows that left and came, each once, with how often.
 pub type RowChanges = (Epoch, Vec<(Row, Diff)>);
 
+/// What the tables were given between two epochs: batches that have it, and may have more; and the epochs that there were.
+pub(super) struct TableChanges {
+    pub(super) states: Vec<Batch<ResourceId, Arc<State>>>,
+    pub(super) orphans: Vec<Batch<ResourceId, ResourceId>>,
+    pub(super) epochs: Vec<Epoch>,
+}
+
 /// What is kept of the past.
 pub(super) struct History {
     limits: HistoryLimits,
@@ -250,6 +257,15 @@ impl History {
         Ok(changes)
     }
 
+    /// What the tables were given after one epoch until another one, which were shown.
+    pub(super) fn table_changes(&self, after: Epoch, until: Epoch) -> Result<TableChanges, NotKept> {
+        let inner = self.inner();
+        let since = inner.states.since().max(inner.orphans.since());
+        let states = inner.states.between(after, until).ok_or(NotKept::Before { since })?;
+        let orphans = inner.orphans.between(after, until).ok_or(NotKept::Before { since })?;
+        Ok(TableChanges { states, orphans, epochs: inner.epochs(after, until) })
+    }
+
     /// The resources of which something changed after one epoch until another one, which were shown, epoch by epoch and in
     /// order of id: their states, or whether they are orphans.
     pub(super) fn resources_changed(
@@ -257,13 +273,7 @@ impl History {
         after: Epoch,
         until: Epoch,
     ) -> Result<Vec<(Epoch, Vec<ResourceId>)>, NotKept> {
-        let (states, orphans, epochs) = {
-            let inner = self.inner();
-            let since = inner.states.since().max(inner.orphans.since());
-            let states = inner.states.between(after, until).ok_or(NotKept::Before { since })?;
-            let orphans = inner.orphans.between(after, until).ok_or(NotKept::Before { since })?;
-            (states, orphans, inner.epochs(after, until))
-        };
+        let TableChanges { states, orphans, epochs } = self.table_changes(after, until)?;
         let mut changed: Vec<(Epoch, ResourceId)> = Vec::new();
         let mut note = |id: &ResourceId, time: Epoch| {
             if after < time && time <= until {

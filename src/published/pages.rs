@@ -48,7 +48,8 @@ pub struct Page {
 }
 
 impl Filter {
-    fn lets_through(&self, state: &State, orphaned: bool) -> bool {
+    /// Whether it lets a state through, as the orphan or the current one that it is.
+    pub(super) fn lets_through(&self, state: &State, orphaned: bool) -> bool {
         let local = state.text(Field::LocalResourceId);
         state.is_live()
             && orphaned == self.orphaned

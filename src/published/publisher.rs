@@ -173,6 +173,16 @@ impl Publisher {
         self.history.load().resources_changed(after, until)
     }
 
+    /// Whether this is an epoch that was sealed and is remembered, not one between two.
+    pub fn was_sealed(&self, epoch: Epoch) -> bool {
+        self.history.load().binding_at(epoch).is_some_and(|binding| binding.epoch == epoch)
+    }
+
+    /// The recent past.
+    pub(super) fn history(&self) -> Arc<History> {
+        self.history.load_full()
+    }
+
     /// The views of another publisher are shown here from now on, and the past is its own.
     pub(super) fn adopt(&self, other: &Self) {
         other.is_seen.store(true, Ordering::Release);

@@ -2,7 +2,7 @@
 //!
 //! A *consistency token* names the position that an answer reflects, and the log it belongs to; a *page token* says
 //! where a list of resources goes on, and for which filter; a *quarantine token* and a *row token* where the lists of
-//! rejects and of a view's rows go on. All end in a MAC, so nobody reads positions into them or makes one up; a token of
+//! rejects and of a view's rows go on; a *stream token* which epoch somebody who follows changes has reached. All end in a MAC, so nobody reads positions into them or makes one up; a token of
 //! another process's key, of another version or a damaged one is refused with a reason.
 
 use std::hash::{Hash, Hasher};
@@ -23,6 +23,7 @@ const QUARANTINE_VERSION: u8 = 129;
 const ROW_VERSION: u8 = 194;
 const DIFFERENCE_VERSION: u8 = 226;
 const STATES_VERSION: u8 = 242;
+const STREAM_VERSION: u8 = 250;
 const MAC_BYTES: usize = 12;
 /// A longer text is no token of ours: a position of two hundred partitions fits.
 pub const TOKEN_CHARS_MAX: usize = 12_288;
@@ -325,6 +326,50 @@ impl QuarantineToken {
     }
 }
 
+/// What somebody who follows changes has seen: all of them up to an epoch, of one life of the state and of one selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamToken {
+    /// Which life of the durable state.
+    pub incarnation: u64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// A hash of what is followed: of a view, what it computes.
+    pub subject: u64,
+    /// A hash of what is chosen of it, and how it is told.
+    pub selection: u64,
+}
+
+impl StreamToken {
+    /// The hash of a text that names what is followed, or what is chosen of it.
+    pub fn hash(text: &str) -> u64 {
+        list_hash(text)
+    }
+
+    /// As text.
+    pub fn encode(&self, key: &TokenKey) -> String {
+        let mut body = vec![STREAM_VERSION];
+        body.extend_from_slice(&self.incarnation.to_be_bytes());
+        body.extend_from_slice(&self.subject.to_be_bytes());
+        body.extend_from_slice(&self.selection.to_be_bytes());
+        put_varint(&mut body, self.epoch);
+        key.seal(body)
+    }
+
+    /// From text.
+    pub fn decode(text: &str, key: &TokenKey) -> Result<Self, TokenError> {
+        let body = key.open(text, STREAM_VERSION)?;
+        let mut rest = body.get(1..).ok_or(TokenError::Damaged)?;
+        let incarnation = u64::from_be_bytes(take(&mut rest)?);
+        let subject = u64::from_be_bytes(take(&mut rest)?);
+        let selection = u64::from_be_bytes(take(&mut rest)?);
+        let epoch = get_varint(&mut rest)?;
+        if !rest.is_empty() {
+            return Err(TokenError::Damaged);
+        }
+        Ok(Self { incarnation, epoch, subject, selection })
+    }
+}
+
 fn filter_hash(filter: &Filter) -> u64 {
     // Fixed keys: the MAC protects it, and it must outlive the process.
     let mut hasher = SipHasher13::new_with_keys(0x7061_6765, 0x0074_6f6b_656e);
@@ -407,6 +452,21 @@ mod tests {
         other.advance(&"outbox.event.kessel.resources".into(), 1, i64::MAX);
         assert!(!token.is_reached(101, &other), "a partition that is not there");
         assert!(ConsistencyToken::of(7, 0, &Position::default()).is_reached(0, &Position::default()));
+    }
+
+    #[test]
+    fn a_stream_token_comes_back_and_no_other_does() {
+        let key = TokenKey::from_secret("s");
+        let selection = StreamToken::hash("one");
+        let token = StreamToken { incarnation: u64::MAX, epoch: 1_795_416_443_785, subject: 7, selection };
+        let text = token.encode(&key);
+        assert!(text.len() < 64, "{} characters", text.len());
+        assert_eq!(StreamToken::decode(&text, &key), Ok(token));
+        assert_eq!(StreamToken::decode(&text, &TokenKey::from_secret("t")), Err(TokenError::Foreign));
+        let other = ConsistencyToken::of(7, 1, &position()).encode(&key);
+        assert_eq!(StreamToken::decode(&other, &key), Err(TokenError::OtherKind));
+        assert_eq!(ConsistencyToken::decode(&text, &key), Err(TokenError::OtherKind));
+        assert_ne!(selection, StreamToken::hash("other"));
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl ReadView {
         values(&self.owner(id)?.orphans, &id, self.epoch).max().copied()
     }
 
+    /// All ids that took the place of a resource, each once.
+    pub(super) fn all_orphaned_by(&self, id: ResourceId) -> Vec<(ResourceId, isize)> {
+        let Some(owner) = self.owner(id) else { return Vec::new() };
+        values(&owner.orphans, &id, self.epoch).map(|by| (*by, 1)).collect()
+    }
+
     /// The live resources that hold a reporter key with this local id, in order of id; by hash, to be checked.
     pub(super) fn holders_of_local_id(&self, keys: HashKeys, local_resource_id: &str) -> Vec<ResourceId> {
         let local = keys.local_id(local_resource_id);

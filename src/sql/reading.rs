@@ -4,6 +4,7 @@
 //! ranges of bytes, so that a read seeks; the others are looked at row by row. Not here: where rows come from
 //! (`published`), how columns are written ([`super::format`]).
 
+mod key;
 mod value;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{SortOptions, or};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
+pub use self::key::KeyColumns;
 use self::value::{stored_forms, value};
 use super::canonical::canonical;
 use super::format::Format;
@@ -45,6 +47,13 @@ pub enum ReadingError {
         /// What is allowed.
         kind: String,
     },
+}
+
+impl ReadingError {
+    fn unknown(plan: &ViewPlan, name: &str) -> Self {
+        let known = plan.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        Self::UnknownColumn { column: name.to_owned(), known }
+    }
 }
 
 /// A column to sort by.
@@ -92,10 +101,7 @@ impl Reading {
         order: &[OrderBy],
     ) -> Result<Self, ReadingError> {
         let column = |name: &str| {
-            plan.columns.iter().find(|column| column.name == name).ok_or_else(|| ReadingError::UnknownColumn {
-                column: name.to_owned(),
-                known: plan.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
-            })
+            plan.columns.iter().find(|column| column.name == name).ok_or_else(|| ReadingError::unknown(plan, name))
         };
         let mut parsed = Vec::new();
         for (name, texts) in filters {

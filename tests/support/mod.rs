@@ -6,3 +6,4 @@ pub mod injected;
 pub mod reference;
 pub mod reports;
 pub mod simulated_files;
+pub mod sse;
