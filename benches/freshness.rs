@@ -80,7 +80,7 @@ fn measure(resources: u64, rate: u64, time: Duration, views: &str, folder: &str)
         false => format!("{:.1}", quantile(&millis, share)),
     };
     let per_second = |metric: &str, before: f64| format!("{:.0}", (server.metric(metric) - before) / seconds);
-    let all = |share: f64| after.since(&before, "tarn_event_visible_seconds", share).1;
+    let all = |share: f64| after.since(&before, "tarn_event_visible_seconds", share);
     vec![
         rate.to_string(),
         per_second("tarn_records_total", events_before),
@@ -92,7 +92,7 @@ fn measure(resources: u64, rate: u64, time: Duration, views: &str, folder: &str)
         of_seen(1.0),
         all(0.5),
         all(0.99),
-        after.since(&before, "tarn_view_event_visible_seconds", 0.99).1,
+        after.since(&before, "tarn_view_event_visible_seconds", 0.99),
     ]
 }
 
@@ -160,7 +160,7 @@ impl Histograms {
     }
 
     /// Within which bound this share of what was counted since lies: the greatest of all series of a name.
-    fn since(&self, before: &Self, name: &str, share: f64) -> (f64, String) {
+    fn since(&self, before: &Self, name: &str, share: f64) -> String {
         let bounds = self.0.iter().filter(|((known, _), _)| known == name).map(|(series, counts)| {
             let earlier = |place: usize| before.0.get(series).map_or(0.0, |counts| counts[place].1);
             let new: Vec<f64> = counts.iter().enumerate().map(|(place, (_, count))| count - earlier(place)).collect();
@@ -168,9 +168,6 @@ impl Histograms {
             let place = new.iter().position(|within| *within >= all * share).unwrap();
             counts[place].0 * 1e3
         });
-        match bounds.max_by(f64::total_cmp) {
-            Some(bound) => (bound, format!("at most {bound}")),
-            None => (0.0, "-".to_owned()),
-        }
+        bounds.max_by(f64::total_cmp).map_or("-".to_owned(), |bound| format!("at most {bound}"))
     }
 }
