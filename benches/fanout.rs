@@ -46,7 +46,8 @@ fn listen(address: SocketAddr, is_measured: &AtomicBool, is_over: &AtomicBool) -
         while let Some(found) = name.find(&rest[from..]) {
             let at = from + found;
             let Some(epoch) = memchr::memmem::find(&rest[at..], field) else { break };
-            let digits: Vec<u8> = rest[at + epoch + field.len()..].iter().copied().take_while(u8::is_ascii_digit).collect();
+            let digits: Vec<u8> =
+                rest[at + epoch + field.len()..].iter().copied().take_while(u8::is_ascii_digit).collect();
             if digits.len() < 13 || at + epoch + field.len() + digits.len() == rest.len() {
                 break;
             }
@@ -122,10 +123,8 @@ fn main() {
     let sizes = std::env::var("TARN_BENCH_STREAMS").unwrap_or_else(|_| "0,1,100,1000".to_owned());
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("fanout.sql"), VIEW).unwrap();
-    let rows: Vec<Vec<String>> = sizes
-        .split(',')
-        .map(|streams| measure(folder.path(), streams.trim().parse().unwrap(), time, rate))
-        .collect();
+    let rows: Vec<Vec<String>> =
+        sizes.split(',').map(|streams| measure(folder.path(), streams.trim().parse().unwrap(), time, rate)).collect();
     let title = format!("Streams of one view, {rate} events a second for {} s each", time.as_secs());
     print_table(
         &title,
