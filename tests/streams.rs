@@ -121,7 +121,9 @@ fn follow(
     let mut next = frames.iter().peekable();
     for view in views {
         while let Some((epoch, frame)) = next.next_if(|(epoch, _)| *epoch <= view.epoch()) {
-            let [event] = &events(frame)[..] else { panic!("one event a frame") };
+            let told = events(frame);
+            assert_eq!(told.len(), 1, "one event a frame");
+            let event = &told[0];
             assert_eq!((event.name.as_str(), &event.data["epoch"]), ("changes", &(*epoch).into()));
             assert_eq!(*epoch, view.epoch(), "a frame has the epoch that is seen");
             apply(&mut state, event, key);

@@ -11,6 +11,7 @@ use super::duration;
 use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
+use super::streams::MEDIA_TYPE;
 use crate::sql::Format;
 
 /// What the route of the document answers with.
@@ -108,7 +109,8 @@ fn responses(route: &Route) -> Map<String, Value> {
     if route.path.contains('{') {
         responses.insert("404".to_owned(), error("There is no such thing."));
     }
-    if route.counted {
+    let is_stream = route.media_types == [MEDIA_TYPE];
+    if route.counted || is_stream {
         responses.insert("406".to_owned(), error("It is not written as the client wants it."));
     }
     if route.media_types.contains(&Format::Csv.media_type()) {
@@ -119,7 +121,7 @@ fn responses(route: &Route) -> Map<String, Value> {
             .insert("422".to_owned(), error("The view's text is refused, or its rows cannot be looked at or written."));
         responses.insert("503".to_owned(), error("Not now, or the view cannot be read yet; try again."));
     }
-    if (route.counted || route.path == "/readyz") && !responses.contains_key("503") {
+    if (route.counted || is_stream || route.path == "/readyz") && !responses.contains_key("503") {
         responses.insert("503".to_owned(), error("Not now; try again."));
     }
     if route.verb == Verb::Get && route.counted {

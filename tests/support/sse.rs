@@ -50,10 +50,7 @@ pub struct Stream {
 impl Stream {
     /// Opens a stream after an event, if that is given.
     pub fn open(address: SocketAddr, path: &str, last_event_id: Option<&str>) -> Self {
-        Self::on(TcpStream::connect(address).expect("it listens"), path, last_event_id)
-    }
-
-    pub fn on(mut connection: TcpStream, path: &str, last_event_id: Option<&str>) -> Self {
+        let mut connection = TcpStream::connect(address).expect("it listens");
         connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         let id = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let request = format!("GET {path} HTTP/1.1\r\nHost: tarn\r\nAccept: text/event-stream\r\n{id}\r\n");
@@ -69,7 +66,7 @@ impl Stream {
     }
 
     /// The next event; none at the end of the stream.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn event(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.text.find("\n\n") {
                 let rest = self.text.split_off(end + 2);
@@ -97,7 +94,7 @@ impl Stream {
     /// The next event that tells more than that nothing changed.
     pub fn telling(&mut self) -> Event {
         loop {
-            let event = self.next().expect("a stream that goes on");
+            let event = self.event().expect("a stream that goes on");
             if event.name != "progress" {
                 return event;
             }

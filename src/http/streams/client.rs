@@ -134,10 +134,7 @@ impl Client {
             let more = match self.stage {
                 Stage::Following => self.follow(heartbeat).await,
                 Stage::Ended => return Bytes::new(),
-                _ => match timeout(heartbeat, self.snapshot()).await {
-                    Ok(more) => more,
-                    Err(_) => Ok(Some(Bytes::from_static(frame::HEARTBEAT))),
-                },
+                _ => self.snapshot().await,
             };
             match more {
                 Ok(Some(bytes)) => return bytes,
@@ -158,7 +155,7 @@ impl Client {
                 metrics::counter!("tarn_stream_frames_sent_total").increment(1);
                 Ok(Some(bytes))
             }
-            Next::Behind(reached) => self.catch_up(reached).await.map(Some),
+            Next::Behind(reached) => self.catch_up(reached).await,
             Next::Over(why) => Err(why),
             Next::Nothing => match timeout(heartbeat, self.changes.changed()).await {
                 Ok(_) => Ok(None),
@@ -168,7 +165,7 @@ impl Client {
     }
 
     /// What it missed, which is kept for it alone.
-    async fn catch_up(&mut self, reached: Epoch) -> Result<Bytes, Reset> {
+    async fn catch_up(&mut self, reached: Epoch) -> Result<Option<Bytes>, Reset> {
         let (app, channel) = (Arc::clone(&self.app), Arc::clone(&self.channel));
         let (at, exact_until) = (self.at, self.exact_until.min(reached));
         let mut keys = self.keys.take();
@@ -185,7 +182,7 @@ impl Client {
         };
         let (frame, at, keys) = made?;
         (self.at, self.keys) = (at, keys);
-        Ok(self.channel.budget.counted(frame))
+        Ok((!frame.is_empty()).then(|| self.channel.budget.counted(frame)))
     }
 
     /// The next part of the snapshot, if it has anything.
@@ -224,7 +221,7 @@ impl Client {
         }
     }
 
-    /// Takes the snapshot that is shared, or makes it; one that gets too large goes on for this client alone.
+    /// Takes the snapshot that is shared, or makes it; where it is too large, waits for the turn to have one alone.
     async fn begin_snapshot(&mut self) -> Result<(), Reset> {
         let channel = Arc::clone(&self.channel);
         let mut shared = channel.snapshot.lock().await;
@@ -232,13 +229,13 @@ impl Client {
             drop(shared);
             let turn = self.turn().await;
             let (view, rendering) = self.view()?;
-            self.stage = self.alone(view, rendering, None, turn);
+            let until = Instant::now() + SNAPSHOT_TIME_MAX;
+            self.stage = Stage::Alone(Alone { view, rendering, place: None, until, _turn: turn });
             return Ok(());
         }
         let length: usize = shared.parts.iter().map(Bytes::len).sum();
         let is_fresh = shared.epoch >= channel.since() && channel.bytes_after(shared.epoch) <= length.max(CHUNK_BYTES);
         if shared.parts.is_empty() || !is_fresh {
-            let turn = self.turn().await;
             let (view, rendering) = self.view()?;
             let (mut parts, mut length, mut place) = (Vec::new(), 0, None);
             loop {
@@ -250,10 +247,7 @@ impl Client {
                     break;
                 }
                 if length > SHARED_BYTES_MAX {
-                    shared.is_large = true;
-                    shared.parts = Arc::default();
-                    self.queue.extend(parts);
-                    self.stage = self.alone(view, rendering, place, turn);
+                    (shared.is_large, shared.parts) = (true, Arc::default());
                     return Ok(());
                 }
             }
@@ -262,10 +256,6 @@ impl Client {
         }
         self.stage = Stage::Shared { parts: Arc::clone(&shared.parts), next: 0, epoch: shared.epoch };
         Ok(())
-    }
-
-    fn alone(&self, view: Arc<ReadView>, rendering: ViewId, place: Option<Place>, turn: OwnedSemaphorePermit) -> Stage {
-        Stage::Alone(Alone { view, rendering, place, until: Instant::now() + SNAPSHOT_TIME_MAX, _turn: turn })
     }
 
     async fn turn(&self) -> OwnedSemaphorePermit {
