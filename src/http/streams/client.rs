@@ -246,7 +246,7 @@ impl Client {
                 if place.is_none() {
                     break;
                 }
-                if length > SHARED_BYTES_MAX {
+                if length > SHARED_BYTES_MAX || channel.budget.is_short() {
                     (shared.is_large, shared.parts) = (true, Arc::default());
                     return Ok(());
                 }

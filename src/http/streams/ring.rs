@@ -57,6 +57,11 @@ impl Budget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Whether so much is held that what is not needed is better not kept.
+    pub(super) fn is_short(&self) -> bool {
+        self.held() > self.bytes_max / 2
+    }
+
     /// Whether a subject that keeps so much keeps too much.
     fn is_exceeded(&self, kept: usize) -> bool {
         kept > self.bytes_max / self.subjects.load(Ordering::Relaxed).max(1) || self.held() > self.bytes_max
