@@ -107,10 +107,6 @@ impl Publisher {
         self.shown.subscribe()
     }
 
-    pub(super) fn history(&self) -> impl Deref<Target = Arc<History>> + use<> {
-        self.history.load()
-    }
-
     /// From now on the past is kept, within the limits.
     pub fn keep_history(&self) {
         self.history.load().begin();
@@ -142,6 +138,11 @@ impl Publisher {
     /// order of id: their states, or whether they are orphans.
     pub fn resources_changed(&self, after: Epoch, until: Epoch) -> Result<Vec<(Epoch, Vec<ResourceId>)>, NotKept> {
         self.history.load().resources_changed(after, until)
+    }
+
+    /// The recent past.
+    pub(super) fn history(&self) -> Arc<History> {
+        self.history.load_full()
     }
 
     /// The past is that of another publisher, whose views are shown here.
