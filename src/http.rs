@@ -20,6 +20,7 @@ mod openapi;
 mod operations;
 mod quarantine;
 mod query;
+mod read_points;
 mod resource_json;
 mod resources;
 mod resubmission;
@@ -28,6 +29,7 @@ mod schemas;
 pub mod server;
 mod strict;
 mod views;
+mod waiting;
 mod watched;
 
 use std::panic::AssertUnwindSafe;
@@ -40,7 +42,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
 use crate::service::Service;
@@ -48,6 +50,7 @@ use admission::{Admission, Places};
 pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
+use read_points::ReadPoints;
 pub use resource_json::write_resource;
 pub use routes::{Route, Scope, Verb, routes};
 
@@ -58,7 +61,11 @@ pub struct App {
     pub(crate) admission: Admission,
     /// Turns of ad-hoc queries.
     pub(crate) queries: Arc<Semaphore>,
+    /// The instants that are leased.
+    pub(crate) read_points: Arc<ReadPoints>,
     draining: AtomicBool,
+    /// The same, for those who wait.
+    drained: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for App {
@@ -72,12 +79,20 @@ impl App {
     pub fn new(service: Service, metrics: Option<PrometheusHandle>) -> Arc<Self> {
         let admission = Admission::new(&service.config.http);
         let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
-        Arc::new(Self { service, metrics, admission, queries, draining: AtomicBool::new(false) })
+        let read_points = ReadPoints::new(&service.config.history);
+        let (draining, drained) = (AtomicBool::new(false), watch::Sender::new(false));
+        Arc::new(Self { service, metrics, admission, queries, read_points, draining, drained })
     }
 
-    /// Announces a stop: from now on `/readyz` says 503, and every answer is the last of its connection.
+    /// Announces a stop: from now on `/readyz` says 503, every answer is the last of its connection, and nobody waits.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.drained.send_replace(true);
+    }
+
+    /// Ends when a stop is announced.
+    pub(crate) async fn drained(&self) {
+        drop(self.drained.subscribe().wait_for(|drained| *drained).await);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -142,8 +157,13 @@ pub fn router(app: Arc<App>, scope: Scope) -> Routes {
     let mut router = Router::new();
     for (route, handler) in here {
         let limit = route.counted.then(|| Arc::clone(&limit));
-        let mut handler =
-            handler(admission::Entry { verb: route.verb, limit, parameters: route.parameters, limit_max });
+        let mut handler = handler(admission::Entry {
+            verb: route.verb,
+            limit,
+            parameters: route.parameters,
+            limit_max,
+            always_queried: !route.is_look_up,
+        });
         if route.schema == openapi::SCHEMA {
             handler = handler.layer(Extension(document.clone()));
         }

@@ -105,6 +105,8 @@ fn serving(config: &Config) -> Vec<Bound> {
         ("history.percent_max", history.percent_max, 0, 1_000),
         ("history.updates_min", history.updates_min as u64, 0, 100_000_000),
         ("history.view_changes_min", history.view_changes_min as u64, 0, 100_000_000),
+        ("history.read_points_max", history.read_points_max as u64, 0, 10_000),
+        ("history.read_point_ttl_max_ms", history.read_point_ttl_max_ms, 1_000, DAY_MS),
         // 0 turns it off.
         ("views.watch_interval_ms", config.views.watch_interval_ms, 0, DAY_MS),
     ]

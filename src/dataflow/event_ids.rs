@@ -116,7 +116,8 @@ impl EventIds {
             let is_written = Arc::strong_count(kept) > 1;
             if !is_written {
                 let ring = kept.ring();
-                let times = ring.closed.iter().flat_map(|chunk| chunk.iter()).chain(&ring.open).map(|noted| noted.time());
+                let times =
+                    ring.closed.iter().flat_map(|chunk| chunk.iter()).chain(&ring.open).map(|noted| noted.time());
                 self.gone_until.fetch_max(times.max().unwrap_or(0).max(ring.gone_until), Ordering::Relaxed);
             }
             is_written

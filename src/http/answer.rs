@@ -39,6 +39,8 @@ struct FoundOn {
     epoch: u64,
     /// Of the source's state.
     changes: u64,
+    /// What can be asked for: goes on with newer views than this one.
+    history_since: u64,
 }
 
 /// What names a view and its source: the same for every answer found on it while nothing new is heard, so it is made
@@ -66,6 +68,8 @@ struct Instant<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     incomplete_since: Option<String>,
+    /// From when on `asOf` can be asked for.
+    history_since: String,
 }
 
 /// A moment of so many milliseconds since 1970, as text.
@@ -84,7 +88,8 @@ fn named(app: &App, view: &ReadView) -> Rc<Named> {
     let service = &app.service;
     // Before the look: a change in between is then seen the next time.
     let changes = service.status.changes();
-    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes };
+    let history_since = service.publisher.history_since();
+    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes, history_since };
     NAMED.with_borrow_mut(|last| match last.as_ref().filter(|last| last.found_on == found_on) {
         Some(named) => Rc::clone(named),
         None => Rc::clone(last.insert(Rc::new(name(app, view, found_on)))),
@@ -108,6 +113,7 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
         }),
         complete: incomplete_since_ms.is_none(),
         incomplete_since: incomplete_since_ms.map(moment),
+        history_since: moment(found_on.history_since),
     };
     let headers = headers_of(&instant);
     let mut headers_of_json = headers.clone();
@@ -139,6 +145,7 @@ fn headers_of(instant: &Instant<'_>) -> HeaderMap {
         ("tarn-source-connected", text(if instant.source.connected { "true" } else { "false" })),
         ("tarn-source-last-heard", instant.source.last_heard_at.as_deref().and_then(text)),
         ("tarn-incomplete-since", instant.incomplete_since.as_deref().and_then(text)),
+        ("tarn-history-since", text(&instant.history_since)),
     ];
     let mut headers = HeaderMap::new();
     headers.insert(EPOCH, HeaderValue::from(instant.epoch));

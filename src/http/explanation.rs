@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -11,8 +12,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::preferred;
-use super::views::{CostJson, known, name_of, unreadable, varying};
-use super::{ApiError, App, answer};
+use super::query::Query;
+use super::views::{CostJson, known, name_of, readable_then, unreadable, varying};
+use super::{ApiError, App, answer, instant};
 use crate::dataflow::Measures;
 use crate::dataflow::meter::{ROWS, STORE};
 use crate::published::view_costs::{PartCost, SharedCost, ViewCost, total};
@@ -109,22 +111,24 @@ pub(super) async fn explain(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    Extension(query): Extension<Arc<Query>>,
 ) -> Result<Response, ApiError> {
     let (name, form) = (name_of(path)?, preferred(&headers, &MEDIA_TYPES)?);
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
-    app.admission.render(BYTES, move || Ok(varying(explained(&reader, &name, MEDIA_TYPES[form])?))).await
+    app.admission.render(BYTES, move || Ok(varying(explained(&reader, &view, &name, MEDIA_TYPES[form])?))).await
 }
 
-fn explained(app: &App, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
-    let view = app.service.publisher.view();
-    let condition = known(app, &view, name)?;
+fn explained(app: &App, view: &ReadView, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
+    let condition = known(app, view, name)?;
     let shown = condition.shown.clone().ok_or_else(|| unreadable(&condition))?;
+    readable_then(view, &shown)?;
     let costs = Costs::of(&shown, view.view_cost(shown.id));
     if media_type == MEDIA_TYPES[0] {
-        return Ok(answer::answer(app, &view, &json(&view, &condition, &shown, costs)));
+        return Ok(answer::answer(app, view, &json(view, &condition, &shown, costs)));
     }
-    let text = text(&view, &condition, &shown, &costs);
-    Ok(answer::in_form(app, &view, "text/plain; charset=utf-8", text.into_bytes()))
+    let text = text(view, &condition, &shown, &costs);
+    Ok(answer::in_form(app, view, "text/plain; charset=utf-8", text.into_bytes()))
 }
 
 /// What each operator of a view costs.

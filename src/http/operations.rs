@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{ApiError, App, answer};
+use super::query::Query;
+use super::{ApiError, App, answer, instant};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
 use crate::published::ReadView;
@@ -19,9 +21,12 @@ use crate::source::identity::verdict::IdentityFault;
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
-pub(super) async fn position(State(app): State<Arc<App>>) -> Response {
-    let view = app.service.publisher.view();
-    answer::answer(&app, &view, &json!({}))
+pub(super) async fn position(
+    State(app): State<Arc<App>>,
+    Extension(query): Extension<Arc<Query>>,
+) -> Result<Response, ApiError> {
+    let view = instant::asked(&app, &query).await?;
+    Ok(answer::answer(&app, &view, &json!({})))
 }
 
 #[derive(Debug, Serialize)]

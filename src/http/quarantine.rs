@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::query::{Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
-use super::{ApiError, App, answer};
+use super::{ApiError, App, answer, instant};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
-use crate::published::QuarantineToken;
+use crate::published::{QuarantineToken, ReadView};
 use crate::service::Service;
 
 /// The parameters of the list.
-pub(super) const PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
+pub(super) const PARAMETERS: &[Parameter] = &instant::beside::<{ 2 + instant::PARAMETERS.len() }>(&[LIMIT, PAGE_TOKEN]);
 
 /// An entry without the record's bytes.
 #[derive(Debug, Serialize)]
@@ -107,15 +107,15 @@ pub(super) async fn list(
     let service = &app.service;
     let limit = query.limit(service.config.http.page_limit_max);
     let after = query.page_token(|text| QuarantineToken::decode(text, &service.token_key))?;
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, after.as_ref(), limit)).await
+    app.admission.render(PAGE_BYTES_MAX, move || page(&reader, &view, after.as_ref(), limit)).await
 }
 
 /// The page of entries that stand after `after`, which may itself have cleared since.
-fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
+fn page(app: &App, view: &ReadView, after: Option<&QuarantineToken>, limit: usize) -> Result<Response, ApiError> {
     let service = &app.service;
     let topics = &service.topics;
-    let view = service.publisher.view();
     let entries = view.quarantine();
     let start = page_start(&entries, after, topics)?;
     let mut items = answer::begin_list(0);
@@ -132,7 +132,7 @@ fn page(app: &App, after: Option<&QuarantineToken>, limit: usize) -> Result<Resp
     }
     let last = entries[start..start + shown].last().filter(|_| start + shown < entries.len());
     let next_page_token = last.map(|entry| after_page(entry, service));
-    Ok(answer::list(app, &view, items, &ListJson { next_page_token, total: entries.len() }))
+    Ok(answer::list(app, view, items, &ListJson { next_page_token, total: entries.len() }))
 }
 
 /// Where the page begins that stands after a place.

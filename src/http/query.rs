@@ -5,8 +5,11 @@
 //! before the handler runs, and hands it over as [`Query`]. `/openapi.json` says the same from the same table.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::ApiError;
+use super::watched::Client;
+use crate::model::{Epoch, Timestamp};
 use crate::published::TokenError;
 use crate::published::token::TOKEN_CHARS_MAX;
 
@@ -18,6 +21,13 @@ pub(super) const VALUES_MAX: usize = 100;
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
 /// The default `limit`.
 pub(super) const LIMIT_DEFAULT: usize = 100;
+
+/// The words of `consistency`.
+pub(super) const CONSISTENCIES: [&str; 3] = ["minimizeLatency", "atLeastAsFresh", "atLeastAsAcknowledged"];
+/// The greatest `timeout`.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+/// No id of a read point is longer.
+const READ_POINT_CHARS_MAX: usize = 64;
 
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +42,20 @@ pub enum Kind {
     PageToken,
     /// Columns separated by commas, each with a `-` before it where the greatest comes first.
     Order,
+    /// One of Kessel's words for how fresh a read must be.
+    Consistency,
+    /// A consistency token.
+    Token,
+    /// An event: where it stands, or its id.
+    Event,
+    /// A moment: RFC 3339, or milliseconds since 1970.
+    Moment,
+    /// The id of a read point.
+    ReadPoint,
+    /// How long: digits and `ms`, `s` or `m`.
+    Duration,
+    /// How long is waited, likewise.
+    Timeout,
     /// Stands for every name that is not another parameter's: a column of a view.
     Column,
 }
@@ -58,18 +82,25 @@ impl Parameter {
 
 /// The parameters of a request, checked, in order.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    /// Who waits for the answer.
+    client: Option<Client>,
+}
 
 impl Query {
     /// Parses a query string by the parameters that its route takes.
     pub(super) fn parse(query: Option<&str>, known: &[Parameter], limit_max: usize) -> Result<Self, ApiError> {
         let text = query.unwrap_or_default();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         if text.len() > QUERY_BYTES_MAX {
             let message = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are allowed", text.len());
             return Err(ApiError::Invalid(message));
         }
-        let query = Self(url_pairs(text)?);
-        for (name, value) in &query.0 {
+        let query = Self { pairs: url_pairs(text)?, client: None };
+        for (name, value) in &query.pairs {
             let column = || known.iter().find(|parameter| parameter.kind == Kind::Column);
             let Some(parameter) = known.iter().find(|parameter| parameter.is(name)).or_else(column) else {
                 return Err(ApiError::Invalid(unknown(name, known)));
@@ -93,8 +124,23 @@ impl Query {
         Ok(query)
     }
 
+    /// The same query, of a client.
+    pub(super) fn of(self, client: Option<Client>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Who waits for the answer, where that is known: it is not for requests without parameters.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Whether nothing is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
     fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a parameter once, in order: the same list however it was asked for.
@@ -108,7 +154,7 @@ impl Query {
     /// Every name that is none of these, with all its values.
     pub(super) fn columns(&self, known: &[Parameter]) -> Vec<(String, Vec<String>)> {
         let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.pairs {
             if !known.iter().any(|parameter| parameter.is(name)) {
                 columns.entry(name.clone()).or_default().push(value.clone());
             }
@@ -164,9 +210,52 @@ fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), Str
             let limit = value.parse().ok().filter(|limit| (1..=limit_max).contains(limit));
             (digits && limit.is_some(), format!("a number from 1 to {limit_max}"))
         }
+        Kind::Consistency => (CONSISTENCIES.contains(&value), format!("one of {}", CONSISTENCIES.join(", "))),
+        Kind::Token => (value.len() <= TOKEN_CHARS_MAX, "the `consistencyToken` of an answer".to_owned()),
+        Kind::Event => (
+            value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
+            "TOPIC:PARTITION:OFFSET, or the header id of an event".to_owned(),
+        ),
+        Kind::Moment => (
+            moment_of(value).is_some(),
+            "a time since 1970 in RFC 3339 with a zone, or its milliseconds since 1970".to_owned(),
+        ),
+        Kind::ReadPoint => {
+            let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let good = value.len() <= READ_POINT_CHARS_MAX && value.bytes().all(is_id);
+            (good, "the `at` of a read point".to_owned())
+        }
+        Kind::Duration => (duration_of(value).is_some(), "a duration such as 500ms, 60s or 5m".to_owned()),
+        Kind::Timeout => (
+            duration_of(value).is_some_and(|timeout| timeout <= TIMEOUT_MAX),
+            format!("a duration such as 500ms or 2s, at most {}s", TIMEOUT_MAX.as_secs()),
+        ),
         Kind::PageToken => (value.len() <= TOKEN_CHARS_MAX, "a token that was given with the page before".to_owned()),
     };
     if good { Ok(()) } else { Err(what) }
+}
+
+/// The duration that a text says, if it is one and not nothing.
+pub(super) fn duration_of(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(ms).filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
+/// The moment that a text says, in ms since 1970, rounded down.
+pub(super) fn moment_of(text: &str) -> Option<Epoch> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    // A plus that was not escaped is a space by now, and nothing else in such a time is one.
+    let moment = Timestamp::parse(&text.replace(' ', "+")).ok()??;
+    u64::try_from(moment.millis()).ok()
 }
 
 fn url_pairs(text: &str) -> Result<Vec<(String, String)>, ApiError> {

@@ -18,8 +18,8 @@ const fn filter_by(name: &'static str, summary: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, many: true, summary }
 }
 
-/// The parameters of the list.
-pub(super) const PARAMETERS: &[Parameter] = &[
+/// The parameters of the list, beside those of its instant.
+const OWN_PARAMETERS: &[Parameter] = &[
     filter_by("resourceType", "Resources of this type."),
     filter_by("workspaceId", "Resources in this workspace."),
     filter_by("reporterType", "Resources that this reporter reports."),
@@ -34,6 +34,9 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     LIMIT,
     PAGE_TOKEN,
 ];
+/// The parameters of the list.
+pub(super) const PARAMETERS: &[Parameter] =
+    &instant::beside::<{ OWN_PARAMETERS.len() + instant::PARAMETERS.len() }>(OWN_PARAMETERS);
 
 /// `limit`, of every list.
 pub(super) const LIMIT: Parameter = Parameter {
@@ -62,28 +65,32 @@ const FRAME_BYTES: usize = 8 * 1024;
 pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
     path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    query: Option<Extension<Arc<Query>>>,
 ) -> Result<Response, ApiError> {
     let Ok(Path(id)) = path else { return Err(ApiError::Invalid("invalid UUID: the id is not UTF-8".to_owned())) };
     let id = ResourceId::parse(&id).map_err(|error| {
         let shown: String = id.chars().take(64).collect();
         ApiError::Invalid(format!("invalid UUID: the resource id {shown:?} is {error}"))
     })?;
-    let answer = rendered(&app, id);
+    let answer = match query {
+        // Hardly anybody asks for an instant, and a glance is all that a look-up needs.
+        None => rendered(&app, &app.service.publisher.glance(), id),
+        Some(Extension(query)) => rendered(&app, &*instant::asked(&app, &query).await?, id),
+    };
     app.admission.admit(answer).await
 }
 
 /// The answer about one resource.
-fn rendered(app: &App, id: ResourceId) -> Response {
-    let view = app.service.publisher.glance();
+fn rendered(app: &App, view: &ReadView, id: ResourceId) -> Response {
     match view.state(id).filter(|state| state.is_live()) {
         Some(state) => {
             let mut body = Vec::with_capacity(answer::USUAL_BYTES);
             write_resource(&mut body, state, view.orphaned_by(id), &app.service.topics);
-            answer::written(app, &view, body)
+            answer::written(app, view, body)
         }
         None => {
             let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
-            answer::found_on(app, &view, missing)
+            answer::found_on(app, view, missing)
         }
     }
 }

@@ -19,6 +19,7 @@ use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::watched::Client;
 use super::{ApiError, App, adhoc, answer, instant};
+use crate::model::Epoch;
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
@@ -28,8 +29,8 @@ use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
 const ORDER_BY: &str = "orderBy";
 /// Asks for rows with null in some columns.
 const IS_NULL: &str = "isNull";
-/// The parameters of a view's rows.
-pub(super) const PARAMETERS: &[Parameter] = &[
+/// The parameters of a view's rows, beside those of their instant.
+const OWN_PARAMETERS: &[Parameter] = &[
     Parameter {
         name: ORDER_BY,
         kind: Kind::Order,
@@ -56,8 +57,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
                   columns by which the view is sorted it is a seek.",
     },
 ];
+/// The parameters of a view's rows.
+pub(super) const PARAMETERS: &[Parameter] =
+    &instant::beside::<{ OWN_PARAMETERS.len() + instant::PARAMETERS.len() }>(OWN_PARAMETERS);
 /// The parameters of a view's errors.
-pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
+pub(super) const ERROR_PARAMETERS: &[Parameter] =
+    &instant::beside::<{ 2 + instant::PARAMETERS.len() }>(&[LIMIT, PAGE_TOKEN]);
 
 /// Says where a list goes on, where its body has no room for it.
 pub(super) const NEXT_PAGE_TOKEN: &str = "tarn-next-page-token";
@@ -119,22 +124,25 @@ impl From<&ViewCost> for CostJson {
 }
 
 /// `GET /api/tarn/v1/views`
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(query): Extension<Arc<Query>>,
+) -> Result<Response, ApiError> {
+    let view = instant::asked(&app, &query).await?;
     let reader = Arc::clone(&app);
-    app.admission.render(PAGE_BYTES_MAX, move || Ok(listed(&reader))).await
+    app.admission.render(PAGE_BYTES_MAX, move || Ok(listed(&reader, &view))).await
 }
 
-fn listed(app: &App) -> Response {
-    let view = app.service.publisher.view();
-    let conditions = app.service.view_conditions(&view);
-    let items: Vec<ViewJson> = conditions.into_iter().map(|condition| ViewJson::of(condition, &view)).collect();
-    answer::answer(app, &view, &serde_json::json!({ "items": items }))
+fn listed(app: &App, view: &ReadView) -> Response {
+    let conditions = app.service.view_conditions(view);
+    let items: Vec<ViewJson> = conditions.into_iter().map(|condition| ViewJson::of(condition, view)).collect();
+    answer::answer(app, view, &serde_json::json!({ "items": items }))
 }
 
 impl ViewJson {
     fn of(condition: ViewCondition, view: &ReadView) -> Self {
         let ViewCondition { name, shown, health, problem } = condition;
-        let readable = shown.as_ref().filter(|_| health.is_readable());
+        let readable = shown.as_ref().filter(|shown| health.is_readable() && view.view_since(shown.id) <= view.epoch());
         let plan = shown.as_ref().map(|shown| &shown.plan);
         Self {
             name: name.to_string(),
@@ -167,10 +175,25 @@ struct Readable {
 fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
     match known(app, view, name)? {
         ViewCondition { shown: Some(shown), health, problem, .. } if health.is_readable() => {
+            readable_then(view, &shown)?;
             Ok(Readable { shown, health, problem })
         }
         condition => Err(unreadable(&condition)),
     }
+}
+
+/// Whether what a view held at an instant of the past is still known.
+pub(super) fn readable_then(view: &ReadView, shown: &CatalogView) -> Result<(), ApiError> {
+    match view.view_since(shown.id) {
+        since if since > view.epoch() => Err(gone(&shown.plan.name, since)),
+        _ => Ok(()),
+    }
+}
+
+/// What a view held before `since` is not known.
+pub(super) fn gone(name: &str, since: Epoch) -> ApiError {
+    let message = format!("what the view `{name}` held then is not kept; `historySince` says how far back that goes");
+    ApiError::Gone { message, history_since: Some(since) }
 }
 
 /// Why a view cannot be read. One whose text is refused never can be as it is, so nobody is told to try again.
@@ -315,7 +338,10 @@ pub(super) async fn errors(
 fn failed(app: &App, view: &ReadView, name: &str, query: &Query) -> Result<Response, ApiError> {
     // What a suspended view could not compute is what one wants to know.
     let shown = match known(app, view, name)? {
-        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => shown,
+        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => {
+            readable_then(view, &shown)?;
+            shown
+        }
         _ => found(app, view, name)?.shown,
     };
     let list = format!("errors of {name} {:?}", shown.plan.fingerprint);
