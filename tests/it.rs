@@ -4,7 +4,7 @@
 //! hostile clients do to it; the command line through the real binary; a restart at any instant; a whole service over
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
-//! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past; views over HTTP, their checks
+//! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past; the instants of reads; views over HTTP, their checks
 //! and plans, their filters, replayed, and while they change; ad-hoc queries; style.
 
 mod support;
@@ -24,6 +24,7 @@ mod history;
 mod hostile;
 mod http;
 mod identity;
+mod instants;
 mod kafka;
 mod kafka_service;
 mod property;

@@ -132,6 +132,33 @@ fn ready_stays_ready_and_the_status_tells_what_each_partition_does() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// The end of the log is asked for when it is asked about: what was written a moment ago is in the answer.
+#[test]
+fn all_that_kafka_holds_is_in_the_answer_and_one_that_is_away_is_told() {
+    let cluster = Cluster::new(&[("t", 3)]);
+    cluster.fill("t", 0, 3);
+    let (service, running) = serving(cluster.config(&["t"]));
+    until("the end", &service, || service.is_ready());
+    let path = "/api/tarn/v1/position?consistency=atLeastAsAcknowledged&timeout=20s";
+    for round in 1..4_usize {
+        cluster.fill("t", 1, 50);
+        cluster.fill("t", 2, 1);
+        let (code, answer) = get(&service, path);
+        assert_eq!(code, 200, "{answer}");
+        let read = |partition: usize| answer["position"][partition]["offset"].as_u64();
+        let written = [3, 50 * round as u64, round as u64].map(Some);
+        assert_eq!([read(0), read(1), read(2)], written, "{answer}");
+    }
+    cluster.mock.broker_down(-1).expect("down");
+    let began = Instant::now();
+    let (code, answer) = get(&service, "/api/tarn/v1/position?consistency=atLeastAsAcknowledged&timeout=1500ms");
+    assert_eq!(code, 504, "{answer}");
+    assert!(answer["message"].as_str().is_some_and(|text| text.contains("the end of the log")), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    running.stop();
+    running.join().expect("it stops");
+}
+
 /// A source that goes back to the beginning of its partition once.
 struct GoesBack {
     topic: TopicId,
