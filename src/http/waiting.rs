@@ -203,7 +203,8 @@ impl<'a> Wait<'a> {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
         };
-        match self.within(what, asking).await {
+        let ended = self.within(what, asking).await;
+        match ended {
             Err(ApiError::DeadlineExceeded { .. }) => {
                 let silent = "the source has not told it".into();
                 Err(self.too_late(what, Some(&last_reason.unwrap_or(silent))))
@@ -249,8 +250,8 @@ impl<'a> Wait<'a> {
             if id.time_ms().is_some_and(|time_ms| time_ms <= gone_until) {
                 let until = super::answer::moment(gone_until);
                 let why = format!(
-                    "the event is not among the last that were read, and its id is of a time before {until}, \
-                                   up to which ids were let go: whether it is included is no longer known"
+                    "the event is not among the last that were read, and its id is of a time before {until}, up to \
+                     which ids were let go: whether it is included is no longer known"
                 );
                 return Err(ApiError::Gone { message: why, history_since: None });
             }
