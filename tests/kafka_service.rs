@@ -234,12 +234,16 @@ fn a_restart_goes_on_where_it_was_and_knows_its_log() {
     let (service, running) = started(&cluster);
     until("the end", &service, || service.is_ready());
     let incarnation = service.publisher.view().incarnation();
+    let token = get(&service, "/api/tarn/v1/position").1["consistencyToken"].as_str().expect("a token").to_owned();
+    let fresh = format!("/api/tarn/v1/position?consistency=atLeastAsFresh&token={token}");
     assert_eq!((held(&service), *end(running).position == position(&[("t", 0, 3), ("t", 1, 2)])), (5, true));
 
     cluster.fill("t", 0, 2);
     let (service, running) = started(&cluster);
     let now = (held(&service), service.publisher.view().incarnation());
     assert_eq!(now, (5, incarnation), "it is there before anything is read");
+    let (code, answer) = get(&service, &fresh);
+    assert_eq!(code, 200, "a token outlives the process: {answer}");
     until("two more", &service, || held(&service) == 7);
     assert_eq!(read(&service.counters.records), 2, "what was read is not asked for again");
     assert_eq!(*end(running).position, position(&[("t", 0, 5), ("t", 1, 2)]));
