@@ -146,7 +146,7 @@ pub(super) async fn asked(app: &App, query: &Query) -> Result<Arc<ReadView>, Api
 /// The instant of a time.
 async fn of_the_past(app: &App, query: &Query, as_of: Epoch) -> Result<Arc<ReadView>, ApiError> {
     let publisher = &app.service.publisher;
-    if publisher.published() < as_of {
+    if publisher.view().epoch() < as_of {
         let wait = Wait::begin(app, query);
         if as_of > now_ms().saturating_add(wait.millis()) {
             let why = "`asOf` is in the future, further than `timeout` would wait";

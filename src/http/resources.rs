@@ -75,7 +75,10 @@ pub(super) async fn one(
     let answer = match query {
         // Hardly anybody asks for an instant, and a glance is all that a look-up needs.
         None => rendered(&app, &app.service.publisher.glance(), id),
-        Some(Extension(query)) => rendered(&app, &instant::asked(&app, &query).await?, id),
+        Some(Extension(query)) => {
+            let view = instant::asked(&app, &query).await?;
+            rendered(&app, &view, id)
+        }
     };
     app.admission.admit(answer).await
 }
