@@ -275,7 +275,9 @@ fn start_recovered(
     // History begins when the service is ready, whether or not anybody asks.
     let looked_at = service.clone();
     let interval = Duration::from_millis(service.config.views.watch_interval_ms);
-    let views_thread = service.views.watch(interval, move || drop(looked_at.is_ready()))?;
+    let views_thread = service.views.watch(interval, move || {
+        looked_at.is_ready();
+    })?;
     let running = Running { stop, views: service.views.clone(), views_thread, taker, ingest };
     Ok((service, running))
 }
