@@ -140,7 +140,7 @@ fn errors_say_what_is_allowed(served: &Served) {
         (format!("{list}/%ff"), 400, "UTF-8"),
         (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff"), 404, "resource not found"),
         (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff?x=1"), 400, "known are consistency"),
-        ("/api/tarn/v1/quarantine?after=x".to_owned(), 400, "pageToken"),
+        ("/api/tarn/v1/quarantine?before=x".to_owned(), 400, "pageToken"),
         ("/api/tarn/v1/quarantine?pageToken=x".to_owned(), 400, "pageToken"),
         ("/api/tarn/v1/nothing".to_owned(), 404, "openapi.json"),
     ];
