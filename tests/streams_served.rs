@@ -234,8 +234,8 @@ fn a_slow_reader_gets_what_it_missed_at_once_and_then_begins_anew() {
         for step in 0..steps {
             feed.send(host(offset, step % 2, &long(step))).expect("fed");
             offset += 1;
-            // An epoch each, more or less.
-            std::thread::sleep(Duration::from_millis(12));
+            // An epoch each, however slow the machine is.
+            eventually("it is read", || next_offset(at) >= offset);
         }
         feed.send(host(offset, 2, last)).expect("fed");
         offset += 1;
@@ -419,6 +419,8 @@ fn a_stream_goes_on_over_restarts_without_a_gap_or_a_repeat() {
         assert!(stream.head.contains("200 OK"), "{}", stream.head);
         let mut events = Vec::new();
         taken(&mut stream, &mut last, &mut events, 20 + kill * 7);
+        // Before the first snapshot there is nothing that outlives the process.
+        eventually("a snapshot", || data.join("CURRENT").exists());
         resumed += usize::from(events[0].data["resumed"] == true);
         for event in &events {
             resets.extend((event.name == "reset").then(|| event.data["reason"].clone()));

@@ -207,10 +207,13 @@ fn a_join_with_minutes_of_work_goes_at_once_and_holds_up_no_stop() {
     let begin = || {
         write(folder.path(), "skewed", SKEWED);
         assert_eq!(post(operators, RELOAD).1["made"], json!(["skewed"]));
-        eventually("it is at work", || load(&process) > 0.5);
+        // How much of a processor it gets is a matter of what else the machine does.
+        eventually("it is at work", || load(&process) > 0.1);
         // Until there is much of it.
         std::thread::sleep(Duration::from_secs(2));
-        assert!(load(&process) > 0.5, "it is not done");
+        let views = get(readers, "/api/tarn/v1/views").json();
+        let views = views["items"].as_array().expect("a list");
+        assert!(views.iter().any(|view| view["name"] == "skewed" && view["health"] == "hydrating"), "{views:?}");
     };
     begin();
     fs::remove_file(folder.path().join("skewed.sql")).expect("it is there");
