@@ -8,6 +8,7 @@
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
+//! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
@@ -18,6 +19,7 @@ pub(super) mod epoch;
 mod distinct_on;
 mod durations;
 mod floats;
+mod joined_if;
 pub(super) mod lengths;
 mod memberships;
 mod ties;
@@ -45,6 +47,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(TypeCoercion::new()),
         Arc::new(lengths::Rule { counted }),
         Arc::new(durations::Rule),
+        Arc::new(joined_if::Rule),
         Arc::new(floats::Rule),
         Arc::new(memberships::Rule),
         Arc::new(ties::Rule),
