@@ -9,6 +9,7 @@
 //! | `lengths` | texts that functions make have a bound |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
+//! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
@@ -22,6 +23,7 @@ mod floats;
 mod joined_if;
 pub(super) mod lengths;
 mod memberships;
+mod one_group;
 mod ties;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(lengths::Rule { counted }),
         Arc::new(durations::Rule),
         Arc::new(joined_if::Rule),
+        Arc::new(one_group::Rule),
         Arc::new(floats::Rule),
         Arc::new(memberships::Rule),
         Arc::new(ties::Rule),
