@@ -97,6 +97,7 @@ fn a_test_that_fails_says_what_came() {
         "changes: {left: [{resources: 1}], came: [{resources: 2}]}",
         "rows: [{first: 2026-01-01T00:00:00Z}, {first: 2026-01-01T01:00:00+01:00}]",
         "errors: []",
+        "rows: [{resources: 1.0}, {resources: 2.0}]",
     ] {
         let checked = checked(&tests.replace("EXPECTED", right));
         assert!(checked.is_good() && checked.tests == 1, "{right}: {:?}", checked.failures);

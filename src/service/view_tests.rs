@@ -158,9 +158,11 @@ fn run(
         let view = service.step(step.epoch, step.records.clone());
         let shown = view.catalog().view(&plan.name).expect("all views are there from the first epoch on");
         let rows = table::rows_of(&view, shown, &case.names);
-        let wrong = look(step, &rows, &before, plan).or_else(|| look_at_errors(step, &view, shown, &case.names));
-        if let Some(wrong) = wrong {
-            return Err(format!("{}: {:?}: {wrong}", step.line, case.name));
+        // A row that failed is often why the rows are others.
+        let wrong = [look(step, &rows, &before, plan), look_at_errors(step, &view, shown, &case.names)];
+        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+        if !wrong.is_empty() {
+            return Err(format!("{}: {:?}: {}", step.line, case.name, wrong.join("\n")));
         }
         before = rows;
     }

@@ -4,6 +4,8 @@
 //! the answer's future ends its query, at the next batch of one of its operators. What a row may not be read of (a value of another type than declared) is left out
 //! and counted.
 
+mod guards;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -218,7 +220,8 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
     let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));
     let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
-    let plan = yielding(frame.create_physical_plan().await.map_err(refused)?).map_err(failed)?;
+    let plan = frame.create_physical_plan().await.map_err(refused)?;
+    let plan = guards::guarded(plan).and_then(yielding).map_err(failed)?;
     let schema = plan.schema();
     let mut names = BTreeSet::new();
     if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name())) {

@@ -8,6 +8,8 @@
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
+//! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
+//! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
@@ -18,8 +20,10 @@ pub(super) mod epoch;
 mod distinct_on;
 mod durations;
 mod floats;
+mod joined_if;
 pub(super) mod lengths;
 mod memberships;
+mod one_group;
 mod ties;
 
 use std::sync::Arc;
@@ -45,6 +49,8 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(TypeCoercion::new()),
         Arc::new(lengths::Rule { counted }),
         Arc::new(durations::Rule),
+        Arc::new(joined_if::Rule),
+        Arc::new(one_group::Rule),
         Arc::new(floats::Rule),
         Arc::new(memberships::Rule),
         Arc::new(ties::Rule),

@@ -5,6 +5,7 @@
 //! Not here: names and types (DataFusion), what can be maintained (`lower`).
 
 mod constructs;
+mod names;
 
 use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -42,7 +43,10 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
     let parser = Parser::new(&dialect).with_recursion_limit(NESTING_MAX);
     let mut statements = parser.with_tokens_with_locations(tokens).parse_statements()?.into_iter();
     let query = match statements.next() {
-        Some(Statement::Query(query)) => query,
+        Some(Statement::Query(mut query)) => {
+            names::give(&mut query);
+            query
+        }
         Some(other) => return Err(no_query(&other)),
         None => return Err(Objection::new(Place::Query, "query", "there is none; write a SELECT")),
     };

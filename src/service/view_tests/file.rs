@@ -207,5 +207,10 @@ fn expected(row: &RowText, place: usize, plan: &ViewPlan) -> Result<Expected, St
         }
         value => value.to_string(),
     };
-    column.json_of(&text).map(Expected::Text).map_err(|error| error.to_string())
+    let json = column.json_of(&text).or_else(|error| match text.strip_suffix(".0") {
+        // 1.0 is 1.
+        Some(whole) => column.json_of(whole).map_err(|_| error),
+        None => Err(error),
+    });
+    json.map(Expected::Text).map_err(|error| error.to_string())
 }

@@ -48,7 +48,11 @@ pub(in crate::sql) fn check_scalar_subqueries(plan: &LogicalPlan) -> Result<(), 
         node.apply_expressions(|expression| {
             expression.apply(|inner| match inner {
                 Expr::ScalarSubquery(subquery) if !at_most_one(&subquery.subquery) => {
-                    let message = "may have more than one row; write an aggregate, as max(..), or LIMIT 1";
+                    // LIMIT 1 would have to count the rows of each row around by themselves.
+                    let message = match subquery.outer_ref_columns.is_empty() {
+                        true => "may have more than one row; write an aggregate, as max(..), or LIMIT 1",
+                        false => "may have more than one row; write an aggregate, as max(..)",
+                    };
                     let place = Place::of_plan(&subquery.subquery);
                     objection.get_or_insert(Objection::new(place, "scalar subquery", message));
                     Ok(TreeNodeRecursion::Stop)

@@ -11,6 +11,9 @@ const PREDICATE: &str = "is maintained as a condition in WHERE, where it meets t
 const SCALAR: &str = "is maintained as an aggregate that meets the rows around it by equalities; write a JOIN with \
                       SELECT .. GROUP BY";
 
+const SAME: &str = "is the same for all rows, which is maintained in WHERE and in SELECT; write CROSS JOIN \
+                    (SELECT max(..) AS m FROM ..), and m here";
+
 /// What is refused of an expression with a subquery in it.
 pub(super) fn left_in(expression: &Expr) -> Option<Objection> {
     let mut found = None;
@@ -20,6 +23,7 @@ pub(super) fn left_in(expression: &Expr) -> Option<Objection> {
                 Expr::InSubquery(_) => ("IN (SELECT ..)", PREDICATE),
                 Expr::Exists(_) => ("EXISTS (SELECT ..)", PREDICATE),
                 Expr::SetComparison(_) => ("ANY, ALL (SELECT ..)", PREDICATE),
+                Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => ("scalar subquery", SAME),
                 Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) => ("scalar subquery", SCALAR),
                 _ => return Ok(TreeNodeRecursion::Continue),
             };

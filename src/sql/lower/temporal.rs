@@ -85,8 +85,8 @@ impl Edges {
                 self.add(right, schema)
             }
             Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
-                let message =
-                    "comparing with it is not maintained under OR; write one SELECT for each, with UNION between";
+                let message = "comparing with it is not maintained under OR; write one SELECT for each, with UNION ALL \
+                               between, and what excludes the rows of the ones before: a = 1, then b < now() AND a <> 1";
                 Err(refused(condition, message))
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => self.compare(condition, left, *op, right, schema),

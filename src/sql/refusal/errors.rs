@@ -15,6 +15,9 @@ use super::{Objection, Place};
 /// What is told of an error of which nothing better is known.
 const UNKNOWN: &str = "query";
 
+/// What is told of a name that is there with capitals.
+const CAPITALS: &str = "there is no such column; names with capitals are written in quotes:";
+
 /// Names that are more alike than this may be meant for one another.
 const ALIKE: f64 = 0.6;
 
@@ -109,6 +112,7 @@ fn with_candidates(error: SchemaError, instead: &[&str]) -> Objection {
     let objection = Objection::from(error);
     let message = match instead {
         [] => return objection,
+        _ if objection.message.starts_with(CAPITALS) => return objection,
         _ if is_ambiguous => {
             format!("more than one table here has such a column; write {}", instead.join(" or "))
         }
@@ -128,9 +132,19 @@ fn unknown_function(text: &str) -> Objection {
     Objection::new(Place::Word(name.to_owned()), format!("function {name}()"), message)
 }
 
+/// Whether a name is another one in capitals, which whoever left out the quotes does not get.
+fn is_with_capitals(name: &str, without: &str) -> bool {
+    name != without && name.to_lowercase() == without
+}
+
 impl From<SchemaError> for Objection {
     fn from(error: SchemaError) -> Self {
         let twice = |name: &str| {
+            if let Some((function, _)) = name.split_once('(') {
+                let message = "two aggregates that differ by a CAST alone have this name; CAST in a subquery, under a \
+                               name of its own, and aggregate that";
+                return Self::new(Place::Again(function.to_owned()), format!("aggregate {name}"), message);
+            }
             let message = "two columns have this name; give one another name with AS";
             Self::new(Place::Again(name.to_owned()), format!("column {name}"), message)
         };
@@ -139,6 +153,9 @@ impl From<SchemaError> for Objection {
                 let known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
                 let message = match known.as_slice() {
                     [] => "there is no such column here, where no table is read".to_owned(),
+                    known if let Some(name) = known.iter().find(|name| is_with_capitals(name, &field.name)) => {
+                        format!("{CAPITALS} \"{name}\"")
+                    }
                     known => format!("there is no such column; there are {}", known.join(", ")),
                 };
                 Self::new(Place::of_column(&field), format!("column {}", field.flat_name()), message)

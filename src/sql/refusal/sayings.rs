@@ -215,7 +215,19 @@ const SAYINGS: &[Saying] = &[
         "Correlated scalar subquery must be aggregated to return at most one row",
         "scalar subquery",
         Spot::Words(&["(", "SELECT"]),
-        "may have more than one row; write an aggregate, as max(..), or LIMIT 1",
+        "may have more than one row; write an aggregate, as max(..)",
+    ),
+    saying(
+        "Correlated scalar subquery {}",
+        "scalar subquery",
+        Spot::Words(&["(", "SELECT"]),
+        "may depend on the row in SELECT and WHERE alone; write it in a subquery in FROM, and use its column",
+    ),
+    saying(
+        "Unsupported CAST from {} to Interval({})",
+        "CAST",
+        Spot::Words(&["CAST"]),
+        "makes no interval of {0}; write INTERVAL '7 days'",
     ),
     saying(
         "Source table contains {} columns but only {} names given as column alias",
@@ -310,13 +322,13 @@ const SAYINGS: &[Saying] = &[
         "[return_type] SUM not supported for Null",
         "function sum()",
         Spot::Words(&["sum"]),
-        "does not take *; name a column",
+        "does not take * or NULL; name a column",
     ),
     saying(
         "[return_type] AVG not supported for Null",
         "function avg()",
         Spot::Words(&["avg"]),
-        "does not take *; name a column",
+        "does not take * or NULL; name a column",
     ),
     saying(
         "Physical plan does not support logical expression AggregateFunction",

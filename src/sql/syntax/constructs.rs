@@ -10,8 +10,9 @@ mod expressions;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, GroupByExpr, JoinOperator, LimitClause, ObjectName, OrderBy, OrderByKind, Query, Select, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
+    BinaryOperator, Cte, Expr, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, ObjectName, OrderBy,
+    OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value,
+    ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -30,7 +31,7 @@ pub(in crate::sql) trait Functions {
 }
 
 pub(super) fn check(query: &Query, functions: &dyn Functions) -> Result<(), Objection> {
-    match query.visit(&mut Constructs { functions }) {
+    match query.visit(&mut Constructs { functions, depth: 0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(objection) => Err(objection),
     }
@@ -38,6 +39,24 @@ pub(super) fn check(query: &Query, functions: &dyn Functions) -> Result<(), Obje
 
 struct Constructs<'a> {
     functions: &'a dyn Functions,
+    /// How many expressions there are around what is visited, without those that stand for nothing by themselves.
+    depth: usize,
+}
+
+/// How deeply operators, functions and the like may be nested, other than `AND` and `OR`: DataFusion names each by all that
+/// is in it, over and over, which takes time with the cube of it.
+const DEPTH_MAX: usize = 100;
+
+/// Whether an expression makes what is around it deeper.
+fn is_level(expression: &Expr) -> bool {
+    !matches!(
+        expression,
+        Expr::Nested(_)
+            | Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Value(_)
+            | Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. }
+    )
 }
 
 /// The first of these that stands in the query, as an objection.
@@ -196,7 +215,20 @@ impl Visitor for Constructs<'_> {
     }
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Objection> {
+        self.depth += usize::from(is_level(expression));
+        if self.depth > DEPTH_MAX {
+            let message = format!(
+                "more than {DEPTH_MAX} operators and functions are nested in one another; write parts as subqueries or \
+                 views of their own"
+            );
+            return refuse(expression.span(), "nesting", message);
+        }
         expressions::check(expression, self.functions)
+    }
+
+    fn post_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Objection> {
+        self.depth -= usize::from(is_level(expression));
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Objection> {
@@ -204,6 +236,7 @@ impl Visitor for Constructs<'_> {
             Value::Placeholder(name) => {
                 refuse(value.span, format!("parameter {name}"), "there are no parameters; write the value")
             }
+            Value::UnicodeStringLiteral(_) => refuse(value.span, "U&'..'", "write the characters themselves"),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -281,6 +314,17 @@ fn check_sample(is_there: bool) -> ControlFlow<Objection> {
 fn check_joins(tables: &TableWithJoins) -> ControlFlow<Objection> {
     first([(tables.joins.iter().any(|join| join.global), "GLOBAL", NOT_UNDERSTOOD)])?;
     tables.joins.iter().try_for_each(|join| match &join.join_operator {
+        JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) | JoinOperator::FullOuter(constraint)
+            if matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural) =>
+        {
+            let construct = match constraint {
+                JoinConstraint::Natural => "NATURAL",
+                _ => "USING",
+            };
+            let message = "of a RIGHT or FULL JOIN would give the left side's column, null where only the right one has \
+                           a row; write ON a.k = b.k, and coalesce(a.k, b.k) AS k";
+            first([(true, construct, message)])
+        }
         JoinOperator::Join(_)
         | JoinOperator::Inner(_)
         | JoinOperator::Left(_)

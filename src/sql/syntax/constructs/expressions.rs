@@ -23,6 +23,13 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
         Expr::GroupingSets(_) => check_groupings("GROUPING SETS", functions),
         Expr::Cube(_) => check_groupings("CUBE", functions),
         Expr::Rollup(_) => check_groupings("ROLLUP", functions),
+        Expr::InSubquery { expr, .. } if matches!(**expr, Expr::Tuple(_)) => {
+            let message = "looks for one value; write EXISTS (SELECT 1 FROM .. WHERE a = x AND b = y)";
+            refuse(expr.span(), "(.., ..) IN (SELECT ..)", message)
+        }
+        Expr::AnyOp { right, is_some, .. } if matches!(**right, Expr::Array(_)) => {
+            refused(if *is_some { "SOME" } else { "ANY" }, "write IN ('a', 'b')")
+        }
         Expr::AnyOp { is_some, .. } => check_any(if *is_some { "SOME" } else { "ANY" }, functions),
         Expr::AllOp { .. } => check_any("ALL", functions),
         Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) => check_distinct_from(right),
@@ -132,6 +139,9 @@ fn check_function(function: &Function, functions: &dyn Functions) -> ControlFlow
     let words = name.to_string().to_lowercase();
     if !matches!(parameters, FunctionArguments::None) {
         return refuse(name.span(), format!("parameters of {words}()"), "write all arguments in one list");
+    }
+    if words == "unnest" {
+        return refuse(name.span(), "unnest()", NO_LISTS);
     }
     if let Some(WindowType::WindowSpec(WindowSpec { window_name: Some(base), .. })) = over {
         let message = "a window that builds on another one is not supported; write the whole window";

@@ -102,3 +102,16 @@ fn what_would_be_taken_for_something_else_is_refused() {
         assert!(refused.starts_with(construct), "{text}: {refused}");
     }
 }
+
+#[test]
+fn what_is_nested_deeply_is_refused() {
+    let check = |text: &str| syntax::parse(text).and_then(|query| syntax::check(&query, &Upper));
+    let arrows = |count: usize| format!("SELECT data{} AS c FROM t", "->'a'".repeat(count));
+    check(&arrows(100)).expect("few enough");
+    assert!(refusal(&arrows(101)).contains("nesting: more than 100 operators"), "{}", refusal(&arrows(101)));
+    for (text, count) in [("+CASE WHEN n = 1 THEN 1 END", 300), ("||label", 200), ("::timestamp with time zone", 200)] {
+        assert!(refusal(&format!("SELECT n{} FROM t", text.repeat(count))).contains("nesting"), "{text}");
+    }
+    check(&format!("SELECT a FROM t WHERE a = 1{}", " OR a + 1 = 2".repeat(150))).expect("AND and OR are no levels");
+    check(&format!("SELECT {} FROM t", vec!["a + 1"; 200].join(", "))).expect("nor is what stands beside");
+}

@@ -1,0 +1,252 @@
+//! Subqueries over an aggregate without `GROUP BY`, of rows that depend on the row around it: they have a row even where
+//! nothing is aggregated.
+//!
+//! DataFusion groups by what such rows are found by, and then has no row where there is no group. It makes up for that where
+//! the subquery is a value and has no `HAVING`; so all others become such ones here: `EXISTS` is true or is what `HAVING`
+//! says, `x IN` compares, and `HAVING` decides whether a value is null. What has another form is refused, and so is a limit
+//! that would count rows of all groups at once.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::logical_plan::{FetchType, SkipType, Subquery};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, Projection, lit, when};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::rewrite_expressions;
+use crate::sql::refusal::{Objection, Place};
+
+/// The column that says whether the row is there.
+const KEPT: &str = "kept";
+
+/// Makes them values without `HAVING`.
+#[derive(Debug)]
+pub(super) struct Rule;
+
+impl AnalyzerRule for Rule {
+    fn name(&self) -> &str {
+        "one_group"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            // The plans of all subqueries come in such a node; of those of LATERAL it is one side of a join.
+            if let LogicalPlan::Join(join) = &node {
+                check_lateral(&join.right)?;
+            }
+            rewrite_expressions(node, |expression| expression.transform_up(rewritten))
+        })?;
+        Ok(plan.data)
+    }
+}
+
+/// The one row of an aggregate.
+struct OneRow {
+    /// It, whatever it is like.
+    plan: LogicalPlan,
+    /// What must be true for it to be there.
+    conditions: Vec<Condition>,
+}
+
+enum Condition {
+    /// Of what these rows are: a plan of the one column that says so.
+    Computed(LogicalPlan),
+    Never,
+}
+
+impl OneRow {
+    /// The plan, if it is one of an aggregate without `GROUP BY` over rows that depend on the row around.
+    fn of(subquery: &Subquery) -> Result<Option<Self>> {
+        let is_correlated = !subquery.outer_ref_columns.is_empty();
+        if is_correlated { Self::under(&subquery.subquery) } else { Ok(None) }
+    }
+
+    fn under(plan: &LogicalPlan) -> Result<Option<Self>> {
+        let on_top = |row: Self| -> Result<Self> {
+            Ok(Self { plan: plan.with_new_exprs(plan.expressions(), vec![row.plan])?, ..row })
+        };
+        match plan {
+            LogicalPlan::Aggregate(Aggregate { input, group_expr, .. }) if group_expr.is_empty() => {
+                if input.all_out_ref_exprs().is_empty() {
+                    return Ok(None);
+                }
+                check_no_other(input)?;
+                Ok(Some(Self { plan: plan.clone(), conditions: Vec::new() }))
+            }
+            LogicalPlan::Filter(filter) => {
+                let Some(mut row) = Self::under(&filter.input)? else { return Ok(None) };
+                let condition = vec![filter.predicate.clone().alias(KEPT)];
+                let computed = Projection::try_new(condition, Arc::new(row.plan.clone()))?;
+                row.conditions.push(Condition::Computed(LogicalPlan::Projection(computed)));
+                Ok(Some(row))
+            }
+            LogicalPlan::Projection(projection) => Self::under(&projection.input)?.map(on_top).transpose(),
+            LogicalPlan::SubqueryAlias(alias) => Self::under(&alias.input)?.map(on_top).transpose(),
+            LogicalPlan::Sort(sort) => Self::under(&sort.input),
+            LogicalPlan::Distinct(Distinct::All(input)) => Self::under(input),
+            LogicalPlan::Limit(limit) => {
+                let Some(mut row) = Self::under(&limit.input)? else { return Ok(None) };
+                match passes_first(limit)? {
+                    Some(true) => {}
+                    Some(false) => row.conditions.push(Condition::Never),
+                    None => return Ok(None),
+                }
+                Ok(Some(row))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it is there; none if it always is.
+    fn is_there(&self, around: &Subquery) -> Option<Expr> {
+        let each = self.conditions.iter().map(|condition| match condition {
+            Condition::Computed(plan) => Expr::IsTrue(Box::new(value(plan.clone(), around))),
+            Condition::Never => lit(false),
+        });
+        conjunction(each)
+    }
+}
+
+/// Whether the first row passes a limit; none if that cannot be told.
+fn passes_first(limit: &Limit) -> Result<Option<bool>> {
+    Ok(match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+        (SkipType::Literal(skip), FetchType::Literal(fetch)) => Some(skip == 0 && fetch != Some(0)),
+        _ => None,
+    })
+}
+
+fn value(plan: LogicalPlan, around: &Subquery) -> Expr {
+    let outer_ref_columns = around.outer_ref_columns.clone();
+    Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: around.spans.clone() })
+}
+
+fn rewritten(expression: Expr) -> Result<Transformed<Expr>> {
+    let subquery = match &expression {
+        Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => subquery,
+        Expr::InSubquery(InSubquery { subquery, .. }) => subquery,
+        _ => return Ok(Transformed::no(expression)),
+    };
+    let Some(row) = OneRow::of(subquery)? else { return many(expression) };
+    let is_there = row.is_there(subquery);
+    let negated_if = |negated: bool, expr: Expr| if negated { !expr } else { expr };
+    Ok(Transformed::yes(match (expression, is_there) {
+        (Expr::Exists(exists), is_there) => negated_if(exists.negated, is_there.unwrap_or_else(|| lit(true))),
+        (Expr::InSubquery(InSubquery { expr, subquery, negated }), is_there) => {
+            let equals = (*expr).eq(value(row.plan, &subquery));
+            let found = match is_there {
+                Some(is_there) => when(is_there, equals).otherwise(lit(false))?,
+                None => equals,
+            };
+            negated_if(negated, found)
+        }
+        (Expr::ScalarSubquery(subquery), Some(is_there)) => {
+            let nothing = ScalarValue::try_from(row.plan.schema().field(0).data_type())?;
+            when(is_there, value(row.plan, &subquery)).otherwise(Expr::Literal(nothing, None))?
+        }
+        (expression, _) => return Ok(Transformed::no(expression)),
+    }))
+}
+
+/// Of a subquery that may have many rows.
+fn many(expression: Expr) -> Result<Transformed<Expr>> {
+    match expression {
+        Expr::Exists(Exists { subquery, negated }) if !subquery.outer_ref_columns.is_empty() => {
+            check_no_other(&subquery.subquery)?;
+            let Some(plan) = unlimited(&subquery.subquery)? else { return Ok(Transformed::yes(lit(negated))) };
+            check_no_limit(&plan)?;
+            let subquery = Subquery { subquery: Arc::new(plan), ..subquery };
+            Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
+        }
+        Expr::ScalarSubquery(ref subquery) | Expr::InSubquery(InSubquery { ref subquery, .. })
+            if !subquery.outer_ref_columns.is_empty() =>
+        {
+            check_no_other(&subquery.subquery)?;
+            Ok(Transformed::no(expression))
+        }
+        expression => Ok(Transformed::no(expression)),
+    }
+}
+
+/// The plan without a limit that changes nothing about whether there is a row; none where there never is.
+fn unlimited(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let inner = match plan {
+        LogicalPlan::Limit(limit) => match passes_first(limit)? {
+            Some(true) => return unlimited(&limit.input),
+            Some(false) if matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0))) => return Ok(None),
+            _ => return Ok(Some(plan.clone())),
+        },
+        LogicalPlan::Sort(sort) => return unlimited(&sort.input),
+        LogicalPlan::Projection(projection) => &projection.input,
+        LogicalPlan::SubqueryAlias(alias) => &alias.input,
+        plan => return Ok(Some(plan.clone())),
+    };
+    unlimited(inner)?.map(|inner| plan.with_new_exprs(plan.expressions(), vec![inner])).transpose()
+}
+
+/// A limit counts the rows of all groups at once when these are found by a join.
+fn check_no_limit(plan: &LogicalPlan) -> Result<()> {
+    let counts = |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(_)) && !node.all_out_ref_exprs().is_empty();
+    match first(plan, counts)? {
+        None => Ok(()),
+        Some(_) => {
+            let message = "is not counted for each row around by itself; write (SELECT count(*) FROM .. WHERE ..) > n, \
+                           or a subquery with ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)";
+            let place = Place::Nearest(&["OFFSET", "LIMIT"], None);
+            Err(Objection::new(place, "LIMIT, OFFSET in EXISTS", message).into_error())
+        }
+    }
+}
+
+/// Of an aggregate that is only a part of a subquery it cannot be said that it has a row.
+fn check_no_other(plan: &LogicalPlan) -> Result<()> {
+    let is_one = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(Aggregate { input, group_expr, .. }) => {
+            group_expr.is_empty() && !input.all_out_ref_exprs().is_empty()
+        }
+        _ => false,
+    };
+    match first(plan, is_one)? {
+        Some(LogicalPlan::Aggregate(aggregate)) => {
+            let message = "without GROUP BY it has a row even of nothing, which is not maintained in a part of a subquery \
+                           that depends on the row around; write a subquery of the aggregate alone";
+            let place = aggregate.aggr_expr.first().map_or(Place::Query, Place::of);
+            Err(Objection::new(place, "aggregate in a subquery", message).into_error())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_lateral(side: &LogicalPlan) -> Result<()> {
+    let lateral = match side {
+        LogicalPlan::SubqueryAlias(alias) => return check_lateral(&alias.input),
+        LogicalPlan::Subquery(lateral) if !lateral.outer_ref_columns.is_empty() => lateral,
+        _ => return Ok(()),
+    };
+    match OneRow::of(lateral)? {
+        Some(row) if !row.conditions.is_empty() => {
+            let message = "of an aggregate without GROUP BY is not maintained in LATERAL; select what it is about, and \
+                           write the condition in WHERE of the query around";
+            Err(Objection::new(Place::Words(&["HAVING"]), "HAVING", message).into_error())
+        }
+        Some(_) => Ok(()),
+        None => check_no_other(&lateral.subquery),
+    }
+}
+
+/// The first part of a plan, without the subqueries in its expressions, that is so.
+fn first<'a>(plan: &'a LogicalPlan, is_so: impl Fn(&LogicalPlan) -> bool) -> Result<Option<&'a LogicalPlan>> {
+    let mut found = None;
+    plan.apply(|node| {
+        Ok(if is_so(node) {
+            found = Some(node);
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
+    })?;
+    Ok(found)
+}
