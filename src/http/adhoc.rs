@@ -141,11 +141,11 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 
 /// What a query reads: everything at one instant, but for views that cannot be read.
 fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
-    let readable = |name: &str| app.service.view_condition(view, name).is_some_and(|one| one.health.is_readable());
-    let shown = view.catalog().views().filter(|shown| readable(&shown.plan.name));
+    let conditions = app.service.shown_conditions(view);
+    let readable = conditions.into_iter().filter(|one| one.health.is_readable());
     QueryInput {
         tables: Arc::clone(app.service.views.tables()),
-        views: shown.map(|shown| Arc::clone(&shown.plan)).collect(),
+        views: readable.filter_map(|one| Some(Arc::clone(&one.shown?.plan))).collect(),
         instant: Arc::clone(view) as Arc<dyn Instant>,
         epoch: view.epoch(),
     }
