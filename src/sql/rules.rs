@@ -7,6 +7,7 @@
 //! | `distinct_on` | `DISTINCT ON` is the first row of each group, by `ROW_NUMBER()` |
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
+//! | `overflows` | `+`, `-` and `*` of whole numbers fail where the result has no room |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
@@ -20,6 +21,7 @@ mod durations;
 mod floats;
 pub(super) mod lengths;
 mod memberships;
+mod overflows;
 mod ties;
 
 use std::sync::Arc;
@@ -44,6 +46,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(distinct_on::Rule),
         Arc::new(TypeCoercion::new()),
         Arc::new(lengths::Rule { counted }),
+        Arc::new(overflows::Rule),
         Arc::new(durations::Rule),
         Arc::new(floats::Rule),
         Arc::new(memberships::Rule),
