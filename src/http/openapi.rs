@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
+use super::query::{COLUMN_BYTES_MAX, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
 use crate::sql::Format;
@@ -144,7 +144,7 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
             json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
         }
         Kind::PageToken | Kind::Order => json!({"type": "string"}),
-        Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
+        Kind::Column => json!({"type": "string", "maxLength": COLUMN_BYTES_MAX}),
     };
     let mut described = json!({
         "name": parameter.name, "in": "query", "required": false, "description": parameter.summary, "schema": one,

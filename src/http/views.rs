@@ -18,7 +18,7 @@ use super::accept::accepted;
 use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::watched::Client;
-use super::{ApiError, App, adhoc, answer, instant};
+use super::{ApiError, App, adhoc, answer, instant, names};
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
@@ -43,7 +43,8 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         kind: Kind::Text,
         many: false,
         summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
-                  for it beside. No value of a column means null, since it could be a text.",
+                  for it beside. A name with a comma in it stands in double quotes. No value of a column means null, since \
+                  it could be a text.",
     },
     LIMIT,
     PAGE_TOKEN,
@@ -269,17 +270,22 @@ fn filters(query: &Query) -> Vec<(String, Vec<Option<String>>)> {
     for (column, values) in query.columns(PARAMETERS) {
         filters.insert(column, values.into_iter().map(Some).collect());
     }
-    for column in query.one(IS_NULL).into_iter().flat_map(|columns| columns.split(',')) {
-        filters.entry(column.to_owned()).or_default().push(None);
+    for column in query.one(IS_NULL).into_iter().flat_map(names::listed) {
+        filters.entry(names::unquoted(&column)).or_default().push(None);
+    }
+    // The same list however it was asked for.
+    for values in filters.values_mut() {
+        values.sort_unstable();
+        values.dedup();
     }
     filters.into_iter().collect()
 }
 
 /// The columns of `orderBy`.
 fn order(text: &str) -> Vec<OrderBy> {
-    let columns = text.split(',').map(|column| match column.strip_prefix('-') {
-        Some(column) => OrderBy { column: column.to_owned(), descending: true },
-        None => OrderBy { column: column.to_owned(), descending: false },
+    let columns = names::listed(text).into_iter().map(|column| match column.strip_prefix('-') {
+        Some(column) => OrderBy { column: names::unquoted(column), descending: true },
+        None => OrderBy { column: names::unquoted(&column), descending: false },
     });
     columns.collect()
 }
