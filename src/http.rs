@@ -16,6 +16,7 @@ mod body;
 mod error;
 mod explanation;
 mod instant;
+mod names;
 mod openapi;
 mod operations;
 mod quarantine;
