@@ -230,7 +230,7 @@ fn numbers_have_room_and_answers_have_a_form() {
     assert_eq!(named["columns"][0]["name"], "v.x + Int64(1)");
     for sql in [
         "SELECT arrow_cast('x', 'Dictionary(Int32, Utf8)') AS d",
-        "SELECT make_array(arrow_cast('x', 'Dictionary(Int32, Utf8)')) AS d",
+        "SELECT named_struct('a', arrow_cast('x', 'Dictionary(Int32, Utf8)')) AS d",
     ] {
         let answer = ask(at, sql);
         assert!(

@@ -101,20 +101,18 @@ fn types_that_rows_cannot_have_are_refused_wherever_they_stand() {
         format!("SELECT count(*) AS n FROM resources GROUP BY {id}"),
         format!("SELECT DISTINCT {id} AS d FROM resources"),
         format!("SELECT named_struct('a', {id}) AS d FROM resources"),
-        format!("SELECT make_array({id}) AS d FROM resources"),
         format!("SELECT resource_id FROM resources ORDER BY {id}"),
         format!("SELECT resource_id FROM resources ORDER BY {id} LIMIT 3"),
         format!("SELECT count(DISTINCT {id}) AS n FROM resources"),
         format!("SELECT count({id}) AS n FROM resources"),
         format!("SELECT a.data FROM resources a JOIN quarantine b ON {} = {}", dictionary("a.topic"), dictionary("b.topic")),
-        format!("SELECT max({id}) AS n FROM resources"),
         format!("SELECT resource_id FROM (SELECT resource_id, row_number() OVER (PARTITION BY {id} ORDER BY resource_id) AS n FROM resources) WHERE n = 1"),
         "SELECT arrow_cast(resource_id, 'RunEndEncoded(\"run_ends\": non-null Int32, \"values\": Utf8)') AS d FROM resources".to_owned(),
     ] {
         let planned = planned(&[("a", &sql)]);
         let refused = refusals(&planned);
         assert!(planned.views.is_empty() && refused.len() == 1, "{sql}: {refused:?}");
-        eprintln!("{sql}\n  {}", refused[0]);
+        assert!(refused[0].contains("CAST it to text"), "{sql}: {refused:?}");
     }
     let kept = format!("SELECT resource_id FROM resources WHERE {id} = 'x'");
     let cast = format!("SELECT CAST({id} AS TEXT) AS d, NULL AS n FROM resources");
