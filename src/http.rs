@@ -20,6 +20,7 @@ mod error;
 mod explanation;
 mod flights;
 mod instant;
+mod names;
 mod openapi;
 mod operations;
 mod quarantine;

@@ -121,6 +121,21 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What is to be done now and then, whoever asks for what.
+    fn look_after(&self) {
+        self.is_ready();
+        if let Some(behind) = self.publisher.fell_behind(Instant::now()) {
+            let (behind_ms, shown) = (behind.as_millis(), self.publisher.published());
+            tracing::warn!(
+                behind_ms,
+                shown,
+                "nothing is published although epochs are sealed: a worker is at work on something that takes long"
+            );
+        }
+    }
+}
+
 /// Where a service's time comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Time {
@@ -277,9 +292,7 @@ fn start_recovered(
     // History begins when the service is ready, whether or not anybody asks.
     let looked_at = service.clone();
     let interval = Duration::from_millis(service.config.views.watch_interval_ms);
-    let views_thread = service.views.watch(interval, move || {
-        looked_at.is_ready();
-    })?;
+    let views_thread = service.views.watch(interval, move || looked_at.look_after())?;
     let running = Running { stop, views: service.views.clone(), views_thread, taker, ingest };
     Ok((service, running))
 }

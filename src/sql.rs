@@ -42,6 +42,7 @@ mod table;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod text_file;
 mod top;
 mod type_name;
 mod unmaintained;

@@ -8,7 +8,7 @@ mod log_writer;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
@@ -159,7 +159,9 @@ pub fn export(service: &Service) {
         metrics::gauge!("tarn_snapshot_duration_seconds").set(health.took_ms as f64 / 1e3);
         metrics::gauge!("tarn_bindings_failing").set(f64::from(u8::from(health.bindings_error.is_some())));
     }
-    export_views(service, &view);
+    let behind = service.publisher.behind(Instant::now());
+    metrics::gauge!("tarn_published_age_seconds").set(behind.as_secs_f64());
+    export_views(service, &view, behind);
     for (name, updates, batches) in view.holdings() {
         metrics::gauge!("tarn_arrangement_updates", "arrangement" => name).set(updates as f64);
         metrics::gauge!("tarn_arrangement_batches", "arrangement" => name).set(batches as f64);
@@ -167,10 +169,10 @@ pub fn export(service: &Service) {
 }
 
 /// How the views are.
-fn export_views(service: &Service, view: &ReadView) {
+fn export_views(service: &Service, view: &ReadView, behind: Duration) {
     for condition in service.view_conditions(view) {
         let name = condition.name.to_string();
-        let numbers = condition.numbers(view);
+        let numbers = condition.numbers(view, behind);
         let gauge = |metric: &'static str, number: f64| metrics::gauge!(metric, "view" => name.clone()).set(number);
         let some = |metric: &'static str, number: Option<f64>| number.into_iter().for_each(|one| gauge(metric, one));
         some("tarn_view_rows", numbers.rows.map(|rows| rows as f64));

@@ -243,3 +243,73 @@ fn a_view_is_sorted_anew_within_the_time_of_a_query() {
     // What was given up has let its turn go.
     eventually("its turn is free", || ask(served.readers, "SELECT").status == 400);
 }
+
+#[test]
+fn numbers_have_room_and_answers_have_a_form() {
+    let (served, _feed) = Served::fed(Setup::default());
+    let at = served.readers;
+    let most = "CAST('9223372036854775807' AS BIGINT)";
+    for sql in [
+        format!("SELECT {most} + 1 AS x"),
+        format!("SELECT -2 - {most} AS x"),
+        format!("SELECT {most} * 2 AS x"),
+        format!("SELECT x + 1 AS x FROM (VALUES ({most}), (1)) AS v (x)"),
+        "SELECT CAST(2147483647 AS INT) + CAST(1 AS INT) AS x".to_owned(),
+    ] {
+        let answer = ask(at, &sql);
+        assert!(answer.status == 422 && answer.body.contains("verflow"), "{sql}: {} {}", answer.status, answer.body);
+    }
+    let fits = ask(at, &format!("SELECT {most} - 1 + 1 AS x, 2 * 3 AS y")).json();
+    assert_eq!(fits["items"], json!([{"x": i64::MAX, "y": 6}]));
+    let named = ask(at, "SELECT x + 1 FROM (VALUES (1)) AS v (x)").json();
+    assert_eq!(named["columns"][0]["name"], "v.x + Int64(1)");
+    for sql in [
+        "SELECT arrow_cast('x', 'Dictionary(Int32, Utf8)') AS d",
+        "SELECT named_struct('a', arrow_cast('x', 'Dictionary(Int32, Utf8)')) AS d",
+    ] {
+        let answer = ask(at, sql);
+        assert!(
+            answer.status == 400 && answer.body.contains("CAST it to text"),
+            "{sql}: {} {}",
+            answer.status,
+            answer.body
+        );
+    }
+    let names = (1..20).map(|level| format!(", a{level} AS (SELECT l.x FROM a{0} l, a{0} r)", level - 1));
+    let doubled = format!("WITH a0 AS (SELECT 1 AS x){} SELECT count(*) FROM a19", names.collect::<String>());
+    let answer = ask(at, &doubled);
+    assert!(answer.status == 400 && answer.body.contains("2000 are allowed"), "{} {}", answer.status, answer.body);
+    let dear = "SELECT regexp_count(repeat('x', 60000), '(a|b|c|.){0,900}z{3}') AS n";
+    let answer = ask(at, dear);
+    assert!(
+        answer.status == 422 && answer.body.contains("regexp_count() may take"),
+        "{} {}",
+        answer.status,
+        answer.body
+    );
+    let dear = dear.replace("regexp_count(", "(").replace(", '(a", " ~ '(a");
+    let answer = ask(at, &dear);
+    assert!(answer.status == 422 && answer.body.contains("may take"), "{} {}", answer.status, answer.body);
+}
+
+#[test]
+fn a_wide_answer_is_cut_or_says_how_much_fits() {
+    let served = with_hosts(Setup::default());
+    let at = served.readers;
+    let columns = |count: usize, what: &str| {
+        let columns = (0..count).map(|number| format!("{what} AS d{number}"));
+        format!("SELECT {} FROM host", columns.collect::<Vec<_>>().join(", "))
+    };
+    let cut = ask(at, &columns(300, "repeat(resource_id, 10)"));
+    assert_eq!(cut.status, 200, "{}", &cut.body[..cut.body.len().min(300)]);
+    let cut = cut.json();
+    let rows = cut["items"].as_array().map_or(0, Vec::len);
+    assert!(cut["truncated"] == true && (10..500).contains(&rows), "{rows}");
+    let answer = ask(at, &format!("{} LIMIT 2", columns(300, "repeat(resource_id, 2000)")));
+    assert!(
+        answer.status == 422 && answer.body.contains("select fewer columns"),
+        "{} {}",
+        answer.status,
+        &answer.body[..answer.body.len().min(300)]
+    );
+}

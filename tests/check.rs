@@ -239,3 +239,35 @@ fn replay_maintains_views_and_writes_their_rows() {
     let refused = run(&["replay", &log, "--queries", &queries]);
     assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains("bad.sql:1:"), "{refused:?}");
 }
+
+#[test]
+fn what_is_no_file_of_text_is_refused_and_nobody_waits_for_it() {
+    let folder = queries(&[("counts", COUNTS)]);
+    let path = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe.sql")).status().expect("mkfifo").success());
+    assert!(std::process::Command::new("mkfifo").arg(path("counts.test.yaml")).status().expect("mkfifo").success());
+    fs::create_dir(path("folder.sql")).expect("room");
+    fs::create_dir(path("folder.test.yaml")).expect("room");
+    fs::write(path("long.sql"), " ".repeat(100_000)).expect("room");
+    fs::write(path("bytes.test.yaml"), b"- name: \xff\n").expect("room");
+    fs::write(path("counts.test.yml"), "[]").expect("room");
+    fs::write(path("marked.sql"), "\u{feff}SELECT 1 AS one").expect("room");
+    let checked = check(&Config::default(), folder.path()).expect("the folder can be read");
+    let names: Vec<&str> = checked.plans.iter().map(|plan| &*plan.name).collect();
+    assert_eq!(names, ["counts", "marked"]);
+    let said = |texts: &[String], file: &str, words: &str| {
+        let found = texts.iter().any(|text| text.contains(&format!("{file}:1:1: ")) && text.contains(words));
+        assert!(found, "{file}: {words} in {texts:#?}");
+    };
+    said(&checked.refusals, "pipe.sql", "it is not a regular file");
+    said(&checked.refusals, "folder.sql", "it is not a regular file");
+    said(&checked.refusals, "long.sql", "more than 65536 bytes");
+    said(&checked.failures, "counts.test.yaml", "it is not a regular file");
+    said(&checked.failures, "folder.test.yaml", "it is not a regular file");
+    said(&checked.failures, "bytes.test.yaml", "it is not UTF-8 after its first 8 bytes");
+    said(&checked.failures, "counts.test.yml", "is not read; tests stand in NAME.test.yaml");
+    fs::remove_file(path("counts.test.yaml")).expect("there");
+    fs::write(path("counts.test.yaml"), "").expect("room");
+    let checked = check(&Config::default(), folder.path()).expect("the folder can be read");
+    said(&checked.failures, "counts.test.yaml", "there is no test in it");
+}

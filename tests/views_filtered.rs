@@ -149,3 +149,41 @@ fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
     let elsewhere = get(at, &format!("{path}/errors?column.limit=1"));
     assert!(elsewhere.status == 400 && elsewhere.body.contains("unknown parameter"), "{}", elsewhere.body);
 }
+
+#[test]
+fn columns_with_odd_names_and_values_are_asked_for() {
+    let folder = queries(&[
+        ("named", r#"SELECT 1 AS "a,b", 2 AS "-x", 3 AS x, 'p' || chr(10) || 'q' AS t"#),
+        ("lists", "SELECT regexp_match('abc', 'b') AS l, 1 AS id"),
+        ("lengths", "SELECT TIMESTAMP '2026-01-02' - TIMESTAMP '2026-01-01' AS d, 1 AS id"),
+        ("pages", "SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 1)) AS v (k, n)"),
+    ]);
+    let (served, _feed) = Served::fed(with_views(folder.path()));
+    let at = served.readers;
+    let ask = |query: &str| get(at, &format!("/api/tarn/v1/views/{query}"));
+    eventually("all views", || ["named", "lists", "lengths", "pages"].iter().all(|view| ask(view).status == 200));
+    let long = format!("named?t={}", "x".repeat(4_000));
+    for (query, rows) in [
+        ("named?orderBy=%22a,b%22,-%22-x%22", 1),
+        ("named?isNull=%22a,b%22", 0),
+        ("named?a,b=1&-x=2", 1),
+        ("named?t=p%0Aq", 1),
+        (&long, 0),
+        ("lists?isNull=l", 0),
+        ("lengths?d=PT86400S", 1),
+        ("lengths?d=PT86401S", 0),
+    ] {
+        let answer = ask(query);
+        assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+        assert_eq!(answer.json()["items"].as_array().map(Vec::len), Some(rows), "{query}: {}", answer.body);
+    }
+    for query in ["lists?l=b", "lists?l=[b]", "named?orderBy=a,b"] {
+        assert_eq!(ask(query).status, 400, "{query}");
+    }
+    let page = ask("pages?k=b&k=a&limit=1").json();
+    let token = page["nextPageToken"].as_str().expect("there are more");
+    let next = ask(&format!("pages?k=a&k=b&k=a&limit=5&pageToken={token}"));
+    assert_eq!(next.json()["items"].as_array().map(Vec::len), Some(2), "{}", next.body);
+    let other = ask(&format!("named?pageToken={token}"));
+    assert!(other.status == 400 && other.body.contains("another list"), "{}", other.body);
+}

@@ -177,7 +177,7 @@ fn report(service: &Service, elapsed: Duration, bytes_before: u64) -> Value {
 }
 
 fn view_report(condition: &ViewCondition, view: &ReadView) -> Value {
-    let numbers = condition.numbers(view);
+    let numbers = condition.numbers(view, Duration::ZERO);
     json!({
         "name": condition.name,
         "health": condition.health.as_str(),

@@ -145,9 +145,10 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 
 /// What a query reads: everything at one instant, but for views that cannot be read.
 fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
-    let readable = |name: &str| app.service.view_condition(view, name).is_some_and(|one| one.health.is_readable());
-    let shown = view.catalog().views().filter(|shown| readable(&shown.plan.name));
+    let conditions = app.service.shown_conditions(view);
+    let readable = conditions.into_iter().filter(|one| one.health.is_readable());
     let since = |id| Some(view.view_since(id)).filter(|since| *since > view.epoch());
+    let shown = readable.filter_map(|one| one.shown);
     let (gone, shown): (Vec<_>, Vec<_>) = shown.partition(|shown| since(shown.id).is_some());
     QueryInput {
         tables: Arc::clone(app.service.views.tables()),

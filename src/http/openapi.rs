@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::duration;
-use super::query::{CONSISTENCIES, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
+use super::query::{
+    COLUMN_BYTES_MAX, CONSISTENCIES, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX,
+};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
 use super::streams::MEDIA_TYPE;
@@ -179,7 +181,7 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
         ]}),
         Kind::Event => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
         Kind::PageToken | Kind::Token | Kind::ReadPoint | Kind::Order => json!({"type": "string"}),
-        Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
+        Kind::Column => json!({"type": "string", "maxLength": COLUMN_BYTES_MAX}),
     };
     let mut described = json!({
         "name": parameter.name, "in": "query", "required": false, "description": parameter.summary, "schema": one,

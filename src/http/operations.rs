@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
@@ -88,7 +88,9 @@ fn told(app: &App) -> Response {
         .into_iter()
         .map(|(name, updates, batches)| json!({"name": name, "updates": updates, "batches": batches}))
         .collect();
-    let views: Vec<_> = service.view_conditions(&view).iter().map(|condition| view_json(condition, &view)).collect();
+    let behind = service.publisher.behind(Instant::now());
+    let views: Vec<_> =
+        service.view_conditions(&view).iter().map(|condition| view_json(condition, &view, behind)).collect();
     let content = json!({
         "ready": service.is_ready(),
         "ageMs": view.age().map(milliseconds),
@@ -125,8 +127,8 @@ fn told(app: &App) -> Response {
 }
 
 /// How a view is.
-fn view_json(condition: &ViewCondition, view: &ReadView) -> serde_json::Value {
-    let numbers = condition.numbers(view);
+fn view_json(condition: &ViewCondition, view: &ReadView, behind: Duration) -> serde_json::Value {
+    let numbers = condition.numbers(view, behind);
     json!({
         "name": condition.name,
         "health": condition.health.as_str(),

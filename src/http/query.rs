@@ -19,6 +19,8 @@ const QUERY_BYTES_MAX: usize = 16 * 1024;
 pub(super) const VALUES_MAX: usize = 100;
 /// No field of a resource that is served by an index is longer.
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
+/// No value of a column is asked for that is longer.
+pub(super) const COLUMN_BYTES_MAX: usize = 4096;
 /// The default `limit`.
 pub(super) const LIMIT_DEFAULT: usize = 100;
 
@@ -44,7 +46,8 @@ pub enum Kind {
     PageToken,
     /// A length of time with its unit.
     Duration,
-    /// Columns separated by commas, each with a `-` before it where the greatest comes first.
+    /// Columns separated by commas, each with a `-` before it where the greatest comes first; a name with such signs in it
+    /// stands in double quotes.
     Order,
     /// One of Kessel's words for how fresh a read must be.
     Consistency,
@@ -227,7 +230,9 @@ fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), Str
         return Err("left out, or not empty".to_owned());
     }
     let (good, what) = match parameter.kind {
-        Kind::Text | Kind::Order | Kind::Column => (
+        // A text in a view may hold anything.
+        Kind::Column => (value.len() <= COLUMN_BYTES_MAX, format!("text of at most {COLUMN_BYTES_MAX} bytes")),
+        Kind::Text | Kind::Order => (
             value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
             format!("text of at most {TEXT_BYTES_MAX} bytes without control characters"),
         ),

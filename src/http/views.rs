@@ -18,7 +18,7 @@ use super::query::{Kind, Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
-use super::{ApiError, App, answer, instant};
+use super::{ApiError, App, answer, instant, names};
 use crate::dataflow::ViewId;
 use crate::model::Epoch;
 use crate::published::view_costs::ViewCost;
@@ -34,7 +34,8 @@ pub(super) const IS_NULL: Parameter = Parameter {
     kind: Kind::Text,
     many: false,
     summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
-              for it beside. No value of a column means null, since it could be a text.",
+              for it beside. A name with a comma in it stands in double quotes. No value of a column means null, since it \
+              could be a text.",
 };
 /// The parameters of a view's rows, beside those of their instant.
 const OWN_PARAMETERS: &[Parameter] = &[
@@ -328,8 +329,8 @@ pub(super) fn filters(query: &Query, parameters: &[Parameter]) -> Vec<(String, V
     for (column, values) in query.columns(parameters) {
         filters.insert(column, values.into_iter().map(Some).collect());
     }
-    for column in query.one(IS_NULL.name).into_iter().flat_map(|columns| columns.split(',')) {
-        filters.entry(column.to_owned()).or_default().push(None);
+    for column in query.one(IS_NULL.name).into_iter().flat_map(names::listed) {
+        filters.entry(names::unquoted(&column)).or_default().push(None);
     }
     // The same list, however it was asked for: whoever shares its pages has tokens of it.
     for values in filters.values_mut() {
@@ -341,9 +342,9 @@ pub(super) fn filters(query: &Query, parameters: &[Parameter]) -> Vec<(String, V
 
 /// The columns of `orderBy`.
 fn order(text: &str) -> Vec<OrderBy> {
-    let columns = text.split(',').map(|column| match column.strip_prefix('-') {
-        Some(column) => OrderBy { column: column.to_owned(), descending: true },
-        None => OrderBy { column: column.to_owned(), descending: false },
+    let columns = names::listed(text).into_iter().map(|column| match column.strip_prefix('-') {
+        Some(column) => OrderBy { column: names::unquoted(column), descending: true },
+        None => OrderBy { column: names::unquoted(&column), descending: false },
     });
     columns.collect()
 }

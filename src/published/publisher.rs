@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,20 @@ use super::view::ReadView;
 use crate::dataflow::{Binding, Cut, CutSink, Floors, ViewId};
 use crate::model::{Epoch, ResourceId};
 
+/// The epochs that are sealed and not shown, with when they were sealed. Apart from what waits, so that whoever asks waits
+/// for nobody.
+#[derive(Default)]
+struct Sealed {
+    epochs: Mutex<VecDeque<(Epoch, Instant)>>,
+    is_told: AtomicBool,
+}
+
+impl Sealed {
+    fn epochs(&self) -> MutexGuard<'_, VecDeque<(Epoch, Instant)>> {
+        self.epochs.lock().expect("nobody panics who notes an epoch")
+    }
+}
+
 /// What waits to be published.
 struct Pending {
     cuts: Vec<Option<Cut>>,
@@ -25,9 +39,13 @@ struct Pending {
     arrivals: Arrivals,
 }
 
+/// What is sealed and not shown for longer is worth a word.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
 /// The one place where read views come from.
 pub struct Publisher {
     pending: Mutex<Pending>,
+    sealed: Sealed,
     wanted: Wanted,
     view: ArcSwap<ReadView>,
     published: AtomicU64,
@@ -90,6 +108,7 @@ impl Publisher {
         let latencies = Arc::clone(&arrivals.latencies);
         Self {
             pending: Mutex::new(Pending { cuts: vec![None; workers], bindings: VecDeque::new(), gate, arrivals }),
+            sealed: Sealed::default(),
             wanted,
             view: ArcSwap::from_pointee(nothing),
             published: AtomicU64::new(0),
@@ -231,11 +250,32 @@ impl Publisher {
 
     /// What is shown stays so until it is replaced by a state that is made anew ([`super::rebuilding::Rebuilding`]).
     pub fn begin_rebuilding(&self) {
+        // What was sealed for it is never shown.
+        self.sealed.epochs().clear();
         self.set_rebuilding(true);
     }
 
     pub(super) fn set_rebuilding(&self, is_rebuilding: bool) {
         self.is_rebuilding.store(is_rebuilding, Ordering::Release);
+    }
+
+    /// For how long the oldest epoch that is sealed has not been shown, by the wall clock; nothing where all are. Whatever
+    /// is shown is older than the log by as much, beside what its epoch says.
+    pub fn behind(&self, now: Instant) -> Duration {
+        let oldest = self.sealed.epochs().front().map(|(_, at)| *at);
+        oldest.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    /// The same, once each time that it has come to more than is usual.
+    pub fn fell_behind(&self, now: Instant) -> Option<Duration> {
+        let behind = Some(self.behind(now)).filter(|behind| *behind >= BEHIND_MAX);
+        let was_told = self.sealed.is_told.swap(behind.is_some(), Ordering::AcqRel);
+        behind.filter(|_| !was_told)
+    }
+
+    /// An epoch is sealed that is to be shown here.
+    pub(super) fn note_sealed(&self, epoch: Epoch) {
+        self.sealed.epochs().push_back((epoch, Instant::now()));
     }
 
     pub(super) fn publish(&self, view: Arc<ReadView>) {
@@ -246,6 +286,10 @@ impl Publisher {
         self.history_since.store(since.min(epoch), Ordering::Release);
         self.view.store(view);
         self.published.store(epoch, Ordering::Release);
+        let mut sealed = self.sealed.epochs();
+        let shown = sealed.partition_point(|(sealed, _)| *sealed <= epoch);
+        sealed.drain(..shown);
+        drop(sealed);
         drop(self.waiters.lock().expect("no waiter panics"));
         self.news.notify_all();
         self.shown.send_replace(epoch);
@@ -258,6 +302,7 @@ impl CutSink for Publisher {
         let last = pending.bindings.back().map_or(self.published(), |last| last.epoch);
         assert!(binding.epoch > last, "bindings come in order: {} after {last}", binding.epoch);
         pending.arrivals.seal(&binding, Instant::now());
+        self.note_sealed(binding.epoch);
         pending.bindings.push_back(binding);
     }
 

@@ -77,6 +77,9 @@ impl Rebuilding {
 
 impl CutSink for Rebuilding {
     fn bind(&self, binding: Binding) {
+        if !self.shown.is_rebuilding() {
+            self.shown.note_sealed(binding.epoch);
+        }
         self.hidden.bind(binding);
     }
 

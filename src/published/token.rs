@@ -41,7 +41,10 @@ pub enum TokenError {
     #[error("it is a token of another kind or version")]
     OtherKind,
     /// A page token of another list.
-    #[error("it belongs to a list with other filters; keep the filters the same from page to page")]
+    #[error(
+        "it belongs to another list, or to one with other filters, another order or, of a view, another text; keep these the same \
+             from page to page, or begin with the first page"
+    )]
     OtherFilter,
 }
 

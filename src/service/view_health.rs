@@ -1,9 +1,12 @@
 //! How each view is, in a word, for all who tell it: lists, status, metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Service;
 use super::views::ViewHealth;
+use crate::dataflow::ViewId;
 use crate::published::{CatalogView, ReadView};
 
 /// How a view is.
@@ -80,13 +83,15 @@ pub struct ViewNumbers {
     pub errors: Option<usize>,
     /// What its operators hold, without what they share.
     pub bytes: u64,
-    /// How far it is behind what is shown, ms; none while it is not there.
+    /// For how long it lacks what was sealed, ms, whether it is behind what is shown or all of that is behind what was read;
+    /// none while it is not there.
     pub lag_ms: Option<u64>,
 }
 
 impl ViewCondition {
-    /// What it has at the instant.
-    pub fn numbers(&self, view: &ReadView) -> ViewNumbers {
+    /// What it has at the instant, which is `behind` what was read.
+    pub fn numbers(&self, view: &ReadView, behind: Duration) -> ViewNumbers {
+        let behind_ms = u64::try_from(behind.as_millis()).unwrap_or(u64::MAX);
         let shown = self.shown.as_ref().map(|shown| shown.id);
         let readable = shown.filter(|_| self.health.is_readable());
         let progress = shown.and_then(|id| view.view_progress(id));
@@ -94,7 +99,8 @@ impl ViewCondition {
             rows: readable.map(|id| view.count_rows(id)),
             errors: readable.map(|id| view.count_failures(id)),
             bytes: shown.map_or(0, |id| view.view_cost(id).own_total().bytes),
-            lag_ms: progress.map(|(_, upper)| view.epoch().saturating_sub(upper.saturating_sub(1))),
+            lag_ms: progress
+                .map(|(_, upper)| view.epoch().saturating_sub(upper.saturating_sub(1)).saturating_add(behind_ms)),
         }
     }
 }
@@ -103,7 +109,22 @@ impl Service {
     /// How every view of the folder is at an instant, in order of name.
     pub fn view_conditions(&self, view: &ReadView) -> Vec<ViewCondition> {
         let statuses = self.views.statuses();
-        statuses.iter().map(|status| condition(view, &status.name, &status.health)).collect()
+        let mut troubles = Troubles::default();
+        statuses.iter().map(|status| condition(view, &mut troubles, &status.name, &status.health)).collect()
+    }
+
+    /// How every view is that is shown at an instant.
+    pub fn shown_conditions(&self, view: &ReadView) -> Vec<ViewCondition> {
+        let mut troubles = Troubles::default();
+        let statuses = self.views.statuses();
+        let wanted: BTreeMap<&str, &ViewHealth> =
+            statuses.iter().map(|status| (&*status.name, &status.health)).collect();
+        // What was removed is there until the instant at which it is not.
+        let told = |shown: &Arc<CatalogView>| {
+            let name = &shown.plan.name;
+            condition(view, &mut troubles, name, wanted.get(&**name).copied().unwrap_or(&ViewHealth::Wanted))
+        };
+        view.catalog().views().map(told).collect()
     }
 
     /// How a view is at an instant; none where there is none of this name, or was none until now.
@@ -111,8 +132,9 @@ impl Service {
         let statuses = self.views.statuses();
         let status = statuses.iter().find(|status| &*status.name == name);
         // What was removed is there until the instant at which it is not.
-        let still = || view.catalog().view(name).map(|shown| condition(view, &shown.plan.name, &ViewHealth::Wanted));
-        status.map(|status| condition(view, &status.name, &status.health)).or_else(still)
+        let told = |name: &Arc<str>, wanted: &ViewHealth| condition(view, &mut Troubles::default(), name, wanted);
+        let still = || view.catalog().view(name).map(|shown| told(&shown.plan.name, &ViewHealth::Wanted));
+        status.map(|status| told(&status.name, &status.health)).or_else(still)
     }
 }
 
@@ -120,7 +142,7 @@ impl Service {
 const GIVEN_UP: &str = "was behind for more than a minute and is computed no more, so that it does not take all memory; \
                         POST /api/tarn/v1/views/reload makes it anew";
 
-fn condition(view: &ReadView, name: &Arc<str>, wanted: &ViewHealth) -> ViewCondition {
+fn condition(view: &ReadView, troubles: &mut Troubles, name: &Arc<str>, wanted: &ViewHealth) -> ViewCondition {
     let shown = view.catalog().view(name).cloned();
     let (health, problem) = match (&shown, wanted) {
         (None, ViewHealth::Refused(why)) => (Health::Refused, Some(why.clone())),
@@ -129,20 +151,26 @@ fn condition(view: &ReadView, name: &Arc<str>, wanted: &ViewHealth) -> ViewCondi
             (Health::Suspended, Some(problem))
         }
         (None, ViewHealth::Wanted) => (Health::Hydrating, None),
-        (Some(shown), wanted) => of_shown(view, shown, wanted),
+        (Some(shown), wanted) => of_shown(view, troubles, shown, wanted),
     };
     ViewCondition { name: Arc::clone(name), shown, health, problem }
 }
 
-fn of_shown(view: &ReadView, shown: &CatalogView, wanted: &ViewHealth) -> (Health, Option<String>) {
+fn of_shown(
+    view: &ReadView,
+    troubles: &mut Troubles,
+    shown: &CatalogView,
+    wanted: &ViewHealth,
+) -> (Health, Option<String>) {
+    troubles.look(view, shown);
     if view.is_detached(shown.id) {
         let problem = "it is too far behind, and is not shown until it has caught up";
         return (Health::Detached, Some(problem.to_owned()));
     }
-    if let Some(problem) = suspension(view, shown) {
+    if let Some(problem) = troubles.suspension(shown) {
         return (Health::Suspended, Some(problem));
     }
-    let problem = is_degraded(view, shown).then_some("rows could not be evaluated, here or in a view that it reads");
+    let problem = troubles.is_degraded(shown).then_some("rows could not be evaluated, here or in a view that it reads");
     match (wanted, problem) {
         (ViewHealth::Refused(why), None) => (Health::Outdated, Some(why.clone())),
         (ViewHealth::Refused(why), Some(problem)) => (Health::Outdated, Some(format!("{why}; and {problem}"))),
@@ -151,25 +179,87 @@ fn of_shown(view: &ReadView, shown: &CatalogView, wanted: &ViewHealth) -> (Healt
     }
 }
 
-/// Why none of a view's rows may be shown, if so: it could not be computed, or a view that it reads could not.
-fn suspension(view: &ReadView, shown: &CatalogView) -> Option<String> {
-    let of_read = || {
-        let reads = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name));
-        reads.into_iter().find_map(|read| Some(format!("it reads `{}`: {}", read.plan.name, suspension(view, read)?)))
-    };
-    if view.is_suspended(shown.id) {
-        return of_read().or_else(|| Some(format!("it {GIVEN_UP}")));
-    }
-    // The input of such a failure is empty, so that it stands before all others.
-    let failure = view.failures(shown.id).next().map(|(failure, _)| failure).filter(|failure| failure.is_of_view());
-    if let Some(failure) = failure {
-        return Some(format!("{}: {}", failure.expression, failure.reason));
-    }
-    of_read()
+/// What is wrong with views, by what they read: each is looked at once, however many ways lead to it.
+#[derive(Debug, Default)]
+struct Troubles {
+    /// Why none of a view's rows may be shown, if so.
+    suspended: BTreeMap<ViewId, Option<String>>,
+    /// Whether rows are missing, in a view or in one that it reads.
+    degraded: BTreeMap<ViewId, bool>,
 }
 
-/// Whether rows are missing, in a view or in one that it reads.
-fn is_degraded(view: &ReadView, shown: &CatalogView) -> bool {
-    let reads = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name));
-    view.has_failures(shown.id) || reads.into_iter().any(|read| is_degraded(view, read))
+impl Troubles {
+    fn suspension(&self, shown: &CatalogView) -> Option<String> {
+        self.suspended.get(&shown.id).cloned().flatten()
+    }
+
+    fn is_degraded(&self, shown: &CatalogView) -> bool {
+        self.degraded.get(&shown.id).copied().unwrap_or_default()
+    }
+
+    /// Looks at a view, after those that it reads.
+    fn look(&mut self, view: &ReadView, shown: &CatalogView) {
+        if self.degraded.contains_key(&shown.id) {
+            return;
+        }
+        let reads: Vec<_> = shown.plan.reads.iter().filter_map(|name| view.catalog().view(name)).collect();
+        reads.iter().for_each(|read| self.look(view, read));
+        let degraded = view.has_failures(shown.id) || reads.iter().any(|read| self.is_degraded(read));
+        let of_read =
+            reads.iter().find_map(|read| Some(format!("it reads `{}`: {}", read.plan.name, self.suspension(read)?)));
+        let suspended = if view.is_suspended(shown.id) {
+            of_read.or_else(|| Some(format!("it {GIVEN_UP}")))
+        } else {
+            // The input of such a failure is empty, so that it stands before all others.
+            let first = view.failures(shown.id).next().map(|(failure, _)| failure);
+            let own = first.filter(|failure| failure.is_of_view());
+            own.map(|failure| format!("{}: {}", failure.expression, failure.reason)).or(of_read)
+        };
+        self.degraded.insert(shown.id, degraded);
+        self.suspended.insert(shown.id, suspended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::dataflow::CutSink;
+    use crate::model::Topics;
+    use crate::published::{Publisher, binding, cut};
+    use crate::service::views::Views;
+    use crate::sql::{QueryFile, Tables};
+
+    #[test]
+    fn views_that_are_read_in_many_ways_are_looked_at_once() {
+        let levels = 40;
+        let files = (0..levels).flat_map(|level: usize| {
+            ["a", "b"].map(|side| {
+                let text = match level.checked_sub(1) {
+                    None => "SELECT resource_id FROM resources".to_owned(),
+                    Some(below) => {
+                        format!("SELECT resource_id FROM m{below}a UNION ALL SELECT resource_id FROM m{below}b")
+                    }
+                };
+                QueryFile::new(&format!("m{level}{side}"), &text)
+            })
+        });
+        let publisher = Arc::new(Publisher::new(1, 0));
+        let tables = Tables::read(None, &Topics::default()).expect("tables that are always there");
+        let views = Views::new(None, Arc::new(tables), Arc::clone(&publisher));
+        let made = views.apply(files.collect()).made.len();
+        assert_eq!(made, 2 * levels);
+        let ids: Vec<(u64, u64)> = (1..=made as u64).map(|id| (id, 1)).collect();
+        publisher.bind(binding(1));
+        publisher.deliver_at(0, cut(1, &ids), Instant::now());
+        let view = publisher.view();
+        let mut troubles = Troubles::default();
+        // In every way that leads to the lowest this would be a million million looks.
+        for name in ["m39a", "m0b", "m39b"] {
+            let condition = condition(&view, &mut troubles, &name.into(), &ViewHealth::Wanted);
+            assert_eq!((condition.health, condition.problem), (Health::Healthy, None), "{name}");
+        }
+        assert_eq!(troubles.degraded.len(), 2 * levels);
+    }
 }

@@ -19,12 +19,16 @@ use super::scripted::Scripted;
 use crate::config::Config;
 use crate::model::Topics;
 use crate::published::{CatalogView, ReadView};
-use crate::sql::{Failure, SchemaFolderError, Tables, ViewPlan, plan_queries, read_queries};
+use crate::sql::{Failure, SchemaFolderError, Tables, ViewPlan, plan_queries, read_queries, text_file};
 use file::{Case, ExpectedError, Step};
 use table::{Cells, ExpectedRows};
 
 /// What a file of tests is called, after the name of its view.
 const SUFFIX: &str = ".test.yaml";
+/// What it may be called by mistake.
+const OTHER_SUFFIX: &str = ".test.yml";
+/// A longer file of tests is not read.
+const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the signs of a difference mean.
 const SIGNS: &str = "(`-` expected and not there, `+` there and not expected)";
 
@@ -82,9 +86,17 @@ pub fn check(config: &Config, folder: &Path) -> Result<Checked, CheckError> {
     let mut checked = planned(config, folder, &topics)?;
     for path in test_files(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = name.strip_suffix(SUFFIX).unwrap_or_default();
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| CheckError::Folder { path: path.clone(), source })?;
+        let Some(name) = name.strip_suffix(SUFFIX) else {
+            checked.failures.push(format!("{}:1:1: is not read; tests stand in NAME{SUFFIX}", path.display()));
+            continue;
+        };
+        let text = match text_file::read(&path, TEXT_BYTES_MAX) {
+            Ok(text) => text,
+            Err(error) => {
+                checked.failures.push(format!("{}:1:1: it cannot be read: {error}", path.display()));
+                continue;
+            }
+        };
         let Some(plan) = checked.plans.iter().find(|plan| &*plan.name == name).cloned() else {
             if !folder.join(format!("{name}.sql")).exists() {
                 checked.failures.push(format!("{}:1:1: there is no query `{name}.sql` beside it", path.display()));
@@ -95,6 +107,11 @@ pub fn check(config: &Config, folder: &Path) -> Result<Checked, CheckError> {
             Err(fault) => {
                 let file::Fault { line, column, message } = fault;
                 checked.failures.push(format!("{}:{line}:{column}: {message}", path.display()));
+            }
+            Ok(cases) if cases.is_empty() => {
+                checked
+                    .failures
+                    .push(format!("{}:1:1: there is no test in it; write one, or leave it out", path.display()));
             }
             Ok(cases) => {
                 let needed = needed(&plan, &checked.plans);
@@ -121,7 +138,7 @@ fn test_files(folder: &Path) -> Result<Vec<PathBuf>, CheckError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.to_str().is_some_and(|path| path.ends_with(SUFFIX)) {
+        if path.to_str().is_some_and(|path| path.ends_with(SUFFIX) || path.ends_with(OTHER_SUFFIX)) {
             paths.push(path);
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -25,8 +25,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::instant::{AtInstant, Instant, Read, Relation};
+use super::row::Codec;
 use super::session;
 use super::tables::Tables;
+use super::type_name::type_name;
 use super::view_plan::ViewPlan;
 use crate::model::Epoch;
 
@@ -62,7 +64,7 @@ pub struct QueryAnswer {
 impl QueryAnswer {
     /// About how much its columns hold.
     pub fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        self.batches.iter().map(size).sum()
     }
 }
 
@@ -228,24 +230,55 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
         let why = format!("two columns are called `{}`; give one another name with AS", twice.name());
         return Err(QueryError::Refused(why));
     }
+    if let Some(field) = schema.fields().iter().find(|field| !Codec::supports(field.data_type())) {
+        let kind = type_name(field.data_type());
+        let why = format!("the column `{}` is {kind}, for which answers have no form; CAST it to text", field.name());
+        return Err(QueryError::Refused(why));
+    }
     let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
     let (mut batches, mut rows, mut bytes, mut is_cut) = (Vec::new(), 0, 0, false);
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(failed)?;
-        bytes += batch.get_array_memory_size();
-        is_cut = bytes > limits.answer_bytes && rows > 0;
-        if is_cut {
-            break;
-        }
-        let taken = batch.num_rows().min(limits.rows - rows);
+        let taken = fitting(&batch, limits.rows - rows, limits.answer_bytes.saturating_sub(bytes));
         is_cut = taken < batch.num_rows();
+        if is_cut && taken == 0 && rows == 0 && limits.rows > 0 {
+            let (row, allowed) = (size(&batch.slice(0, 1)), limits.answer_bytes);
+            let why =
+                format!("a row of the answer has {row} bytes, and an answer {allowed} at most; select fewer columns");
+            return Err(QueryError::TooMuch(why));
+        }
+        let batch = batch.slice(0, taken);
+        bytes += size(&batch);
         rows += taken;
-        batches.push(batch.slice(0, taken));
+        batches.push(batch);
         if is_cut {
             break;
         }
     }
     Ok(QueryAnswer { schema, batches, is_cut, unread: read.failures.load(Ordering::Relaxed) })
+}
+
+/// How many rows of a batch there is room for.
+fn fitting(batch: &RecordBatch, rows: usize, bytes: usize) -> usize {
+    let mut taken = batch.num_rows().min(rows);
+    while taken > 0 {
+        let held = size(&batch.slice(0, taken));
+        if held <= bytes {
+            break;
+        }
+        // About as many as there is room for, were all alike; fewer each time.
+        let share = taken as u128 * bytes as u128 / held as u128;
+        taken = usize::try_from(share).unwrap_or(0).min(taken - 1);
+    }
+    taken
+}
+
+/// About how much the columns of a batch hold, without what stands beside them in what they are slices of.
+fn size(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()))
+        .sum()
 }
 
 /// The same plan, each of whose operators gives way now and then: one that makes many batches of one, a join above all,
@@ -274,7 +307,21 @@ fn failed(error: DataFusionError) -> QueryError {
 mod tests {
     use std::sync::mpsc;
 
+    use datafusion::arrow::array::{ArrayRef, StringArray};
+
     use super::*;
+
+    #[test]
+    fn an_answer_is_cut_where_its_room_ends_within_a_batch_too() {
+        let texts = |letters: usize| Arc::new(StringArray::from(vec!["x".repeat(letters); 100])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("a", texts(1_000)), ("b", texts(1_000))]).unwrap();
+        assert_eq!(fitting(&batch, 1_000, 1_000_000), 100);
+        assert_eq!(fitting(&batch, 7, 1_000_000), 7);
+        let some = fitting(&batch, 1_000, 50_000);
+        assert!((20..25).contains(&some), "{some}");
+        assert_eq!((fitting(&batch, 1_000, 1_000), fitting(&batch, 0, 1_000_000)), (0, 0));
+        assert!(size(&batch.slice(0, 1)) < 3_000);
+    }
 
     #[test]
     fn a_look_ends_in_time_and_with_those_who_wait_for_it() {

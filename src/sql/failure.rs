@@ -20,6 +20,13 @@ impl Failure {
         Self { input: "".into(), expression: expression.into(), reason: reason.into() }
     }
 
+    /// The same with a field, as JSON has it, before those of its row.
+    pub fn with_key(self, key: &str) -> Self {
+        let rest = self.input.strip_prefix('{').unwrap_or("}");
+        let comma = if rest.starts_with('}') { "" } else { "," };
+        Self { input: format!("{{{key}{comma}{rest}").into(), ..self }
+    }
+
     /// Whether it is that of a view as a whole.
     pub fn is_of_view(&self) -> bool {
         self.input.is_empty()

@@ -82,7 +82,8 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::array::{
-        ArrayRef, BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
+        ArrayRef, BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, NullArray,
+        StringArray,
     };
     use datafusion::arrow::datatypes::Float64Type;
 
@@ -119,6 +120,9 @@ mod tests {
     #[test]
     fn csv_tells_nothing_from_an_empty_text() {
         let texts = vec![None, Some(""), Some("plain"), Some("a,b"), Some("a\"b"), Some("a\nb"), Some(" ")];
+        let nothing: ArrayRef = Arc::new(NullArray::new(1));
+        let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        assert_eq!(written(Format::Csv, vec![("n", nothing), ("i", one)]), "n,i\n,1\n");
         let texts: ArrayRef = Arc::new(StringArray::from(texts));
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None, None, None, None]));
         assert_eq!(

@@ -7,6 +7,8 @@
 //! ascending: so bytes sort as the view does, and a filter on what stands first is a seek. An expression of the order that
 //! is not selected is stored too, and not shown.
 
+mod types;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,7 +26,6 @@ use super::program::Program;
 use super::refusal::{Objection, Place, Source};
 use super::relation::Fingerprint;
 use super::row::Codec;
-use super::type_name::type_name;
 use super::unmaintained::Maintained;
 use super::view_plan::{ViewColumn, ViewPlan};
 use super::{session, syntax, words};
@@ -136,10 +137,7 @@ impl Layout {
         let mut fields = Vec::new();
         for expression in &expressions {
             let kind = expression.data_type(rows)?;
-            if !Codec::supports(&kind) {
-                let message = format!("a {} has no order that rows could have; CAST it to text", type_name(&kind));
-                return Err(Objection::new(Place::Words(&["ORDER", "BY"]), "ORDER BY", message));
-            }
+            types::check_order(&kind)?;
             let name = match expression.downcast_ref::<Column>() {
                 Some(column) => column.name().to_owned(),
                 None => expression.to_string(),
@@ -200,15 +198,5 @@ fn check_columns(plan: &LogicalPlan) -> Result<(), Objection> {
             return Err(Objection::new(Place::Output(place), format!("column {}", field.name()), message));
         }
     }
-    check_types(plan)
-}
-
-fn check_types(plan: &LogicalPlan) -> Result<(), Objection> {
-    for field in plan.schema().fields() {
-        if !Codec::supports(field.data_type()) {
-            let message = format!("rows cannot have columns of type {}; CAST it to text", field.data_type());
-            return Err(Objection::new(Place::Word(field.name().clone()), format!("column {}", field.name()), message));
-        }
-    }
-    plan.inputs().into_iter().try_for_each(check_types)
+    types::check(plan)
 }

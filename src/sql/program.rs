@@ -289,7 +289,7 @@ fn guarded(
         Ok(Err(error)) => in_plain_words(&error.strip_backtrace()),
         Err(_) => PANICKED.to_owned(),
     };
-    Err(Failed { expression: words::sql(expression), reason })
+    Err(Failed { expression: words::sql_over(expression, &batch.schema()), reason })
 }
 
 /// The first row of a batch as a JSON object, for people.

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 use super::lower::Known;
 use super::refusal::{Objection, Place, Refusal, Source};
 use super::tables::Tables;
+use super::text_file;
 use super::view_plan::ViewPlan;
 use super::{planning, session, syntax};
 
@@ -65,13 +66,10 @@ pub fn read_queries(folder: &Path) -> std::io::Result<Vec<QueryFile>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() {
-            continue;
-        }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(name) = name.strip_suffix(".sql").filter(|name| !name.starts_with('.')) else { continue };
         let name = name.to_owned();
-        let (text, unreadable) = match std::fs::read_to_string(&path) {
+        let (text, unreadable) = match text_file::read(&path, syntax::TEXT_BYTES_MAX) {
             Ok(text) => (text, None),
             Err(error) => (String::new(), Some(error.to_string())),
         };
@@ -92,7 +90,9 @@ struct Waiting<'a> {
 pub fn plan_queries(files: &[QueryFile], tables: &Tables) -> Planned {
     let tables = tables.iter().map(|table| (table.kind.name().to_owned(), Known::Table(Arc::clone(table))));
     let mut planner = Planner::new(tables.collect());
-    let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    // A file that has the name of a table is refused, and the name goes on to mean the table.
+    let names = files.iter().map(|file| file.name.as_str()).filter(|name| !planner.known.contains_key(*name));
+    let names: BTreeSet<&str> = names.collect();
     let mut waiting: BTreeMap<&str, Waiting<'_>> = BTreeMap::new();
     for file in files {
         match planner.parse(file, &names) {

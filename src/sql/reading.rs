@@ -9,9 +9,9 @@ mod value;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, Scalar};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, Scalar};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
-use datafusion::arrow::compute::{SortOptions, or};
+use datafusion::arrow::compute::{SortOptions, is_null, or};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
 pub use self::key::KeyColumns;
@@ -46,6 +46,12 @@ pub enum ReadingError {
         value: String,
         /// What is allowed.
         kind: String,
+    },
+    /// A column whose values have no text.
+    #[error("`{column}` holds lists or structures, by which rows are not chosen but for null; choose them in SQL")]
+    Nested {
+        /// The column.
+        column: String,
     },
 }
 
@@ -151,7 +157,11 @@ impl Reading {
             let mut any = BooleanArray::from(vec![false; rows.len()]);
             let column = canonical(batch.column(filter.place));
             for value in &filter.values {
-                let equal = not_distinct(&column, &Scalar::new(value)).expect("of one type");
+                // Lists and structures are told from null, and from one another by nobody.
+                let equal = match value.logical_null_count() {
+                    0 => not_distinct(&column, &Scalar::new(value)).expect("of one type"),
+                    _ => is_null(&column).expect("a column"),
+                };
                 any = or(&any, &equal).expect("as many");
             }
             passing.iter_mut().zip(any.values()).for_each(|(passing, equal)| *passing &= equal);

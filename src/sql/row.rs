@@ -70,9 +70,22 @@ impl Codec {
         Self::sorted(schema, &options)
     }
 
-    /// Whether rows can have a column of this type.
+    /// Whether rows can have a column of this type, and give it back as it was. Of what the row format takes, dictionaries
+    /// and runs come back as plain values, which are of another type, and unions and views of lists not in every form.
     pub fn supports(kind: &DataType) -> bool {
-        RowConverter::supports_fields(&[SortField::new(kind.clone())])
+        match kind {
+            DataType::Dictionary(..)
+            | DataType::RunEndEncoded(..)
+            | DataType::Union(..)
+            | DataType::ListView(_)
+            | DataType::LargeListView(_) => false,
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::Map(item, _) => Self::supports(item.data_type()),
+            DataType::Struct(fields) => fields.iter().all(|field| Self::supports(field.data_type())),
+            simple => RowConverter::supports_fields(&[SortField::new(simple.clone())]),
+        }
     }
 
     /// Rows of these columns, each sorted its own way. Panics if a type is not supported.
@@ -147,4 +160,98 @@ fn with_zeros_as_nulls(column: ArrayRef) -> ArrayRef {
         values => with_zeros(values, nulls),
         _ => column
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::new_null_array;
+    use datafusion::arrow::datatypes::{Field, Fields, IntervalUnit, Schema, TimeUnit, UnionFields, UnionMode};
+
+    use super::*;
+    use crate::sql::Format;
+
+    /// Every type that Arrow has, in one form each.
+    fn kinds() -> Vec<DataType> {
+        use DataType::*;
+        let simple = vec![
+            Null,
+            Boolean,
+            Int8,
+            Int16,
+            Int32,
+            Int64,
+            UInt8,
+            UInt16,
+            UInt32,
+            UInt64,
+            Float16,
+            Float32,
+            Float64,
+            Timestamp(TimeUnit::Second, Some("+02:00".into())),
+            Timestamp(TimeUnit::Nanosecond, None),
+            Date32,
+            Date64,
+            Time32(TimeUnit::Millisecond),
+            Time64(TimeUnit::Nanosecond),
+            Duration(TimeUnit::Microsecond),
+            Interval(IntervalUnit::YearMonth),
+            Interval(IntervalUnit::DayTime),
+            Interval(IntervalUnit::MonthDayNano),
+            Binary,
+            FixedSizeBinary(3),
+            LargeBinary,
+            BinaryView,
+            Utf8,
+            LargeUtf8,
+            Utf8View,
+            Decimal32(5, 2),
+            Decimal64(10, 2),
+            Decimal128(20, 2),
+            Decimal256(50, 2),
+            Dictionary(Box::new(Int32), Box::new(Utf8)),
+            RunEndEncoded(Arc::new(Field::new("run_ends", Int32, false)), Arc::new(Field::new("values", Utf8, true))),
+            Union(UnionFields::try_new([0], [Field::new("a", Int32, true)]).expect("a union"), UnionMode::Sparse),
+        ];
+        let nested = simple.iter().flat_map(|kind| {
+            let item = Arc::new(Field::new("item", kind.clone(), true));
+            let pair = vec![Field::new("keys", Utf8, false), Field::new("values", kind.clone(), true)];
+            let entries = Arc::new(Field::new("entries", Struct(Fields::from(pair)), false));
+            [
+                List(Arc::clone(&item)),
+                LargeList(Arc::clone(&item)),
+                ListView(Arc::clone(&item)),
+                LargeListView(Arc::clone(&item)),
+                FixedSizeList(Arc::clone(&item), 2),
+                Struct(Fields::from(vec![item])),
+                Map(entries, false),
+            ]
+        });
+        let nested: Vec<DataType> = nested.collect();
+        simple.into_iter().chain(nested).collect()
+    }
+
+    #[test]
+    fn what_is_supported_comes_back_as_it_was_and_can_be_written() {
+        for kind in kinds().into_iter().filter(Codec::supports) {
+            let schema = Arc::new(Schema::new(vec![Field::new("a", kind.clone(), true)]));
+            let codec = Codec::new(Arc::clone(&schema));
+            let column = new_null_array(&kind, 2);
+            let rows = codec.encode(&[column], 2);
+            let back = codec.decode(rows.iter());
+            assert_eq!((back.schema(), back.num_rows()), (Arc::clone(&schema), 2), "{kind}");
+            let written = Format::JsonLines.write(&schema, &[back]).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 2, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_come_back_is_not_supported_however_deep_it_stands() {
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let list = |kind: &DataType| DataType::List(Arc::new(Field::new("item", kind.clone(), true)));
+        let structure = |kind: &DataType| DataType::Struct(Fields::from(vec![Field::new("a", kind.clone(), true)]));
+        for kind in [dictionary.clone(), list(&dictionary), structure(&list(&dictionary))] {
+            assert!(!Codec::supports(&kind), "{kind}");
+        }
+        assert!(Codec::supports(&structure(&list(&DataType::Utf8))));
+    }
 }

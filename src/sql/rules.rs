@@ -7,6 +7,7 @@
 //! | `distinct_on` | `DISTINCT ON` is the first row of each group, by `ROW_NUMBER()` |
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
+//! | `overflows` | `+`, `-` and `*` of whole numbers fail where the result has no room |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
 //! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
@@ -24,6 +25,7 @@ mod joined_if;
 pub(super) mod lengths;
 mod memberships;
 mod one_group;
+mod overflows;
 mod ties;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(distinct_on::Rule),
         Arc::new(TypeCoercion::new()),
         Arc::new(lengths::Rule { counted }),
+        Arc::new(overflows::Rule),
         Arc::new(durations::Rule),
         Arc::new(joined_if::Rule),
         Arc::new(one_group::Rule),

@@ -5,9 +5,10 @@
 //! Not here: names and types (DataFusion), what can be maintained (`lower`).
 
 mod constructs;
+mod expansion;
 mod names;
 
-use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement};
+use datafusion::sql::sqlparser::ast::{Query, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -40,6 +41,7 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
         .tokenize_with_location()
         .map_err(|error| Objection::new(Place::At(error.location), "syntax", error.message))?;
     check_size(&tokens)?;
+    let second = after_semicolon(&tokens);
     let parser = Parser::new(&dialect).with_recursion_limit(NESTING_MAX);
     let mut statements = parser.with_tokens_with_locations(tokens).parse_statements()?.into_iter();
     let query = match statements.next() {
@@ -50,17 +52,19 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
         Some(other) => return Err(no_query(&other)),
         None => return Err(Objection::new(Place::Query, "query", "there is none; write a SELECT")),
     };
-    match statements.next() {
-        None => Ok(query),
-        Some(second) => {
-            let place = Place::At(second.span().start);
-            Err(Objection::new(
-                place,
-                "second statement",
-                "only one SELECT is allowed; put others in files of their own",
-            ))
-        }
+    if statements.next().is_some() {
+        let message = "only one SELECT is allowed; put others in files of their own";
+        return Err(Objection::new(second.map_or(Place::Query, Place::At), "second statement", message));
     }
+    expansion::check(&query)?;
+    Ok(query)
+}
+
+/// Where the word stands that follows the first semicolon.
+fn after_semicolon(tokens: &[TokenWithSpan]) -> Option<Location> {
+    let is_empty = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_) | Token::SemiColon);
+    let after = tokens.iter().skip_while(|token| token.token != Token::SemiColon);
+    after.skip_while(is_empty).map(|token| token.span.start).next()
 }
 
 /// Refuses what DataFusion would pass over or take for something else, and what cannot be maintained if it is to be,
@@ -154,6 +158,8 @@ mod tests {
         assert_eq!(refused("SET a = 1").construct, "SET");
         let second = refused("SELECT 1;\nSELECT 2");
         assert_eq!((second.construct.as_str(), second.place), ("second statement", Place::At(Location::new(2, 1))));
+        let second = refused("SELECT 1; DROP TABLE host");
+        assert_eq!((second.construct.as_str(), second.place), ("second statement", Place::At(Location::new(1, 11))));
     }
 
     #[test]

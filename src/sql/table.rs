@@ -160,7 +160,7 @@ impl Table {
         let sources: Vec<_> = columns.iter().map(|&column| &sources[column]).collect();
         let (arrays, unreadable) = resources::columns(&sources, resources, &self.topics);
         self.finish(columns, arrays, resources.len(), unreadable, |place| {
-            format!(r#"{{"resource_id":"{}"}}"#, resources[place].state.id)
+            format!("{{{}}}", self.key_of_resource(resources[place]))
         })
     }
 
@@ -170,9 +170,24 @@ impl Table {
         let sources: Vec<_> = columns.iter().map(|&column| sources[column]).collect();
         let (arrays, unreadable) = rejects::columns(&sources, rejects, &self.topics);
         self.finish(columns, arrays, rejects.len(), unreadable, |place| {
-            let id = rejects::id(rejects[place], &self.topics);
-            format!(r#"{{"id":{}}}"#, serde_json::Value::String(id))
+            format!("{{{}}}", self.key_of_reject(rejects[place]))
         })
+    }
+
+    /// By what a resource can be found, as a field of a JSON object.
+    pub fn key_of_resource(&self, resource: Resource<'_>) -> String {
+        format!(r#""resource_id":"{}""#, resource.state.id)
+    }
+
+    /// By what a rejected record can be found, likewise.
+    pub fn key_of_reject(&self, reject: &QuarantineEntry) -> String {
+        format!(r#""id":{}"#, serde_json::Value::String(rejects::id(reject, &self.topics)))
+    }
+
+    /// Whether these columns say by what their rows can be found.
+    pub fn shows_key(&self, columns: &[usize]) -> bool {
+        let key = if self.kind == TableKind::Quarantine { "id" } else { "resource_id" };
+        columns.iter().any(|&column| self.schema.field(column).name() == key)
     }
 
     /// The entries of which every asked column could be read; of the others the first that could not.

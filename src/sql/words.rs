@@ -3,16 +3,18 @@
 //! DataFusion writes `count(*)` as a count of ones, and rules of ours make functions of operators; here they are as they
 //! were written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{LogicalPlan, Operator};
-use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
+use super::functions::arithmetic;
 use super::functions::bounded::CONCATENATION;
 use super::rules::lengths;
 
@@ -30,23 +32,46 @@ pub(super) fn sql(expression: &Arc<dyn PhysicalExpr>) -> String {
 }
 
 fn as_written(expression: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {
-    if let Some(shortened) = expression.downcast_ref::<Literal>().and_then(shortened) {
-        return Transformed::yes(Arc::new(shortened));
+    if let Some(quoted) = expression.downcast_ref::<Literal>().and_then(quoted) {
+        return Transformed::yes(Arc::new(quoted));
     }
     match expression.downcast_ref::<ScalarFunctionExpr>().map(|function| (function.name(), function.args())) {
         Some((CONCATENATION, [left, right])) => {
             let operator = BinaryExpr::new(Arc::clone(left), Operator::StringConcat, Arc::clone(right));
             Transformed::yes(Arc::new(operator))
         }
+        Some((name, [left, right])) if let Some(operator) = arithmetic::operator(name) => {
+            Transformed::yes(Arc::new(BinaryExpr::new(Arc::clone(left), operator, Arc::clone(right))))
+        }
         _ => Transformed::no(expression),
     }
 }
 
-/// The beginning of a long text.
-fn shortened(constant: &Literal) -> Option<Literal> {
+/// A text in quotes; of a long one the beginning.
+fn quoted(constant: &Literal) -> Option<Literal> {
     let text = constant.value().try_as_str().flatten()?;
-    let (end, _) = text.char_indices().nth(LETTERS_MAX)?;
-    Some(Literal::new(ScalarValue::from(format!("{}..", &text[..end]))))
+    let shown = match text.char_indices().nth(LETTERS_MAX) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
+    };
+    Some(Literal::new(ScalarValue::from(format!("'{}'", shown.replace('\'', "''")))))
+}
+
+/// An expression as SQL, over columns some of which may have one name.
+pub(super) fn sql_over(expression: &Arc<dyn PhysicalExpr>, columns: &SchemaRef) -> String {
+    let renamed = renamed(columns);
+    let named = Arc::clone(expression).transform_down(|inner| {
+        let column = inner.downcast_ref::<Column>().map(Column::index).filter(|place| *place < columns.fields().len());
+        let twice = column.filter(|place| *renamed.field(*place).name() != name(columns.field(*place).name()));
+        Ok(match twice {
+            Some(place) => {
+                let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(renamed.field(place).name(), place));
+                Transformed::new(column, true, TreeNodeRecursion::Jump)
+            }
+            None => Transformed::no(inner),
+        })
+    });
+    sql(&named.data().expect("nothing fails"))
 }
 
 /// The name of a column that DataFusion names after what it is made of, or a text with such names.
@@ -66,8 +91,36 @@ pub(super) fn names(columns: &Schema) -> String {
     columns.fields().iter().map(|field| name(field.name())).collect::<Vec<_>>().join(", ")
 }
 
-/// The columns under the names that they have for people.
+/// The columns under the names that they have for people, each its own: of two sides of a join the second `a` is `a_2`.
 pub(super) fn renamed(columns: &Schema) -> SchemaRef {
-    let fields = columns.fields().iter().map(|field| field.as_ref().clone().with_name(name(field.name())));
+    let mut seen = BTreeSet::new();
+    let fields = columns.fields().iter().map(|field| {
+        let first = name(field.name());
+        let others = (2..).map(|number| format!("{first}_{number}"));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        let own = names.find(|name| seen.insert(name.clone())).expect("there are more than columns");
+        field.as_ref().clone().with_name(own)
+    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    #[test]
+    fn columns_of_one_name_are_told_apart_and_texts_stand_in_quotes() {
+        let field = |name: &str| Field::new(name, DataType::Utf8, true);
+        let columns = Arc::new(Schema::new(vec![field("a"), field("b"), field("a"), field("a_2")]));
+        let names: Vec<String> = renamed(&columns).fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(names, ["a", "b", "a_2", "a_2_2"]);
+        let column = |place: usize| Arc::new(Column::new(columns.field(place).name(), place)) as Arc<dyn PhysicalExpr>;
+        let both: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(column(0), Operator::Eq, column(2)));
+        assert_eq!(sql_over(&both, &columns), "a = a_2");
+        let text = Arc::new(Literal::new(ScalarValue::from("it's")));
+        let text: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(column(1), Operator::Eq, text));
+        assert_eq!(sql_over(&text, &columns), "b = 'it''s'");
+    }
 }

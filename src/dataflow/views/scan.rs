@@ -219,18 +219,22 @@ impl TableScan {
         }
         let entries: Vec<_> = resources.iter().map(|(seen, ..)| seen.resource()).collect();
         let columns = self.table.of_resources(&self.columns, &entries);
-        self.evaluate(columns, |place| (resources[place].1, resources[place].2));
+        let table = Arc::clone(&self.table);
+        let key = |place: usize| table.key_of_resource(entries[place]);
+        self.evaluate(columns, |place| (resources[place].1, resources[place].2), key);
     }
 
     fn rejects(&mut self, rejects: &[(Arc<QuarantineEntry>, Epoch, Diff)]) {
         for some in rejects.chunks(BATCH_ROWS) {
             let entries: Vec<&QuarantineEntry> = some.iter().map(|(entry, ..)| &**entry).collect();
             let columns = self.table.of_rejects(&self.columns, &entries);
-            self.evaluate(columns, |place| (some[place].1, some[place].2));
+            let table = Arc::clone(&self.table);
+            self.evaluate(columns, |place| (some[place].1, some[place].2), |place| table.key_of_reject(entries[place]));
         }
     }
 
-    fn evaluate(&mut self, columns: Columns, when: impl Fn(usize) -> (Epoch, Diff)) {
+    /// `key`: by what an entry can be found, which a row that fails tells though the program does not read it.
+    fn evaluate(&mut self, columns: Columns, when: impl Fn(usize) -> (Epoch, Diff), key: impl Fn(usize) -> String) {
         let evaluated = self.program.run_columns(&columns.batch);
         let update = |row, place: usize| {
             let (epoch, diff) = when(place);
@@ -238,7 +242,11 @@ impl TableScan {
         };
         let rows = evaluated.rows.into_iter().map(|(place, row)| update(row, columns.places[place]));
         let unread = columns.failures.into_iter();
-        let unmade = evaluated.failures.into_iter().map(|(place, failure)| (columns.places[place], failure));
+        let shows_key = self.table.shows_key(&self.columns);
+        let unmade = evaluated.failures.into_iter().map(|(place, failure)| {
+            let place = columns.places[place];
+            (place, if shows_key { failure } else { failure.with_key(&key(place)) })
+        });
         let failures = unread.chain(unmade).map(|(place, failure)| {
             let (epoch, diff) = when(place);
             (failure, epoch, diff)

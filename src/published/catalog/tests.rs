@@ -332,3 +332,23 @@ fn a_view_that_comes_to_read_one_that_is_given_up_says_so() {
     assert!(view.was_never_shown("over") && !view.was_never_shown("base"));
     assert_eq!(script.publisher.renderings_suspended(), [1, 3].map(ViewId).into());
 }
+
+#[test]
+fn what_is_sealed_and_not_shown_is_late_by_the_clock() {
+    let script = Scripted::new();
+    let at = |seconds| Instant::now() + Duration::from_secs(seconds);
+    assert_eq!(script.publisher.behind(at(100)), Duration::ZERO, "nothing is sealed");
+    script.publisher.bind(binding(1));
+    script.publisher.bind(binding(2));
+    let behind = script.publisher.behind(at(10));
+    assert!((9..=11).contains(&behind.as_secs()), "{behind:?}");
+    assert_eq!(script.publisher.fell_behind(at(1)), None);
+    assert!(script.publisher.fell_behind(at(10)).is_some());
+    assert_eq!(script.publisher.fell_behind(at(11)), None, "it is told once");
+    script.publisher.deliver_at(0, cut(1, &[]), script.at(Duration::ZERO));
+    assert!(script.publisher.behind(at(10)) > Duration::ZERO, "the second one is not shown");
+    script.publisher.deliver_at(0, cut(2, &[]), script.at(Duration::ZERO));
+    assert_eq!((script.publisher.behind(at(10)), script.publisher.fell_behind(at(10))), (Duration::ZERO, None));
+    script.publisher.bind(binding(3));
+    assert!(script.publisher.fell_behind(at(10)).is_some(), "and again the next time");
+}

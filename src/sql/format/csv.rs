@@ -2,7 +2,7 @@
 //! or the end of a line is quoted. Arrow's own writer does not tell the first two apart.
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Float64Type, Schema};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Schema};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -36,7 +36,7 @@ pub(super) fn write_rows(out: &mut Vec<u8>, batch: &RecordBatch) -> Result<(), A
             if place > 0 {
                 out.push(b',');
             }
-            if column.is_null(row) {
+            if column.is_null(row) || *column.data_type() == DataType::Null {
                 continue;
             }
             let name = doubles.as_ref().and_then(|doubles| name_of(doubles.as_primitive::<Float64Type>().value(row)));

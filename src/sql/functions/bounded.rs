@@ -5,12 +5,15 @@
 //! than for some two million steps. A row's outcome is that of evaluating it alone, so a view's batch that is too large as
 //! a whole is evaluated again in parts. In an ad-hoc query the texts that are there at once count towards its memory.
 //!
-//! Not here: functions whose results are about as long as what they are given, and regular expressions, which take a time
-//! that grows with the text alone.
+//! A regular expression takes a time that grows with the product of the text and of what the pattern becomes when it is
+//! made ready, so that product has a bound too ([`patterns`]).
+//!
+//! Not here: functions whose results are about as long as what they are given.
 
 mod concatenation;
 mod counted;
 mod given;
+pub(in crate::sql) mod patterns;
 mod text_aggregate;
 
 use std::hash::{Hash, Hasher};
@@ -56,6 +59,8 @@ enum Bound {
     Length(Growth),
     /// How long it can take for a row.
     Time(Work),
+    /// The same, of a text in which a pattern is looked for.
+    Pattern,
 }
 
 /// How long a text can be, by what it is made of.
@@ -104,6 +109,7 @@ impl Bound {
             "to_char" => Self::Length(Growth::Formatted),
             "levenshtein" | "btrim" | "ltrim" | "rtrim" => Self::Time(Work::Product),
             "strpos" => Self::Time(Work::ProductOfColumns),
+            "regexp_count" | "regexp_instr" | "regexp_like" | "regexp_match" => Self::Pattern,
             _ => return None,
         })
     }
@@ -279,7 +285,14 @@ impl ScalarUDFImpl for Bounded {
                 self.check_time(work, &given)?;
                 self.function.invoke_with_args(arguments)
             }
+            Bound::Pattern => {
+                patterns::check(&self.called(), &given)?;
+                self.function.invoke_with_args(arguments)
+            }
             Bound::Length(growth) => {
+                if growth == Growth::Matched {
+                    patterns::check(&self.called(), &given)?;
+                }
                 let made = self.make(growth, arguments, &given)?;
                 if let (Some(counted), ColumnarValue::Array(texts)) = (&self.counted, &made) {
                     counted.add(texts)?;

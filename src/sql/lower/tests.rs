@@ -38,7 +38,7 @@ fn refused(sql: &str) -> String {
 #[test]
 fn filters_and_projections_are_part_of_the_scan() {
     let sql = "SELECT upper(topic) AS t FROM (SELECT topic, partition FROM resources WHERE partition > 1) AS a WHERE topic <> ''";
-    assert_eq!(operators(sql), ["table resources: upper(topic) WHERE partition > 1 AND topic != "]);
+    assert_eq!(operators(sql), ["table resources: upper(topic) WHERE partition > 1 AND topic != ''"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn comparisons_with_the_time_are_bounds() {
     }
     let mixed = filter("updated_at < now() AND topic = 'x'");
     assert!(
-        mixed.last().expect("a scan").contains("WHERE topic = x"),
+        mixed.last().expect("a scan").contains("WHERE topic = 'x'"),
         "what does not depend on the time comes first: {mixed:?}"
     );
 }

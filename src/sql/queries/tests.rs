@@ -77,6 +77,52 @@ fn names_of_files_are_names_of_views() {
 }
 
 #[test]
+fn a_file_with_the_name_of_a_table_takes_no_view_of_that_table_with_it() {
+    let files = [
+        ("resources", "SELECT 1 AS v"),
+        ("good", "SELECT resource_id FROM resources"),
+        ("over", "SELECT count(*) AS n FROM good JOIN resources USING (resource_id)"),
+    ];
+    let planned = planned(&files);
+    assert_eq!(names(&planned), ["good", "over"]);
+    let [refused] = &refusals(&planned)[..] else { panic!("{:?}", planned.refusals) };
+    assert!(refused.contains("is that of a table"), "{refused}");
+}
+
+#[test]
+fn types_that_rows_cannot_have_are_refused_wherever_they_stand() {
+    let dictionary = |what: &str| format!("arrow_cast({what}, 'Dictionary(Int32, Utf8)')");
+    let (id, text) = (dictionary("resource_id"), dictionary("'x'"));
+    for sql in [
+        format!("SELECT {id} AS d FROM resources"),
+        format!("SELECT {text} AS d"),
+        format!("SELECT {text} AS d, resource_id FROM resources"),
+        format!("SELECT d FROM (VALUES ({text})) AS v (d)"),
+        format!("SELECT count(*) AS n FROM resources GROUP BY {id}"),
+        format!("SELECT DISTINCT {id} AS d FROM resources"),
+        format!("SELECT named_struct('a', {id}) AS d FROM resources"),
+        format!("SELECT resource_id FROM resources ORDER BY {id}"),
+        format!("SELECT resource_id FROM resources ORDER BY {id} LIMIT 3"),
+        format!("SELECT count(DISTINCT {id}) AS n FROM resources"),
+        format!("SELECT count({id}) AS n FROM resources"),
+        format!("SELECT a.data FROM resources a JOIN quarantine b ON {} = {}", dictionary("a.topic"), dictionary("b.topic")),
+        format!("SELECT resource_id FROM (SELECT resource_id, row_number() OVER (PARTITION BY {id} ORDER BY resource_id) AS n FROM resources) WHERE n = 1"),
+        "SELECT arrow_cast(resource_id, 'RunEndEncoded(\"run_ends\": non-null Int32, \"values\": Utf8)') AS d FROM resources".to_owned(),
+    ] {
+        let planned = planned(&[("a", &sql)]);
+        let refused = refusals(&planned);
+        assert!(planned.views.is_empty() && refused.len() == 1, "{sql}: {refused:?}");
+        assert!(refused[0].contains("CAST it to text"), "{sql}: {refused:?}");
+    }
+    let kept = format!("SELECT resource_id FROM resources WHERE {id} = 'x'");
+    let cast = format!("SELECT CAST({id} AS TEXT) AS d, NULL AS n FROM resources");
+    for sql in [kept, cast] {
+        let planned = planned(&[("a", &sql)]);
+        assert_eq!(names(&planned), ["a"], "{sql}: {:?}", refusals(&planned));
+    }
+}
+
+#[test]
 fn what_a_view_reads_is_part_of_what_it_is() {
     let of = |text: &str| {
         let files = [("a", text), ("b", "SELECT resource_id FROM a")];

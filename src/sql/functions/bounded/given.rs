@@ -58,14 +58,19 @@ impl Given {
         self.arguments.get(place).map_or(0, |argument| argument.sizes[if argument.is_constant { 0 } else { row }])
     }
 
+    /// The text of an argument of a row; none where there is none.
+    pub(super) fn text(&self, place: usize, row: usize) -> Option<String> {
+        let Argument { is_constant, column, .. } = self.arguments.get(place)?;
+        let column = cast(&column.slice(if *is_constant { 0 } else { row }, 1), &DataType::Utf8).ok()?;
+        let text: &StringArray = column.as_string();
+        text.is_valid(0).then(|| text.value(0).to_owned())
+    }
+
     /// How many references to what was matched the text of a replacement can have.
     pub(super) fn references(&self, place: usize, row: usize) -> u64 {
-        let Some(Argument { is_constant, column, .. }) = self.arguments.get(place) else { return 0 };
-        let column = column.slice(if *is_constant { 0 } else { row }, 1);
-        let Ok(text) = cast(&column, &DataType::Utf8) else { return 0 };
-        let text: &StringArray = text.as_string();
         let begins_reference = |letter: &u8| matches!(letter, b'\\' | b'$');
-        if text.is_null(0) { 0 } else { text.value(0).bytes().filter(|letter| begins_reference(letter)).count() as u64 }
+        let text = self.text(place, row).unwrap_or_default();
+        text.bytes().filter(begins_reference).count() as u64
     }
 }
 

@@ -121,3 +121,17 @@ fn what_takes_the_product_of_two_lengths_takes_short_texts() {
         1
     );
 }
+
+#[test]
+fn a_pattern_takes_no_longer_than_texts_and_its_states_allow() {
+    let pattern = "'(a|b|c|.){0,900}z{3}'";
+    for function in ["regexp_count", "regexp_like", "regexp_instr"] {
+        assert_eq!(self::made(&format!("{function}(a, {pattern})"), &[(400, 0, 0)]).expect("short").len(), 1);
+        let refused = refused(&format!("{function}(a, {pattern})"), &[(1, 0, 0), (60_000, 0, 0)]);
+        assert!(refused.contains(&format!("{function}() may take ")) && refused.contains("16777216 are"), "{refused}");
+    }
+    assert!(refused(&format!("regexp_replace(a, {pattern}, '')"), &[(60_000, 0, 0)]).contains("may take"));
+    let refused = refused("regexp_like(a, '((x{900}){900}){9}')", &[(1, 0, 0)]);
+    assert!(refused.contains("50000 are allowed, so let it repeat less"), "{refused}");
+    assert_eq!(made("regexp_like(a, '^[a-z]+[0-9]*$')", &[(MIB, 0, 0)]).expect("a plain one").len(), 1);
+}

@@ -58,6 +58,7 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
         Expr::IsNormalized { .. } => refused("IS NORMALIZED", UNKNOWN),
         Expr::MatchAgainst { .. } => refused("MATCH", "write LIKE, or ~ and a regular expression"),
         Expr::OuterJoin(_) => refuse(expression.span(), "(+)", "write LEFT JOIN"),
+        Expr::Interval(interval) => check_interval(&interval.value),
         Expr::Prior(_) => refused("PRIOR", "write WITH RECURSIVE"),
         Expr::Lambda(_) => refuse(expression.span(), "->", "functions cannot be arguments; put the -> in parentheses"),
         Expr::Identifier(_)
@@ -90,9 +91,18 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
         | Expr::Exists { .. }
         | Expr::Subquery(_)
         | Expr::Tuple(_)
-        | Expr::Interval(_)
         | Expr::Wildcard(_)
         | Expr::QualifiedWildcard(..) => ControlFlow::Continue(()),
+    }
+}
+
+/// DataFusion tells of what else may stand there in its own words.
+fn check_interval(value: &Expr) -> ControlFlow<Objection> {
+    match value {
+        Expr::Value(value) if !matches!(value.value, Value::SingleQuotedString(_) | Value::Number(..)) => {
+            refuse(value.span, "INTERVAL", "write it in single quotes: INTERVAL '1 hour'")
+        }
+        _ => ControlFlow::Continue(()),
     }
 }
 
