@@ -131,6 +131,7 @@ impl Publisher {
         self.shown.subscribe()
     }
 
+    /// The recent past.
     pub(super) fn history(&self) -> impl Deref<Target = Arc<History>> + use<> {
         self.history.load()
     }
@@ -176,11 +177,6 @@ impl Publisher {
     /// Whether this is an epoch that was sealed and is remembered, not one between two.
     pub fn was_sealed(&self, epoch: Epoch) -> bool {
         self.history.load().binding_at(epoch).is_some_and(|binding| binding.epoch == epoch)
-    }
-
-    /// The recent past.
-    pub(super) fn history(&self) -> Arc<History> {
-        self.history.load_full()
     }
 
     /// The views of another publisher are shown here from now on, and the past is its own.
