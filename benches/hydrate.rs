@@ -1,7 +1,8 @@
 //! A new view over a million resources while 10,000 events a second are folded: how long until it is shown, what it holds,
 //! and what reads and freshness are meanwhile.
 //!
-//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size. Each shipped view comes alone and goes again;
+//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size, `TARN_BENCH_VIEWS=0` leaves out the shipped
+//! views. Each shipped view comes alone and goes again;
 //! the first rows are of nothing that comes, for comparison. "most ms behind" is the age of what is shown, looked at as
 //! fast as it is answered. RSS grows by the pages that a view takes beyond what others have left.
 
@@ -44,7 +45,8 @@ fn main() {
     let file = folder.path().join("grouping.sql");
     rows.push(installed(&server, GROUPING.0, GROUPING.1, &file));
     let mut shipped: Vec<_> = fs::read_dir("queries").unwrap().map(|entry| entry.unwrap().path()).collect();
-    shipped.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    let wanted = setting("TARN_BENCH_VIEWS", u64::MAX) > 0;
+    shipped.retain(|path| wanted && path.extension().is_some_and(|extension| extension == "sql"));
     shipped.sort();
     for path in shipped {
         let name = path.file_stem().unwrap().to_str().unwrap();

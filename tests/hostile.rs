@@ -203,10 +203,11 @@ fn a_page_ends_when_it_is_long_enough() {
     assert!(pages >= 3 && seen.len() == 24 && seen.is_sorted(), "{} in {pages} pages", seen.len());
 }
 
-/// Connections that ask for pages without end and read nothing.
+/// Connections that ask for pages without end and read nothing; each for another one, since the same are shared.
 fn greedy(address: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let asked = "GET /api/tarn/v1/resources?limit=1000 HTTP/1.1\r\nHost: tarn\r\n\r\n".repeat(50);
-    let open = |_| {
+    let open = |number: usize| {
+        let limit = 1_000 - number;
+        let asked = format!("GET /api/tarn/v1/resources?limit={limit} HTTP/1.1\r\nHost: tarn\r\n\r\n").repeat(50);
         let stream = connect(address);
         (&stream).write_all(asked.as_bytes()).expect("sent");
         stream

@@ -4,6 +4,7 @@
 //! | test | what is compared |
 //! | --- | --- |
 //! | `late` | views that come when what they read is there already |
+//! | `paced` | how others' epochs fare while a view comes, turn by turn |
 //! | `random` | generated queries over random logs, many in one engine, over views, installed late, replaced and removed |
 //! | `shipped` | the views of `queries/` over generated logs of an Inventory |
 //! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
@@ -18,6 +19,7 @@ mod events;
 mod generator;
 mod guarded;
 mod late;
+mod paced;
 mod pages;
 mod random;
 mod shipped;

@@ -2,7 +2,8 @@
 //!
 //! An epoch is begun by its first record and sealed when it is old enough or full; then its binding (which position it
 //! seals) is announced, and only then do the workers learn that it is complete. An idle log seals an empty epoch now
-//! and then, so that time goes on. Backpressure: at most so many epochs or bytes are sealed and not yet published.
+//! and then, so that time goes on. Backpressure: at most so many epochs or bytes are sealed and not yet published, and
+//! while some are on their way the next one waits for a while, since few large ones are worked off sooner than many.
 //! Dropped here, before anything is decoded: records of topics that were not asked for, and those below the position
 //! that this process resumed from (rule 1 of the design's section 3). The position goes forward alone, but for a
 //! partition that the source says has gone back.
@@ -26,7 +27,7 @@ use super::worker::Engine;
 use crate::clock::Clock;
 use crate::model::{Coordinates, Epoch, Ignored, IgnoredReason, Position, SkipReason, TopicId, Topics, plausible_ms};
 use crate::source::resubmitted::ResubmittedQueue;
-use crate::source::{BufferPool, Limit, Polled, RecordBatch, Rewound, Source, SourceError, SourceState, SourceStatus};
+use crate::source::{BufferPool, Limit, Polled, RecordBatch, Source, SourceError, SourceState, SourceStatus};
 pub use config::{IngestConfig, IngestEnd};
 
 /// The epoch under construction.
@@ -60,6 +61,15 @@ impl std::fmt::Debug for Reading {
 /// Where the log tells the time, an epoch spans no more of it than this: what is due in between (a tombstone that
 /// expires) must not depend on how many records an epoch may have.
 const LOG_TIME_SPAN_MS: u64 = 60_000;
+
+/// While more epochs than this are on their way, the open one takes what comes meanwhile,
+const FEW_IN_FLIGHT: usize = 3;
+/// but is not held open for longer than so many times as long as usual.
+const STRETCH: u32 = 10;
+/// Whether others are done is looked at as often as this.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The source is not waited for longer than this at a time.
+const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// The ingest thread's state.
 pub struct Ingest {
@@ -242,7 +252,7 @@ impl Ingest {
             self.forsake(open, stopping, again::NO_LONGER_THERE);
         }
         let now = self.clock.instant();
-        let old_enough = open.began.is_some_and(|began| now.duration_since(began) >= self.config.seal_interval)
+        let old_enough = open.began.is_some_and(|began| now.duration_since(began) >= self.seal_after())
             && !self.waits_for_more(open, polled);
         let full = open.bytes >= self.config.epoch_bytes_max || open.records >= self.config.epoch_records_max;
         let idle = open.began.is_none()
@@ -268,6 +278,15 @@ impl Ingest {
         self.views.try_iter().for_each(|command| self.engine.view(&command));
     }
 
+    /// How old the open epoch becomes. Where only records tell the time, they decide.
+    fn seal_after(&self) -> Duration {
+        self.config.seal_interval * if self.waits_for_others() { STRETCH } else { 1 }
+    }
+
+    fn waits_for_others(&self) -> bool {
+        self.in_flight.len() > FEW_IN_FLIGHT && !self.epochs.waits_for_records()
+    }
+
     /// A replay fills its epochs: how old they are says nothing while there is more to read.
     fn waits_for_more(&self, open: &Open, polled: Polled) -> bool {
         self.epochs.waits_for_records() && polled == Polled::Records && open.bytes < self.config.epoch_bytes_max
@@ -279,7 +298,8 @@ impl Ingest {
             Some(began) => began + self.config.seal_interval,
             None => *last_seal + self.config.idle_seal_interval,
         };
-        let wait = until.saturating_duration_since(self.clock.instant()).min(Duration::from_millis(50));
+        let wait = until.saturating_duration_since(self.clock.instant());
+        let wait = wait.clamp(if self.waits_for_others() { PAUSE } else { Duration::ZERO }, POLL_MAX);
         if *source_ended {
             std::thread::sleep(wait);
             return Ok(Polled::Nothing);
@@ -305,18 +325,6 @@ impl Ingest {
             self.take(batch, open);
         }
         Ok(polled)
-    }
-
-    /// Goes back in a partition: what comes is read, although it stands below what was read before.
-    fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
-        // One epoch holds records of one life of a partition alone, so that their offsets order them.
-        if open.began.is_some() {
-            self.seal(open);
-        }
-        self.places_may_be_gone = true;
-        self.config.incarnation = rand::random();
-        self.position = set(&self.position, rewound);
-        self.config.resume = set(&self.config.resume, rewound);
     }
 
     /// Takes a batch into the open epoch.
@@ -457,18 +465,6 @@ impl Ingest {
     }
 }
 
-/// The position with one partition moved, be it backward.
-fn set(position: &Position, moved: &Rewound) -> Position {
-    let mut moved_position = Position::default();
-    for (topic, partition, next) in position.iter() {
-        if (topic, partition) != (&*moved.topic, moved.partition) {
-            moved_position.advance(&topic.into(), partition, next);
-        }
-    }
-    moved_position.advance(&moved.topic, moved.partition, moved.to);
-    moved_position
-}
-
 /// Whether a topic is read, decided once a topic.
 fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[String]) -> bool {
     let index = topic.index();
@@ -482,20 +478,4 @@ fn wanted(known: &mut Vec<Option<bool>>, topic: TopicId, name: &str, asked: &[St
             asked.iter().any(|asked| asked == name)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rewind_moves_one_partition_and_no_other() {
-        let mut before = Position::default();
-        for (topic, partition, next) in [("t", 0, 9), ("t", 1, 9), ("u", 0, 9)] {
-            before.advance(&topic.into(), partition, next);
-        }
-        let after = set(&before, &Rewound { topic: "t".into(), partition: 1, to: 2 });
-        let expected = [("t", 0, 9), ("t", 1, 2), ("u", 0, 9)];
-        assert!(after.iter().eq(expected));
-    }
 }

@@ -20,6 +20,7 @@ mod arrange;
 mod distinct;
 mod evaluate;
 mod hashed;
+mod hydration;
 mod in_order;
 mod join;
 mod pairing;
@@ -42,6 +43,7 @@ use timely::dataflow::operators::ToStream;
 
 pub(super) use arrange::arrange;
 use hashed::Hashed;
+pub(super) use hydration::{Hydration, first_telling};
 
 use super::index::HashKeys;
 use super::meter::{Meter, STORE, bytes_of};
@@ -81,6 +83,9 @@ pub(super) trait Sources<'scope> {
 
     /// Where a part of what renders a relation notes what it does.
     fn meter(&mut self, relation: &Relation, part: &'static str) -> Arc<Meter>;
+
+    /// From when on what is drawn can be read.
+    fn hydration(&self) -> Hydration;
 
     /// How rows are spread over the workers; the same wherever arrangements are shared.
     fn hash_keys(&self) -> HashKeys;
@@ -169,13 +174,13 @@ impl<'a, 'scope> Renderer<'a, 'scope> {
             Operator::Semijoin { left, right, keep } => return self.semijoin(relation, left, right, *keep),
             Operator::Reduce { input, grouping } => {
                 let rows = self.rows(input);
-                let evaluating = self.meter(relation, "contributions");
-                reduce::reduce(rows, grouping, self.keys, evaluating, self.meter(relation, "groups"))
+                let (evaluating, hydration) = (self.meter(relation, "contributions"), self.sources.hydration());
+                reduce::reduce(rows, grouping, self.keys, evaluating, self.meter(relation, "groups"), hydration)
             }
             Operator::Top { input, top } => {
                 let rows = self.rows(input);
-                let evaluating = self.meter(relation, "order");
-                top::top(rows, top, self.keys, evaluating, self.meter(relation, "ranking"))
+                let (evaluating, hydration) = (self.meter(relation, "order"), self.sources.hydration());
+                top::top(rows, top, self.keys, evaluating, self.meter(relation, "ranking"), hydration)
             }
             Operator::Distinct { input } => {
                 let (rows, keys) = (self.rows(input), self.keys);

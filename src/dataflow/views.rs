@@ -9,8 +9,8 @@
 //!
 //! Every view is a dataflow of its own, and so is every arrangement that a join needs: two views that need the same one
 //! share it. Scans are driven by the worker between its steps, not by operators: so a new one takes what is there in
-//! slices, one a turn, each at a virtual epoch of its own before the one at which it began, while everything else goes
-//! on. A view can be read from its first epoch that is complete on ([`ViewCut::readable_from`]).
+//! slices, small ones between the epochs that others wait for (`pace`), at virtual epochs before the one at which it
+//! began. A view can be read from its first epoch that is complete on ([`ViewCut::readable_from`]).
 //!
 //! All workers apply installations and removals in the same order between the same epochs. Not here: which views there
 //! should be (`service`), when readers see them (`published`).
@@ -20,10 +20,12 @@ mod drawn;
 mod installed;
 mod log;
 mod merged;
+mod pace;
 mod scan;
 mod tables;
 mod tail;
 
-pub(super) use installed::{VIEW, Views};
+pub(super) use installed::{CatchingUp, VIEW, Views};
 pub use log::{NewView, ViewCommand, ViewLog};
+pub(super) use pace::Pace;
 pub use scan::SLICE_KEYS;

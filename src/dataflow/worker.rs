@@ -25,7 +25,7 @@ use super::merging::{self, Workload};
 use super::restored::Restored;
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
-use super::views::{VIEW, ViewCommand, Views};
+use super::views::{CatchingUp, Pace, VIEW, ViewCommand, Views};
 use crate::decode::{Decoder, Limits};
 use crate::model::Epoch;
 use crate::source::RecordBatch;
@@ -230,7 +230,8 @@ impl Setup {
         let traces =
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
         let views = Views::new(worker, &traces.tables(), self.keys, self.config.slice_keys);
-        Part { input: Some(input), traces, views, commands, sink: Arc::clone(&self.sink), workload: Workload::new() }
+        let (sink, workload, pace) = (Arc::clone(&self.sink), Workload::new(), Pace::new(self.config.slice_keys));
+        Part { input: Some(input), traces, views, commands, sink, workload, pace }
     }
 }
 
@@ -243,6 +244,7 @@ struct Part {
     commands: Receiver<Command>,
     sink: Arc<dyn CutSink>,
     workload: Workload,
+    pace: Pace,
 }
 
 impl Part {
@@ -253,13 +255,23 @@ impl Part {
         // Until everything that was begun is in a cut, there is work somewhere in the dataflow.
         let at_work = self.input.as_ref().is_some_and(|open| *open.time() > self.traces.upper());
         self.workload.note(at_work, matches!(next, Some(Next::Now)));
-        let may_rest = !self.views.turn();
+        let began = Instant::now();
+        let slice_keys = self.pace.slice(at_work || self.views.at_work(), began);
+        let catching_up = self.views.turn(slice_keys);
+        let rest = match catching_up {
+            CatchingUp::Nothing => rest,
+            CatchingUp::Waits => rest.min(self.pace.gap(began)),
+            CatchingUp::Slice => Duration::ZERO,
+        };
         match &next {
-            Some(Next::Wait) if may_rest => drop(worker.step_or_park(Some(rest))),
+            Some(Next::Wait) if !rest.is_zero() => drop(worker.step_or_park(Some(rest))),
             Some(Next::Now | Next::Wait) => drop(worker.step()),
             Some(Next::View(command, endings)) => self.views.command(worker, command, endings),
             Some(Next::End) => self.input = None,
             None => {}
+        }
+        if catching_up == CatchingUp::Slice {
+            self.pace.took(began, Instant::now());
         }
         let floors = self.sink.floors();
         if (self.traces.advance(floors.tables) | self.views.advance(&floors))

@@ -69,7 +69,7 @@ impl From<QueryError> for ApiError {
 pub(super) async fn query(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
-    Extension(query): Extension<Arc<Query>>,
+    query: Option<Extension<Arc<Query>>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -78,6 +78,7 @@ pub(super) async fn query(
     let form = r#"the body must be {"sql": "SELECT .."}"#;
     let Asked { sql } = serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(format!("{form}: {error}")))?;
     let config = &app.service.config;
+    let Extension(query) = query.unwrap_or_default();
     let view = instant::asked(&app, &query).await?;
     // Held by the query, which may end a little after it was given up, and here until its answer is written.
     let turn = Arc::new(turn(&app).await?);

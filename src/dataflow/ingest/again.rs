@@ -1,4 +1,5 @@
-//! What the ingest reads again: epochs that were sealed before a crash, and records of the quarantine.
+//! What the ingest reads again: epochs that were sealed before a crash, records of the quarantine, partitions that have
+//! gone back.
 //!
 //! Epochs are sealed again with exactly what they held, or given up, told, and begun anew under another incarnation.
 //! While they are, a record of the quarantine goes to its epoch as all others do. One that the state has not met (it is
@@ -6,8 +7,8 @@
 
 use super::{Ingest, Open};
 use crate::dataflow::resealing::Resealing;
-use crate::model::Coordinates;
-use crate::source::RecordBatch;
+use crate::model::{Coordinates, Position};
+use crate::source::{RecordBatch, Rewound};
 
 /// Why epochs cannot be sealed again, mostly.
 pub(super) const NO_LONGER_THERE: &str = "the log no longer has all that was read before";
@@ -90,5 +91,45 @@ impl Ingest {
         for batch in std::mem::take(&mut self.resealing).into_records() {
             self.add(batch, open);
         }
+    }
+
+    /// Goes back in a partition: what comes is read, although it stands below what was read before.
+    pub(super) fn rewind(&mut self, rewound: &Rewound, open: &mut Open) {
+        // One epoch holds records of one life of a partition alone, so that their offsets order them.
+        if open.began.is_some() {
+            self.seal(open);
+        }
+        self.places_may_be_gone = true;
+        self.config.incarnation = rand::random();
+        self.position = set(&self.position, rewound);
+        self.config.resume = set(&self.config.resume, rewound);
+    }
+}
+
+/// The position with one partition moved, be it backward.
+fn set(position: &Position, moved: &Rewound) -> Position {
+    let mut moved_position = Position::default();
+    for (topic, partition, next) in position.iter() {
+        if (topic, partition) != (&*moved.topic, moved.partition) {
+            moved_position.advance(&topic.into(), partition, next);
+        }
+    }
+    moved_position.advance(&moved.topic, moved.partition, moved.to);
+    moved_position
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewind_moves_one_partition_and_no_other() {
+        let mut before = Position::default();
+        for (topic, partition, next) in [("t", 0, 9), ("t", 1, 9), ("u", 0, 9)] {
+            before.advance(&topic.into(), partition, next);
+        }
+        let after = set(&before, &Rewound { topic: "t".into(), partition: 1, to: 2 });
+        let expected = [("t", 0, 9), ("t", 1, 2), ("u", 0, 9)];
+        assert!(after.iter().eq(expected));
     }
 }

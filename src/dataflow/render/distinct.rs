@@ -20,7 +20,7 @@ pub(super) fn distinct<'scope, D: Data>(
     form: fn(Hashed) -> D,
 ) -> VecCollection<'scope, Epoch, D, Diff> {
     let by_row = Exchange::new(|update: &(Hashed, Epoch, Diff)| update.0.route());
-    in_order(rows.inner, by_row, "Distinct", meter, Distinct::new(form))
+    in_order(rows.inner, by_row, "Distinct", meter, Distinct::new(form), None)
 }
 
 /// How often rows are there.
@@ -92,7 +92,7 @@ pub(super) fn consolidate<'scope, D: Data>(
     rows: VecCollection<'scope, Epoch, D, Diff>,
     meter: Arc<Meter>,
 ) -> VecCollection<'scope, Epoch, D, Diff> {
-    in_order(rows.inner, Pipeline, "Consolidate", meter, Sum(Waiting::new()))
+    in_order(rows.inner, Pipeline, "Consolidate", meter, Sum(Waiting::new()), None)
 }
 
 /// What waits for its time to be complete.

@@ -4,6 +4,9 @@
 //! next: no history, no batches to merge. The shell holds a capability at the earliest time at which the operator could
 //! still say something by itself, and none where there is no such time; so its output never waits for more than its
 //! input does. When the input ends the state is let go.
+//!
+//! An operator that would tell the same thing again and again while its dataflow hydrates is silent until then
+//! (`hydration`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +20,11 @@ use differential_dataflow::difference::Semigroup;
 use differential_dataflow::{AsCollection, Data, VecCollection};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::ParallelizationContract;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::progress::Antichain;
 
+use super::hydration::{Hydration, Silence};
 use crate::dataflow::meter::{Held, Meter};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
@@ -45,41 +50,56 @@ pub(super) trait InOrder: 'static {
     /// What is kept.
     fn held(&self) -> Held;
 
+    /// Takes in all that is before `until` and tells nothing; no update before it will come any more. What is built with
+    /// a [`Hydration`] has this and the next.
+    fn absorb(&mut self, _until: Epoch, _meter: &Meter) {}
+
+    /// Tells a portion of what it holds, at `time`; whether there is more of it. Nothing was told before.
+    fn tell_portion(&mut self, _time: Epoch, _meter: &Meter, _made: &mut Vec<(Self::Made, Epoch, Diff)>) -> bool {
+        false
+    }
+
     /// The input has ended, and its frontier was `frontier` before: nobody will tell that it is later.
     fn end(&mut self, _frontier: Epoch) {}
 }
 
-/// Builds an operator.
+/// Builds an operator. One with a [`Hydration`] is silent until its dataflow can be read.
 pub(super) fn in_order<'scope, P, O>(
     updates: Stream<'scope, Epoch, Vec<(O::Datum, Epoch, O::Weight)>>,
     pact: P,
     name: &str,
     meter: Arc<Meter>,
     operator: O,
+    hydration: Option<Hydration>,
 ) -> VecCollection<'scope, Epoch, O::Made, Diff>
 where
     P: ParallelizationContract<Epoch, Vec<(O::Datum, Epoch, O::Weight)>>,
     O: InOrder,
 {
-    let stream = updates.unary_frontier(pact, name, move |first, _info| {
-        let mut capability = operator.next().map(|time| first.delayed(&time));
-        let mut operator = Some(operator);
+    let scope = updates.scope();
+    let stream = updates.unary_frontier(pact, name, move |first, info| {
+        let activator = scope.activator_for(info.address);
+        let capability = operator.next().map(|time| first.delayed(&time));
+        let mut acting = Some(Acting { operator, capability, silence: None, made: Vec::new() });
+        let mut hydration = hydration;
         let mut complete = 0;
-        let mut made = Vec::new();
         move |(input, frontier), output| {
             if meter.is_ending() {
                 input.for_each(|_, _| {});
-                (operator, capability) = (None, None);
+                acting = None;
             }
-            let Some(operator_now) = &mut operator else { return };
+            let Some(now) = &mut acting else { return };
             let began = Instant::now();
+            if let Some(hydration) = hydration.take() {
+                now.silence = Silence::before(&hydration);
+            }
             input.for_each(|time, updates| {
                 meter.took(updates.len());
-                operator_now.take(updates);
+                now.operator.take(updates);
                 if let Some(least) = time.least()
-                    && capability.as_ref().is_none_or(|held| least < held.time())
+                    && now.capability.as_ref().is_none_or(|held| least < held.time())
                 {
-                    capability = time.retain_least(0);
+                    now.capability = time.retain_least(0);
                 }
             });
             let until = match frontier.frontier().first() {
@@ -88,33 +108,89 @@ where
                     complete
                 }
                 None => {
-                    operator_now.end(complete);
+                    now.operator.end(complete);
                     Epoch::MAX
                 }
             };
-            if operator_now.next().is_some_and(|next| next < until) {
-                operator_now.act(until, &meter, &mut made);
-                if !made.is_empty() {
-                    meter.gave(made.len());
-                    let capability = capability.as_ref().expect("held while something waits");
-                    output.session(capability).give_container(&mut made);
-                    // Where its allocation was not taken, it may be one of a slice, larger than an epoch will be.
-                    made = Vec::new();
-                }
-            }
-            match (operator_now.next(), &mut capability) {
-                (Some(next), Some(capability)) if next > *capability.time() => capability.downgrade(&next),
-                (Some(_), _) => {}
-                (None, _) => capability = None,
-            }
-            meter.holds(operator_now.held());
-            if frontier.is_empty() {
-                (operator, capability) = (None, None);
+            now.act(until, &meter, |capability, made| output.session(capability).give_container(made));
+            meter.holds(now.operator.held());
+            if now.tells(until) {
+                activator.activate();
+            } else if frontier.is_empty() {
+                acting = None;
             }
             meter.worked(began);
         }
     });
     stream.as_collection()
+}
+
+/// An operator at work.
+struct Acting<O: InOrder> {
+    operator: O,
+    capability: Option<Capability<Epoch>>,
+    /// None where it is over.
+    silence: Option<Silence>,
+    made: Vec<(O::Made, Epoch, Diff)>,
+}
+
+impl<O: InOrder> Acting<O> {
+    /// Whether there is more to be told of what it took in silently.
+    fn tells(&self, until: Epoch) -> bool {
+        self.silence.as_ref().is_some_and(|silence| silence.is_over(until))
+    }
+
+    /// Acts on all before `until`, or takes it in, or tells a portion of what was taken in.
+    fn act(
+        &mut self,
+        until: Epoch,
+        meter: &Meter,
+        mut give: impl FnMut(&Capability<Epoch>, &mut Vec<(O::Made, Epoch, Diff)>),
+    ) {
+        if let Some(silence) = &mut self.silence {
+            let absorbed = silence.absorbs_until(until);
+            if self.operator.next().is_some_and(|next| next < absorbed) {
+                self.operator.absorb(absorbed, meter);
+            }
+            let mut more = true;
+            if silence.is_over(until) {
+                let time = silence.portion(self.capability.as_ref().map_or(0, |held| *held.time()));
+                more = self.operator.tell_portion(time, meter, &mut self.made);
+                self.give(meter, &mut give);
+            }
+            if more {
+                return self.wait_until(self.silence.as_ref().map(|silence| silence.earliest(until)));
+            }
+            self.silence = None;
+        }
+        if self.operator.next().is_some_and(|next| next < until) {
+            self.operator.act(until, meter, &mut self.made);
+            self.give(meter, &mut give);
+        }
+        match self.operator.next() {
+            None => self.capability = None,
+            next => self.wait_until(next),
+        }
+    }
+
+    /// Hands on what was made.
+    fn give(&mut self, meter: &Meter, give: &mut impl FnMut(&Capability<Epoch>, &mut Vec<(O::Made, Epoch, Diff)>)) {
+        if !self.made.is_empty() {
+            meter.gave(self.made.len());
+            give(self.capability.as_ref().expect("held while something waits"), &mut self.made);
+            // Where its allocation was not taken, it may be one of a slice, larger than an epoch will be.
+            self.made = Vec::new();
+        }
+    }
+
+    /// Nothing is said before this time any more.
+    fn wait_until(&mut self, next: Option<Epoch>) {
+        if let (Some(next), Some(capability)) = (next, &mut self.capability)
+            && next > *capability.time()
+        {
+            capability.downgrade(&next);
+        }
+    }
 }
 
 /// Updates of a container, sorted and consolidated as part of a chain of such.

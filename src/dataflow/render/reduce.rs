@@ -10,7 +10,8 @@
 //! `GROUP BY` has a row without rows too: the worker that has it says so at the beginning of time.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::btree_map::{Entry, OccupiedEntry};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use differential_dataflow::difference::{IsZero, Semigroup};
@@ -21,6 +22,7 @@ use timely::dataflow::operators::core::OkErr;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
 use super::hashed::Hashed;
+use super::hydration::{Hydration, PORTION};
 use super::in_order::{InOrder, Waiting, in_order};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Held, Meter};
@@ -38,6 +40,7 @@ pub(super) fn reduce<'scope>(
     keys: HashKeys,
     evaluating: Arc<Meter>,
     grouped: Arc<Meter>,
+    hydration: Hydration,
 ) -> Outcome<'scope, Epoch, Row, Diff> {
     let scope = rows.scope();
     let is_here = Hashed::new(keys, Row::empty()).route() % scope.peers() as u64 == scope.index() as u64;
@@ -54,14 +57,14 @@ pub(super) fn reduce<'scope>(
         let (sums, failed) = evaluate(rows, "Contributions", evaluating, Repeats::Often, contributions, weigh);
         let by_key = Exchange::new(|update: &(Hashed, Epoch, Sum)| update.0.route());
         let operator = Sums::new(Arc::clone(grouping), begins);
-        (in_order(sums.inner, by_key, "Reduce", grouped, operator), failed)
+        (in_order(sums.inner, by_key, "Reduce", grouped, operator, Some(hydration)), failed)
     } else {
         let weigh =
             move |one: Contribution, count: Diff| ((Hashed::new(keys, one.key), one.accumulators, one.values), count);
         let (parts, failed) = evaluate(rows, "Contributions", evaluating, Repeats::Seldom, contributions, weigh);
         let by_key = Exchange::new(|update: &(Part, Epoch, Diff)| update.0.0.route());
         let operator = Groups::new(Arc::clone(grouping), begins);
-        (in_order(parts.inner, by_key, "Reduce", grouped, operator), failed)
+        (in_order(parts.inner, by_key, "Reduce", grouped, operator, Some(hydration)), failed)
     };
     let (rows, unfinished) = finished.inner.ok_err(|(finished, time, count): (Finished, Epoch, Diff)| match finished {
         Ok(row) => Ok((row, time, count)),
@@ -76,6 +79,27 @@ fn tell(before: Option<Finished>, after: Option<Finished>, time: Epoch, made: &m
         made.extend(before.map(|finished| (finished, time, -1)));
         made.extend(after.map(|finished| (finished, time, 1)));
     }
+}
+
+/// Tells the groups after the last one that was told; whether there are more.
+fn tell_portion<G>(
+    groups: &BTreeMap<Hashed, G>,
+    told: &mut Option<Hashed>,
+    finish: impl Fn(&Hashed, &G) -> Option<Finished>,
+    time: Epoch,
+    meter: &Meter,
+    made: &mut Vec<(Finished, Epoch, Diff)>,
+) -> bool {
+    let after = told.take().map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest = groups.range((after, Bound::Unbounded));
+    let (mut last, mut steps) = (None, 0);
+    for (key, group) in rest.by_ref().take(PORTION) {
+        tell(None, finish(key, group), time, made);
+        (last, steps) = (Some(key), steps + 1);
+    }
+    meter.stepped(steps);
+    *told = rest.next().and(last).cloned();
+    told.is_some()
 }
 
 /// What rows add to their group, as a difference.
@@ -102,16 +126,56 @@ struct Sums {
     held: Held,
     /// When the row of no rows is to be told.
     begins: Option<Epoch>,
+    /// The last group that was told, of those that were taken in silently.
+    told: Option<Hashed>,
 }
 
 impl Sums {
     fn new(grouping: Arc<Grouping>, begins: Option<Epoch>) -> Self {
-        Self { grouping, waiting: Waiting::new(), sums: BTreeMap::new(), held: Held::default(), begins }
+        Self { grouping, waiting: Waiting::new(), sums: BTreeMap::new(), held: Held::default(), begins, told: None }
     }
 
     /// What an entry takes.
     fn entry_bytes(key: &Hashed) -> usize {
         key.bytes() + size_of::<Accumulators>()
+    }
+
+    /// Adds all that is before `until`; where it is to be told, it is.
+    fn apply(&mut self, until: Epoch, meter: &Meter, mut made: Option<&mut Vec<(Finished, Epoch, Diff)>>) {
+        let (grouping, mut steps) = (&self.grouping, 0);
+        for (key, time, Sum(change)) in self.waiting.until(until) {
+            steps += 1;
+            match self.sums.entry(key) {
+                Entry::Vacant(entry) => {
+                    assert!(change.rows() > 0, "a group loses rows that it has not");
+                    if let Some(made) = &mut made {
+                        let key = entry.key().row();
+                        let before = grouping.is_global().then(|| grouping.finish(key, &grouping.nothing())).flatten();
+                        tell(before, grouping.finish(key, &change), time, made);
+                    }
+                    self.held.add(Self::entry_bytes(entry.key()));
+                    entry.insert(change);
+                }
+                Entry::Occupied(mut entry) => {
+                    let finished = |entry: &OccupiedEntry<'_, Hashed, Accumulators>| {
+                        made.is_some().then(|| grouping.finish(entry.key().row(), entry.get())).flatten()
+                    };
+                    let before = finished(&entry);
+                    entry.get_mut().add(&change);
+                    let after = finished(&entry);
+                    if let Some(made) = &mut made {
+                        tell(before, after, time, made);
+                    }
+                    assert!(entry.get().rows() >= 0, "a group loses more rows than it has");
+                    if entry.get().rows() == 0 {
+                        let (key, sum) = entry.remove_entry();
+                        assert!(sum.is_zero(), "something is left of a group without rows");
+                        self.held.remove(Self::entry_bytes(&key));
+                    }
+                }
+            }
+        }
+        meter.stepped(steps);
     }
 }
 
@@ -125,35 +189,22 @@ impl InOrder for Sums {
     }
 
     fn act(&mut self, until: Epoch, meter: &Meter, made: &mut Vec<(Finished, Epoch, Diff)>) {
-        let (grouping, mut steps) = (&self.grouping, 0);
         if let Some(time) = self.begins.take() {
-            tell(None, grouping.finish(&Row::empty(), &grouping.nothing()), time, made);
+            tell(None, self.grouping.finish(&Row::empty(), &self.grouping.nothing()), time, made);
         }
-        for (key, time, Sum(change)) in self.waiting.until(until) {
-            steps += 1;
-            match self.sums.entry(key) {
-                Entry::Vacant(entry) => {
-                    assert!(change.rows() > 0, "a group loses rows that it has not");
-                    let key = entry.key().row();
-                    let before = grouping.is_global().then(|| grouping.finish(key, &grouping.nothing())).flatten();
-                    tell(before, grouping.finish(key, &change), time, made);
-                    self.held.add(Self::entry_bytes(entry.key()));
-                    entry.insert(change);
-                }
-                Entry::Occupied(mut entry) => {
-                    let before = grouping.finish(entry.key().row(), entry.get());
-                    entry.get_mut().add(&change);
-                    tell(before, grouping.finish(entry.key().row(), entry.get()), time, made);
-                    assert!(entry.get().rows() >= 0, "a group loses more rows than it has");
-                    if entry.get().rows() == 0 {
-                        let (key, sum) = entry.remove_entry();
-                        assert!(sum.is_zero(), "something is left of a group without rows");
-                        self.held.remove(Self::entry_bytes(&key));
-                    }
-                }
-            }
+        self.apply(until, meter, Some(made));
+    }
+
+    fn absorb(&mut self, until: Epoch, meter: &Meter) {
+        self.apply(until, meter, None);
+    }
+
+    fn tell_portion(&mut self, time: Epoch, meter: &Meter, made: &mut Vec<(Finished, Epoch, Diff)>) -> bool {
+        if self.begins.take().is_some() && self.sums.is_empty() {
+            tell(None, self.grouping.finish(&Row::empty(), &self.grouping.nothing()), time, made);
         }
-        meter.stepped(steps);
+        let finish = |key: &Hashed, sum: &Accumulators| self.grouping.finish(key.row(), sum);
+        tell_portion(&self.sums, &mut self.told, finish, time, meter, made)
     }
 
     fn next(&self) -> Option<Epoch> {
@@ -175,16 +226,56 @@ struct Groups {
     groups: BTreeMap<Hashed, Group>,
     held: Held,
     begins: Option<Epoch>,
+    told: Option<Hashed>,
 }
 
 impl Groups {
     fn new(grouping: Arc<Grouping>, begins: Option<Epoch>) -> Self {
-        Self { grouping, waiting: Waiting::new(), groups: BTreeMap::new(), held: Held::default(), begins }
+        Self { grouping, waiting: Waiting::new(), groups: BTreeMap::new(), held: Held::default(), begins, told: None }
     }
 
     /// What an entry takes without its values.
     fn entry_bytes(key: &Hashed) -> usize {
         key.bytes() + size_of::<Group>()
+    }
+
+    /// Applies all that is before `until`; where it is to be told, it is.
+    fn apply(&mut self, until: Epoch, meter: &Meter, mut made: Option<&mut Vec<(Finished, Epoch, Diff)>>) {
+        let mut updates: Vec<_> = self.waiting.until(until).collect();
+        meter.stepped(updates.len());
+        // Group by group, then by time.
+        updates.sort_by(|(a, at, _), (b, bt, _)| a.0.cmp(&b.0).then(at.cmp(bt)));
+        let mut updates = updates.into_iter().peekable();
+        while let Some(((key, ..), time, _)) = updates.peek() {
+            let (key, time) = (key.clone(), *time);
+            let mut entry = match self.groups.entry(key.clone()) {
+                Entry::Occupied(entry) => entry,
+                Entry::Vacant(entry) => {
+                    self.held.add(Self::entry_bytes(&key));
+                    entry.insert_entry(Group::new(&self.grouping))
+                }
+            };
+            let group = entry.get_mut();
+            let finished = |group: &Group| made.is_some().then(|| group.finish(key.row())).flatten();
+            let (before, (_, bytes_before)) = (finished(group), group.held());
+            while let Some(((_, accumulators, values), _, count)) =
+                updates.next_if(|((group, ..), at, _)| *group == key && *at == time)
+            {
+                let contribution = Contribution { key: key.row().clone(), accumulators, values };
+                group.apply(&contribution, count as i64);
+            }
+            let after = finished(group);
+            if let Some(made) = &mut made {
+                tell(before, after, time, made);
+            }
+            self.held.bytes = self.held.bytes - bytes_before + group.held().1;
+            assert!(group.rows() >= 0, "a group loses more rows than it has");
+            if group.rows() == 0 {
+                let left = entry.remove();
+                assert!(left.is_empty(), "something is left of a group without rows: {left:?}");
+                self.held.remove(Self::entry_bytes(&key));
+            }
+        }
     }
 }
 
@@ -201,37 +292,19 @@ impl InOrder for Groups {
         if let Some(time) = self.begins.take() {
             tell(None, Group::new(&self.grouping).finish(&Row::empty()), time, made);
         }
-        let mut updates: Vec<_> = self.waiting.until(until).collect();
-        meter.stepped(updates.len());
-        // Group by group, then by time.
-        updates.sort_by(|(a, at, _), (b, bt, _)| a.0.cmp(&b.0).then(at.cmp(bt)));
-        let mut updates = updates.into_iter().peekable();
-        while let Some(((key, ..), time, _)) = updates.peek() {
-            let (key, time) = (key.clone(), *time);
-            let mut entry = match self.groups.entry(key.clone()) {
-                Entry::Occupied(entry) => entry,
-                Entry::Vacant(entry) => {
-                    self.held.add(Self::entry_bytes(&key));
-                    entry.insert_entry(Group::new(&self.grouping))
-                }
-            };
-            let group = entry.get_mut();
-            let (before, (_, bytes_before)) = (group.finish(key.row()), group.held());
-            while let Some(((_, accumulators, values), _, count)) =
-                updates.next_if(|((group, ..), at, _)| *group == key && *at == time)
-            {
-                let contribution = Contribution { key: key.row().clone(), accumulators, values };
-                group.apply(&contribution, count as i64);
-            }
-            tell(before, group.finish(key.row()), time, made);
-            self.held.bytes = self.held.bytes - bytes_before + group.held().1;
-            assert!(group.rows() >= 0, "a group loses more rows than it has");
-            if group.rows() == 0 {
-                let left = entry.remove();
-                assert!(left.is_empty(), "something is left of a group without rows: {left:?}");
-                self.held.remove(Self::entry_bytes(&key));
-            }
+        self.apply(until, meter, Some(made));
+    }
+
+    fn absorb(&mut self, until: Epoch, meter: &Meter) {
+        self.apply(until, meter, None);
+    }
+
+    fn tell_portion(&mut self, time: Epoch, meter: &Meter, made: &mut Vec<(Finished, Epoch, Diff)>) -> bool {
+        if self.begins.take().is_some() && self.groups.is_empty() {
+            tell(None, Group::new(&self.grouping).finish(&Row::empty()), time, made);
         }
+        let finish = |key: &Hashed, group: &Group| group.finish(key.row());
+        tell_portion(&self.groups, &mut self.told, finish, time, meter, made)
     }
 
     fn next(&self) -> Option<Epoch> {

@@ -39,7 +39,7 @@ pub(super) fn temporal<'scope>(
     };
     let (timed, failures) =
         evaluate(rows, "Bounds", evaluating, Repeats::Seldom, with_intervals, |timed: Timed, count| (timed, count));
-    (in_order(timed.inner, Pipeline, "Temporal", waiting, Future::default()), failures)
+    (in_order(timed.inner, Pipeline, "Temporal", waiting, Future::default(), None), failures)
 }
 
 /// What has not come to pass.

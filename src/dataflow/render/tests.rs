@@ -1,12 +1,14 @@
 //! What is rendered against what the relation is, computed anew in plain code at every time.
 //!
-//! * *Random plans* over random histories, on 1, 2 and 4 workers: rows, multiplicities and failures at every time.
+//! * *Random plans* over random histories, on 1, 2 and 4 workers: rows, multiplicities and failures at every time, or at
+//!   every time from which on it can be read.
 //! * *Each operator* by itself, where it has corners that chance seldom meets.
 //! * *Costs*: what an update costs does not grow with what is held.
 
 mod corners;
 mod costs;
 mod driver;
+mod hydrating;
 mod plans;
 
 use rand::SeedableRng;
@@ -15,10 +17,17 @@ use rand::rngs::StdRng;
 use driver::{History, run};
 use plans::{Now, Plan};
 
+use crate::model::Epoch;
+
 /// Whether a plan is at every time what it is when computed anew.
 fn check(plan: &Plan, history: &History, workers: usize, seed: u64) {
-    let said = run(&plan.relation, history, workers, seed);
-    for time in 0..history.end {
+    check_from(0, plan, history, workers, seed);
+}
+
+/// The same from `readable_from` on.
+fn check_from(readable_from: Epoch, plan: &Plan, history: &History, workers: usize, seed: u64) {
+    let said = run(&plan.relation, history, workers, seed, readable_from);
+    for time in readable_from..history.end {
         let sources = history.at(time);
         let mut now = Now::new(&sources, time);
         let expected = (plan.naive)(&mut now);

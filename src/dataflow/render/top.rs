@@ -15,6 +15,7 @@ use timely::dataflow::channels::pact::Exchange;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
 use super::hashed::Hashed;
+use super::hydration::{Hydration, PORTION};
 use super::in_order::{InOrder, Waiting, in_order};
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Held, Meter, bytes_of};
@@ -32,6 +33,7 @@ pub(super) fn top<'scope>(
     keys: HashKeys,
     evaluating: Arc<Meter>,
     ranking: Arc<Meter>,
+    hydration: Hydration,
 ) -> Outcome<'scope, Epoch, Row, Diff> {
     let standing = Arc::clone(top);
     let places = move |rows: &[&Row]| {
@@ -44,7 +46,8 @@ pub(super) fn top<'scope>(
     let (places, failures) =
         evaluate(rows, "Standings", evaluating, Repeats::Seldom, places, |place: Place, count| (place, count));
     let by_partition = Exchange::new(|update: &(Place, Epoch, Diff)| update.0.0.route());
-    (in_order(places.inner, by_partition, "Top", ranking, Ranking::new(Arc::clone(top))), failures)
+    let operator = Ranking::new(Arc::clone(top));
+    (in_order(places.inner, by_partition, "Top", ranking, operator, Some(hydration)), failures)
 }
 
 /// All rows in order.
@@ -55,6 +58,8 @@ struct Ranking {
     held: Held,
     /// Sorts before all others.
     least: Row,
+    /// The last row that was told, of those that were taken in silently, and how many its group has up to it.
+    told: Option<(Place, usize)>,
 }
 
 /// What an entry takes. All entries of a group share its row.
@@ -64,7 +69,8 @@ fn entry_bytes((_, order, row): &Place) -> usize {
 
 impl Ranking {
     fn new(top: Arc<Top>) -> Self {
-        Self { top, waiting: Waiting::new(), counts: BTreeMap::new(), held: Held::default(), least: Row::empty() }
+        let (waiting, counts, held) = (Waiting::new(), BTreeMap::new(), Held::default());
+        Self { top, waiting, counts, held, least: Row::empty(), told: None }
     }
 
     /// The rows of a group in order, with how often each is there.
@@ -109,6 +115,13 @@ impl Ranking {
         some
     }
 
+    /// What waits for a time before `until`: group by group, then by time, then in order.
+    fn grouped_until(&mut self, until: Epoch) -> impl Iterator<Item = (Place, Epoch, Diff)> + use<> {
+        let mut updates: Vec<_> = self.waiting.until(until).collect();
+        updates.sort_by(|(a, at, _), (b, bt, _)| a.0.cmp(&b.0).then(at.cmp(bt)));
+        updates.into_iter()
+    }
+
     /// Changes how often a row is there.
     fn change(&mut self, place: Place, change: Diff) {
         match self.counts.entry(place) {
@@ -135,6 +148,11 @@ impl Ranking {
         }
     }
 
+    /// The row of a group, the one that is in memory already if there is one.
+    fn known(&self, partition: &Hashed) -> Hashed {
+        self.group(partition).next().map_or_else(|| partition.clone(), |(place, _)| place.0.clone())
+    }
+
     /// Applies what changes in one group at one time, in order.
     fn change_group(
         &mut self,
@@ -144,8 +162,7 @@ impl Ranking {
         made: &mut Vec<(Row, Epoch, Diff)>,
     ) {
         let Some((first, _)) = changes.first() else { return };
-        let known = self.group(&first.0).next().map(|(place, _)| place.0.clone());
-        let partition = known.unwrap_or_else(|| first.0.clone());
+        let partition = self.known(&first.0);
         if self.is_behind(first, steps) {
             // So are all that come after it.
             self.change_all(changes, &partition);
@@ -184,10 +201,7 @@ impl InOrder for Ranking {
     }
 
     fn act(&mut self, until: Epoch, meter: &Meter, made: &mut Vec<(Row, Epoch, Diff)>) {
-        let mut updates: Vec<_> = self.waiting.until(until).collect();
-        // Group by group, then by time, then in order.
-        updates.sort_by(|(a, at, _), (b, bt, _)| a.0.cmp(&b.0).then(at.cmp(bt)));
-        let mut updates = updates.into_iter().peekable();
+        let mut updates = self.grouped_until(until).peekable();
         let mut steps = 0;
         while let Some((place, time, _)) = updates.peek() {
             let (partition, time) = (place.0.clone(), *time);
@@ -198,6 +212,40 @@ impl InOrder for Ranking {
         meter.stepped(steps);
         // A row that is not numbered and moved among the others did not change.
         consolidate_updates(made);
+    }
+
+    fn absorb(&mut self, until: Epoch, meter: &Meter) {
+        let (mut partition, mut steps) = (None, 0);
+        for ((of, order, row), _time, change) in self.grouped_until(until) {
+            let known = partition.take_if(|known| *known == of).unwrap_or_else(|| self.known(&of));
+            self.change((known.clone(), order, row), change);
+            (partition, steps) = (Some(known), steps + 1);
+        }
+        meter.stepped(steps);
+    }
+
+    fn tell_portion(&mut self, time: Epoch, meter: &Meter, made: &mut Vec<(Row, Epoch, Diff)>) -> bool {
+        let (offset, limit) = (self.top.offset(), self.top.limit().unwrap_or(usize::MAX));
+        let (last, mut stands) = self.told.take().map_or((None, 0), |(place, stands)| (Some(place), stands));
+        let after = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.counts.range::<Place, _>((after, Bound::Unbounded));
+        let mut looked_at: Option<&Place> = last.as_ref();
+        let mut steps = 0;
+        for (place, count) in rest.by_ref().take(PORTION) {
+            if looked_at.is_none_or(|before| before.0 != place.0) {
+                stands = 0;
+            }
+            let before = stands;
+            stands += usize::try_from(*count).expect("a row is there or has no entry");
+            for index in before.max(offset)..stands.min(offset.saturating_add(limit)) {
+                made.push((self.top.numbered(&place.2, index as u64 + 1), time, 1));
+            }
+            (looked_at, steps) = (Some(place), steps + 1);
+        }
+        meter.stepped(steps);
+        let more = rest.next().is_some();
+        self.told = looked_at.filter(|_| more).map(|place| (place.clone(), stands));
+        more
     }
 
     fn next(&self) -> Option<Epoch> {

@@ -16,7 +16,7 @@ use crate::dataflow::cut::{SharedUse, ViewId};
 use crate::dataflow::ending::Ending;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
-use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources};
+use crate::dataflow::render::{ByKeyTrace, Hydration, Index, Rendered, Sources};
 use crate::dataflow::shared_batch::{Diff, SharedSpine};
 use crate::model::Epoch;
 use crate::sql::{Failure, Fingerprint, Keyed, Operator, Relation, Row};
@@ -99,6 +99,7 @@ pub(in crate::dataflow) struct Drawing<'a> {
     reads: &'a BTreeMap<Arc<str>, ViewId>,
     keys: HashKeys,
     sources: Vec<(Source, Outlet)>,
+    hydration: Hydration,
     flow: Flow,
 }
 
@@ -112,7 +113,7 @@ impl<'a> Drawing<'a> {
     ) -> Self {
         let mut flow = Flow::default();
         flow.ending = ending;
-        Self { shared, reads, keys, sources: Vec::new(), flow }
+        Self { shared, reads, keys, sources: Vec::new(), hydration: Hydration::default(), flow }
     }
 
     fn outlet<'scope>(&mut self, scope: Scope<'scope, Epoch>, source: Source) -> Rendered<'scope> {
@@ -157,6 +158,7 @@ impl<'a> Drawing<'a> {
             };
             flow.readable_from = flow.readable_from.max(from);
         }
+        self.hydration.readable_from(flow.readable_from);
         flow
     }
 }
@@ -190,6 +192,10 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
         let meter = Arc::new(Meter::new(relation.fingerprint, part).within(&self.flow.ending));
         self.flow.meters.push(Arc::clone(&meter));
         meter
+    }
+
+    fn hydration(&self) -> Hydration {
+        self.hydration.clone()
     }
 
     fn hash_keys(&self) -> HashKeys {

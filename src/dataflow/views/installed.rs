@@ -11,6 +11,7 @@ use timely::worker::Worker;
 use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
+use super::scan::{TableScan, ViewScan};
 use crate::dataflow::cut::{Floors, SharedUse, ViewCut, ViewId};
 use crate::dataflow::ending::{Ending, Endings};
 use crate::dataflow::graph::{self, Tables};
@@ -32,6 +33,17 @@ pub(in crate::dataflow) struct Views {
     feed: ChangeFeed,
     installed: BTreeMap<ViewId, Installed>,
     shared: BTreeMap<SharedKey, SharedArrangement>,
+}
+
+/// What there was to catch up with in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::dataflow) enum CatchingUp {
+    /// Nothing.
+    Nothing,
+    /// Something, and a slice of it was taken.
+    Slice,
+    /// Something, but it was not the time for a slice.
+    Waits,
 }
 
 /// One view.
@@ -152,20 +164,33 @@ impl Views {
         }
     }
 
-    /// Feeds the views with what has changed, and lets new ones catch up a little; whether there is more to do at once.
-    pub(in crate::dataflow) fn turn(&mut self) -> bool {
+    /// Whether a view that has caught up has not yet what is in the tables.
+    pub(in crate::dataflow) fn at_work(&self) -> bool {
+        let upper = self.feed.upper();
+        let mut followers = self.installed.values().filter(|view| !view.flow.is_behind());
+        followers.any(|view| view.upper > view.flow.readable_from && view.upper < upper)
+    }
+
+    /// Feeds the views with what has changed, and lets one that is new catch up by a slice of so many keys.
+    pub(in crate::dataflow) fn turn(&mut self, slice_keys: usize) -> CatchingUp {
         if self.installed.is_empty() {
             self.feed.skip();
-            return false;
+            return CatchingUp::Nothing;
         }
         let changes = self.feed.poll().map(Rc::new);
         let shared = self.shared.values_mut().map(|shared| &mut shared.flow);
         let flows = shared.chain(self.installed.values_mut().map(|view| &mut view.flow));
-        let (mut more, mut slices) = (false, 1);
+        let mut catching_up = CatchingUp::Nothing;
         for flow in flows {
-            more |= flow.turn(changes.as_ref(), &mut slices);
+            flow.follow(changes.as_ref());
+            if catching_up == CatchingUp::Nothing && flow.is_behind() {
+                catching_up = if slice_keys > 0 { CatchingUp::Slice } else { CatchingUp::Waits };
+                if slice_keys > 0 {
+                    flow.catch_up(slice_keys);
+                }
+            }
         }
-        more
+        catching_up
     }
 
     /// Whether any view has come further since the last cut; compaction goes as far as `floors` say.
@@ -219,26 +244,27 @@ impl Views {
 }
 
 impl Flow {
-    /// Takes what has changed and catches up by at most so many slices; whether there is more to do at once.
-    fn turn(&mut self, changes: Option<&Rc<Changes>>, slices: &mut usize) -> bool {
-        let mut more = false;
+    /// Whether there is something to catch up with.
+    fn is_behind(&self) -> bool {
+        self.table_scans.iter().any(TableScan::is_behind) || self.view_scans.iter().any(ViewScan::is_behind)
+    }
+
+    /// Takes what has changed.
+    fn follow(&mut self, changes: Option<&Rc<Changes>>) {
         if let Some(changes) = changes {
             self.table_scans.iter_mut().for_each(|scan| scan.offer(changes));
             self.clocks.iter_mut().for_each(|clock| clock.advance_to(changes.upper));
         }
-        for scan in &mut self.table_scans {
-            if scan.is_behind() {
-                more = true;
-                if *slices > 0 {
-                    scan.catch_up();
-                    *slices -= 1;
-                }
-            }
+        self.view_scans.iter_mut().for_each(ViewScan::follow);
+    }
+
+    /// Catches up by a slice of so many keys.
+    fn catch_up(&mut self, keys: usize) {
+        if let Some(scan) = self.table_scans.iter_mut().find(|scan| scan.is_behind()) {
+            scan.catch_up(keys);
+        } else if let Some(scan) = self.view_scans.iter_mut().find(|scan| scan.is_behind()) {
+            scan.catch_up(keys);
         }
-        for scan in &mut self.view_scans {
-            more |= scan.turn();
-        }
-        more
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a dataflow of SQL reads: rows of a table or of another view, first what is there, then what changes.
 //!
 //! The worker drives scans between its steps. A scan that begins while there is something to read takes it in slices, a
-//! slice a turn, each at an epoch of its own before the one that is read, so that operators downstream never have to
-//! take a million rows at once; nobody can see those epochs. What changes meanwhile waits.
+//! slice a turn, at epochs before the one that is read, ever later ones, so that operators downstream never have to
+//! take a million rows at once; nobody can see those epochs. What changes meanwhile waits. How large a slice is and when
+//! it is taken is decided elsewhere (`pace`).
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use super::changes::{Change, Changes, Seen};
 use super::merged::Merged;
 use super::tables::{ResourceWalk, TableBatches};
 use super::tail::Tail;
+use crate::dataflow::render::first_telling;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::{Coordinates, Epoch, QuarantineEntry};
 use crate::sql::{Columns, Failure, Parts, Program, Row, Table, TableKind};
@@ -25,8 +27,10 @@ pub(in crate::dataflow) type Updates<D> = InputHandle<Epoch, CapacityContainerBu
 
 /// So many rows are evaluated at a time.
 const BATCH_ROWS: usize = 4096;
-/// So many keys are read a turn while there is something to catch up with.
+/// So many keys are read a turn at most while there is something to catch up with.
 pub const SLICE_KEYS: usize = 8192;
+/// So many keys, or a slice of more, are at an epoch of their own.
+const EPOCH_KEYS: usize = 512;
 
 /// Where a scan puts what it reads.
 #[derive(Default)]
@@ -68,7 +72,6 @@ pub(in crate::dataflow) struct TableScan {
     outlet: Outlet,
     hydrating: Option<(Walk, Slices)>,
     behind: VecDeque<Rc<Changes>>,
-    slice_keys: usize,
 }
 
 /// What is there when a scan begins.
@@ -77,24 +80,29 @@ enum Walk {
     Rejects(Merged<Coordinates, Arc<QuarantineEntry>>),
 }
 
-/// The epochs of slices: ascending, the last one is the one that is read.
+/// The epochs of slices, before `last`, which is the one that is read, and before those at which operators tell what they
+/// made of it. They go by how many keys were read, so that workers whose slices differ in size are at about the same one.
 struct Slices {
-    keys: usize,
-    next: Epoch,
+    epoch_keys: usize,
+    read: usize,
+    first: Epoch,
+    end: Epoch,
     last: Epoch,
 }
 
 impl Slices {
-    /// Of so many keys each.
+    /// Of at most so many keys each.
     fn new(keys: usize, updates: usize, last: Epoch) -> Self {
-        let slices = Epoch::try_from(updates.div_ceil(keys)).unwrap_or(0);
-        Self { keys, next: last.saturating_sub(slices), last }
+        let (epoch_keys, end) = (keys.min(EPOCH_KEYS), first_telling(last));
+        let slices = Epoch::try_from(updates / epoch_keys).unwrap_or(0);
+        Self { epoch_keys, read: 0, first: end.saturating_sub(slices), end, last }
     }
 
-    /// The epoch of the next slice.
-    fn next(&mut self) -> Epoch {
-        self.next = (self.next + 1).min(self.last);
-        self.next
+    /// The epoch of the next slice, of so many keys.
+    fn next(&mut self, keys: usize) -> Epoch {
+        let passed = Epoch::try_from(self.read / self.epoch_keys).unwrap_or(0);
+        self.read += keys;
+        (self.first + passed).min(self.end)
     }
 }
 
@@ -122,7 +130,7 @@ impl TableScan {
                 (Walk::Resources(walk), slices)
             }
         });
-        Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new(), slice_keys }
+        Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new() }
     }
 
     /// Takes what has changed; at once, or when it has caught up.
@@ -139,12 +147,11 @@ impl TableScan {
         self.hydrating.is_some() || !self.behind.is_empty()
     }
 
-    /// Reads a slice of what was there when it began, or some of what has changed since.
-    pub(in crate::dataflow) fn catch_up(&mut self) {
+    /// Reads a slice of so many keys of what was there when it began, or as much of what has changed since.
+    pub(in crate::dataflow) fn catch_up(&mut self, keys: usize) {
         let Some((walk, slices)) = &mut self.hydrating else {
-            // As many as a slice has, so that it catches up however fast others come.
             let mut given = 0;
-            while given < self.slice_keys
+            while given < keys
                 && let Some(changes) = self.behind.pop_front()
             {
                 given += 1 + changes.resources.len() + changes.rejects.len();
@@ -152,11 +159,11 @@ impl TableScan {
             }
             return;
         };
-        let epoch = slices.next();
+        let epoch = slices.next(keys);
         let more = match walk {
             Walk::Resources(walk) => {
-                let (mut seen, table) = (Vec::with_capacity(slices.keys), &self.table);
-                let more = walk.next(slices.keys, |resource| {
+                let (mut seen, table) = (Vec::with_capacity(keys), &self.table);
+                let more = walk.next(keys, |resource| {
                     if table.holds(resource.resource()) {
                         seen.push(resource);
                     }
@@ -168,7 +175,7 @@ impl TableScan {
             }
             Walk::Rejects(walk) => {
                 let mut rejects = Vec::new();
-                let more = walk.next(slices.keys, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
+                let more = walk.next(keys, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
                 self.outlet.advance_to(epoch);
                 self.rejects(&rejects);
                 more
@@ -265,19 +272,29 @@ impl ViewScan {
         self.hydrating.as_ref().map_or(0, |(_, slices)| slices.last)
     }
 
-    /// Reads a slice, or what has changed; whether there is more to be read at once.
-    pub(in crate::dataflow) fn turn(&mut self) -> bool {
-        if let Some((walk, slices)) = &mut self.hydrating {
-            let (epoch, mut rows) = (slices.next(), Vec::new());
-            let more = walk.next(slices.keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
-            self.outlet.advance_to(epoch);
-            self.outlet.send(rows, Vec::new());
-            if !more {
-                let upper = slices.last + 1;
-                self.hydrating = None;
-                self.outlet.advance_to(upper);
-            }
-            return true;
+    /// Whether there is something to catch up with.
+    pub(in crate::dataflow) fn is_behind(&self) -> bool {
+        self.hydrating.is_some()
+    }
+
+    /// Reads a slice of so many keys of what was there when it began.
+    pub(in crate::dataflow) fn catch_up(&mut self, keys: usize) {
+        let Some((walk, slices)) = &mut self.hydrating else { return };
+        let (epoch, mut rows) = (slices.next(keys), Vec::new());
+        let more = walk.next(keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
+        self.outlet.advance_to(epoch);
+        self.outlet.send(rows, Vec::new());
+        if !more {
+            let upper = slices.last + 1;
+            self.hydrating = None;
+            self.outlet.advance_to(upper);
+        }
+    }
+
+    /// Reads what has changed, once it has caught up.
+    pub(in crate::dataflow) fn follow(&mut self) {
+        if self.is_behind() {
+            return;
         }
         let upper = self.tail.poll();
         if *self.outlet.rows.time() < upper {
@@ -286,6 +303,5 @@ impl ViewScan {
             self.outlet.send(rows, Vec::new());
             self.outlet.advance_to(upper);
         }
-        false
     }
 }

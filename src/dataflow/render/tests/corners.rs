@@ -12,7 +12,7 @@ use super::plans::Plan;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::render::recursive::ROUNDS;
-use crate::dataflow::render::{ByKeyTrace, Index, Rendered, Sources, index};
+use crate::dataflow::render::{ByKeyTrace, Hydration, Index, Rendered, Sources, index};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::testing::row;
@@ -203,6 +203,10 @@ impl<'scope> Sources<'scope> for Sharing<'_> {
 
     fn meter(&mut self, relation: &Relation, part: &'static str) -> Arc<Meter> {
         self.inputs.meter(relation, part)
+    }
+
+    fn hydration(&self) -> Hydration {
+        self.inputs.hydration.clone()
     }
 
     fn hash_keys(&self) -> HashKeys {

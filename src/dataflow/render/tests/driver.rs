@@ -17,7 +17,7 @@ use timely::worker::Worker;
 use crate::dataflow::ending::Ending;
 use crate::dataflow::index::HashKeys;
 use crate::dataflow::meter::{Measures, Meter};
-use crate::dataflow::render::{Index, Rendered, Renderer, Sources};
+use crate::dataflow::render::{Hydration, Index, Rendered, Renderer, Sources};
 use crate::dataflow::shared_batch::Diff;
 use crate::model::Epoch;
 use crate::sql::testing::{Values, row, values};
@@ -121,6 +121,7 @@ pub(super) struct Inputs {
     pub(super) sessions: Vec<InputSession<Epoch, Row, Diff>>,
     pub(super) clock: InputSession<Epoch, Row, Diff>,
     pub(super) keys: HashKeys,
+    pub(super) hydration: Hydration,
     pub(super) meters: Vec<Arc<Meter>>,
     /// To let what is drawn go.
     pub(super) ending: Ending,
@@ -129,7 +130,8 @@ pub(super) struct Inputs {
 impl Inputs {
     pub(super) fn new(sources: usize, keys: HashKeys) -> Self {
         let sessions = (0..sources).map(|_| InputSession::new()).collect();
-        Self { sessions, clock: InputSession::new(), keys, meters: Vec::new(), ending: Ending::default() }
+        let (hydration, ending) = (Hydration::default(), Ending::default());
+        Self { sessions, clock: InputSession::new(), keys, hydration, meters: Vec::new(), ending }
     }
 
     fn advance_to(&mut self, source: usize, time: Epoch) {
@@ -158,6 +160,10 @@ impl<'scope> Sources<'scope> for Inputs {
         let meter = Arc::new(Meter::new(relation.fingerprint, part).within(&self.ending));
         self.meters.push(Arc::clone(&meter));
         meter
+    }
+
+    fn hydration(&self) -> Hydration {
+        self.hydration.clone()
     }
 
     fn hash_keys(&self) -> HashKeys {
@@ -189,9 +195,15 @@ pub(super) fn keep<D>(
     passed.probe_with(probe);
 }
 
-/// Runs a relation. Every worker is given a random part of the updates, window by window of time, in any order within
-/// one; sources go ahead of each other.
-pub(super) fn run(relation: &Arc<Relation>, history: &History, workers: usize, seed: u64) -> Said {
+/// Runs a relation that can be read from `readable_from` on, or a little before on some workers. Every worker is given a
+/// random part of the updates, window by window of time, in any order within one; sources go ahead of each other.
+pub(super) fn run(
+    relation: &Arc<Relation>,
+    history: &History,
+    workers: usize,
+    seed: u64,
+    readable_from: Epoch,
+) -> Said {
     let said = Arc::new(Mutex::new(Said::default()));
     let (relation, history, keys) = (Arc::clone(relation), history.clone(), HashKeys::random());
     let kept = Arc::clone(&said);
@@ -205,6 +217,7 @@ pub(super) fn run(relation: &Arc<Relation>, history: &History, workers: usize, s
             keep(failures, &probe, move |mut failures| failures_kept.lock().unwrap().failures.append(&mut failures));
         });
         kept.lock().unwrap().meters.append(&mut inputs.meters.clone());
+        inputs.hydration.readable_from(readable_from.saturating_sub(worker.index() as Epoch));
         feed(worker, &mut inputs, &history, &probe, seed);
         drop(inputs);
         while worker.has_dataflows() {
