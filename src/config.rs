@@ -222,6 +222,10 @@ section! {
         updates_min: usize = 20_000,
         /// So many updates of a view are kept for change streams, however few rows it has.
         view_changes_min: usize = 200_000,
+        /// At most so many instants are leased.
+        read_points_max: usize = 32,
+        /// For at most so long, ms.
+        read_point_ttl_max_ms: u64 = 600_000,
     }
 }
 

@@ -24,6 +24,7 @@ mod openapi;
 mod operations;
 mod quarantine;
 mod query;
+mod read_points;
 mod resource_json;
 mod resources;
 mod resubmission;
@@ -36,6 +37,7 @@ pub mod streams;
 mod strict;
 mod tags;
 mod views;
+mod waiting;
 mod watched;
 
 use std::panic::AssertUnwindSafe;
@@ -48,7 +50,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
 use crate::service::Service;
@@ -56,6 +58,7 @@ use admission::{Admission, Places};
 pub use error::ApiError;
 pub use quarantine::{EntryJson, quarantine_json};
 pub use query::{Kind, Parameter};
+use read_points::ReadPoints;
 pub use resource_json::write_resource;
 pub use routes::{Route, Scope, Verb, routes};
 use shared::Answers;
@@ -69,7 +72,11 @@ pub struct App {
     pub(crate) queries: Arc<Semaphore>,
     pub(crate) answers: Answers,
     pub(crate) streams: streams::Streams,
+    /// The instants that are leased.
+    pub(crate) read_points: Arc<ReadPoints>,
     draining: AtomicBool,
+    /// The same, for those who wait.
+    drained: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for App {
@@ -84,6 +91,7 @@ impl App {
         let admission = Admission::new(&service.config.http);
         let queries = Arc::new(Semaphore::new(service.config.query.concurrent_max));
         let streams = streams::Streams::new(&service.config.streams);
+        let read_points = ReadPoints::new(&service.config.history);
         Arc::new(Self {
             service,
             metrics,
@@ -91,14 +99,23 @@ impl App {
             queries,
             answers: Answers::default(),
             streams,
+            read_points,
             draining: AtomicBool::new(false),
+            drained: watch::Sender::new(false),
         })
     }
 
-    /// Announces a stop: from now on `/readyz` says 503, every answer is the last of its connection, and streams end.
+    /// Announces a stop: from now on `/readyz` says 503, every answer is the last of its connection, nobody waits, and
+    /// streams end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.drained.send_replace(true);
         self.streams.end();
+    }
+
+    /// Ends when a stop is announced.
+    pub(crate) async fn drained(&self) {
+        drop(self.drained.subscribe().wait_for(|drained| *drained).await);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -168,8 +185,13 @@ pub fn router(app: Arc<App>, scope: Scope) -> Routes {
     let mut router = Router::new();
     for (route, handler) in here {
         let limit = route.counted.then(|| Arc::clone(&limit));
-        let mut handler =
-            handler(admission::Entry { verb: route.verb, limit, parameters: route.parameters, limit_max });
+        let mut handler = handler(admission::Entry {
+            verb: route.verb,
+            limit,
+            parameters: route.parameters,
+            limit_max,
+            always_queried: !route.is_look_up,
+        });
         if route.schema == openapi::SCHEMA {
             handler = handler.layer(Extension(document.clone()));
         }

@@ -25,6 +25,14 @@ fn ask(at: SocketAddr, sql: &str) -> Answer {
     ask_with(at, &json!({ "sql": sql }).to_string())
 }
 
+/// The answer to a query, with these parameters of its instant.
+pub fn ask_at(at: SocketAddr, parameters: &str, sql: &str) -> Answer {
+    let request = request(&json!({ "sql": sql }).to_string(), "*/*");
+    let request = request.replacen("/query", &format!("/query{parameters}"), 1);
+    let text = exchange(at, request.as_bytes());
+    parse(&text).unwrap_or_else(|| panic!("{sql} is answered with {text:?}"))
+}
+
 /// The answer to a body.
 pub fn ask_with(at: SocketAddr, body: &str) -> Answer {
     let text = exchange(at, request(body, "*/*").as_bytes());

@@ -10,6 +10,7 @@ use tarn::model::{ResourceId, Timestamp};
 use tarn::source::{PartitionState, Phase};
 
 use crate::served::{Served, Setup, eventually, exchange, get, hosts, parse};
+use crate::views_changing::post;
 
 fn json(address: SocketAddr, path: &str) -> (u16, Value) {
     let answer = get(address, path);
@@ -138,8 +139,8 @@ fn errors_say_what_is_allowed(served: &Served) {
         (format!("{list}/nonsense"), 400, "invalid UUID"),
         (format!("{list}/%ff"), 400, "UTF-8"),
         (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff"), 404, "resource not found"),
-        (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff?x=1"), 400, "none is taken"),
-        ("/api/tarn/v1/quarantine?after=x".to_owned(), 400, "pageToken"),
+        (format!("{list}/019ba0c4-5f6e-7c11-9c52-ffffffffffff?x=1"), 400, "known are consistency"),
+        ("/api/tarn/v1/quarantine?before=x".to_owned(), 400, "pageToken"),
         ("/api/tarn/v1/quarantine?pageToken=x".to_owned(), 400, "pageToken"),
         ("/api/tarn/v1/nothing".to_owned(), 404, "openapi.json"),
     ];
@@ -174,7 +175,14 @@ fn every_answer_tells_its_instant(served: &Served) {
         "/openapi.json",
     ] {
         let answer = get(served.readers, path);
-        for name in ["tarn-as-of", "tarn-epoch", "tarn-position", "tarn-consistency-token", "tarn-source-last-heard"] {
+        for name in [
+            "tarn-as-of",
+            "tarn-epoch",
+            "tarn-position",
+            "tarn-consistency-token",
+            "tarn-source-last-heard",
+            "tarn-history-since",
+        ] {
             assert!(answer.header(name).is_some_and(|value| !value.is_empty()), "{path}: {name} in {}", answer.head);
         }
         assert_eq!(answer.header("tarn-source-connected"), Some("true"), "{path}");
@@ -215,6 +223,10 @@ fn the_description_is_true(served: &Served) {
                 "/api/tarn/v1/quarantine/{id}" => first(address, "/api/tarn/v1/quarantine", "id"),
                 "/api/tarn/v1/resources/{id}/history" => {
                     first(address, "/api/tarn/v1/resources", "resourceId") + "/history"
+                }
+                "/api/tarn/v1/read-points/{id}" => {
+                    let (_, point) = post(address, "/api/tarn/v1/read-points");
+                    route.path.replace("{id}", point["at"].as_str().expect("an id"))
                 }
                 path => path.replace("{view}", "workspace_resources"),
             };

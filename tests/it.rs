@@ -5,7 +5,7 @@
 //! simulated files and clocks; records of the quarantine submitted again; the real binary killed at random and at named
 //! points, on a bad disk, and with any system call failing; exports and imports; snapshots and journals on sled, under
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past,
-//! of itself and over HTTP; what is not computed or sent again; freshness; views over HTTP, their checks
+//! of itself and over HTTP; the instants of reads; what is not computed or sent again; freshness; views over HTTP, their checks
 //! and plans, their filters, replayed, and while they change; ad-hoc queries; change
 //! streams, at their root and over HTTP; the history of many clients, held to the log over kills; style.
 
@@ -30,6 +30,7 @@ mod hostile;
 mod hostile_streams;
 mod http;
 mod identity;
+mod instants;
 mod kafka;
 mod kafka_service;
 mod past;

@@ -132,6 +132,33 @@ fn ready_stays_ready_and_the_status_tells_what_each_partition_does() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// The end of the log is asked for when it is asked about: what was written a moment ago is in the answer.
+#[test]
+fn all_that_kafka_holds_is_in_the_answer_and_one_that_is_away_is_told() {
+    let cluster = Cluster::new(&[("t", 3)]);
+    cluster.fill("t", 0, 3);
+    let (service, running) = serving(cluster.config(&["t"]));
+    until("the end", &service, || service.is_ready());
+    let path = "/api/tarn/v1/position?consistency=atLeastAsAcknowledged&timeout=20s";
+    for round in 1..4_usize {
+        cluster.fill("t", 1, 50);
+        cluster.fill("t", 2, 1);
+        let (code, answer) = get(&service, path);
+        assert_eq!(code, 200, "{answer}");
+        let read = |partition: usize| answer["position"][partition]["offset"].as_u64();
+        let written = [3, 50 * round as u64, round as u64].map(Some);
+        assert_eq!([read(0), read(1), read(2)], written, "{answer}");
+    }
+    cluster.mock.broker_down(-1).expect("down");
+    let began = Instant::now();
+    let (code, answer) = get(&service, "/api/tarn/v1/position?consistency=atLeastAsAcknowledged&timeout=1500ms");
+    assert_eq!(code, 504, "{answer}");
+    assert!(answer["message"].as_str().is_some_and(|text| text.contains("the end of the log")), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    running.stop();
+    running.join().expect("it stops");
+}
+
 /// A source that goes back to the beginning of its partition once.
 struct GoesBack {
     topic: TopicId,
@@ -207,12 +234,16 @@ fn a_restart_goes_on_where_it_was_and_knows_its_log() {
     let (service, running) = started(&cluster);
     until("the end", &service, || service.is_ready());
     let incarnation = service.publisher.view().incarnation();
+    let token = get(&service, "/api/tarn/v1/position").1["consistencyToken"].as_str().expect("a token").to_owned();
+    let fresh = format!("/api/tarn/v1/position?consistency=atLeastAsFresh&token={token}");
     assert_eq!((held(&service), *end(running).position == position(&[("t", 0, 3), ("t", 1, 2)])), (5, true));
 
     cluster.fill("t", 0, 2);
     let (service, running) = started(&cluster);
     let now = (held(&service), service.publisher.view().incarnation());
     assert_eq!(now, (5, incarnation), "it is there before anything is read");
+    let (code, answer) = get(&service, &fresh);
+    assert_eq!(code, 200, "a token outlives the process: {answer}");
     until("two more", &service, || held(&service) == 7);
     assert_eq!(read(&service.counters.records), 2, "what was read is not asked for again");
     assert_eq!(*end(running).position, position(&[("t", 0, 5), ("t", 1, 2)]));

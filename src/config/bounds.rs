@@ -113,6 +113,8 @@ fn serving(config: &Config) -> Vec<Bound> {
         ("streams.heartbeat_ms", streams.heartbeat_ms, 10, HOUR_MS),
         ("streams.progress_interval_ms", streams.progress_interval_ms, 10, HOUR_MS),
         ("streams.resume_wait_ms", streams.resume_wait_ms, 0, HOUR_MS),
+        ("history.read_points_max", history.read_points_max as u64, 0, 10_000),
+        ("history.read_point_ttl_max_ms", history.read_point_ttl_max_ms, 1_000, DAY_MS),
         // 0 turns it off.
         ("views.watch_interval_ms", config.views.watch_interval_ms, 0, DAY_MS),
     ]

@@ -77,10 +77,14 @@ impl EventIdWriter {
             return;
         }
         let mut ring = self.kept.ring();
-        for some in self.batch.chunks(CHUNK_IDS) {
+        let mut rest = self.batch.as_slice();
+        while !rest.is_empty() {
+            let room = CHUNK_IDS.saturating_sub(ring.open.len());
+            let (some, others) = rest.split_at(room.min(rest.len()));
             ring.open.extend_from_slice(some);
+            rest = others;
             if ring.open.len() >= CHUNK_IDS {
-                let full = std::mem::replace(&mut ring.open, Vec::with_capacity(CHUNK_IDS * 2));
+                let full = std::mem::replace(&mut ring.open, Vec::with_capacity(CHUNK_IDS));
                 ring.closed.push_back(Arc::new(full));
             }
         }

@@ -1,4 +1,4 @@
-//! Ad-hoc SQL: `POST /api/tarn/v1/query {"sql": ".."}`, answered from the newest read view.
+//! Ad-hoc SQL: `POST /api/tarn/v1/query {"sql": ".."}`, answered at one instant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::accept::accepted;
 use super::encoding::Packing;
 use super::query::Query;
+use super::views::gone;
 use super::watched::Client;
 use super::{ApiError, App, answer, instant};
 use crate::published::ReadView;
@@ -60,6 +61,7 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Refused(why) => Self::Invalid(why),
+            QueryError::Gone { view, since } => gone(&view, since),
             QueryError::TooMuch(why) | QueryError::Failed(why) => Self::Unprocessable(why),
         }
     }
@@ -145,9 +147,12 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
     let readable = |name: &str| app.service.view_condition(view, name).is_some_and(|one| one.health.is_readable());
     let shown = view.catalog().views().filter(|shown| readable(&shown.plan.name));
+    let since = |id| Some(view.view_since(id)).filter(|since| *since > view.epoch());
+    let (gone, shown): (Vec<_>, Vec<_>) = shown.partition(|shown| since(shown.id).is_some());
     QueryInput {
         tables: Arc::clone(app.service.views.tables()),
-        views: shown.map(|shown| Arc::clone(&shown.plan)).collect(),
+        views: shown.into_iter().map(|shown| Arc::clone(&shown.plan)).collect(),
+        gone: gone.into_iter().filter_map(|shown| Some((shown.plan.name.to_string(), since(shown.id)?))).collect(),
         instant: Arc::clone(view) as Arc<dyn Instant>,
         epoch: view.epoch(),
     }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::attach;
 use super::query::{Parameter, Query};
 use super::routes::Verb;
+use super::watched::Client;
 use super::{ApiError, App};
 use crate::config::HttpSection;
 
@@ -91,14 +92,22 @@ impl Admission {
             let _turn = turn;
             render()
         });
-        match rendered.await {
-            Ok(response) => Ok(self.needing(response?, reserved)),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that is shutting down throws work away.
-                Err(_) => Err(ApiError::Unavailable("the service is stopping".to_owned())),
-            },
-        }
+        Ok(self.needing(looked(rendered.await)??, reserved))
+    }
+
+    /// What `look` finds, on a thread for such work when it is its turn: for what takes longer than a look-up and makes no
+    /// answer.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = timeout_at(self.deadline(), Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
+        let looking = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            look()
+        });
+        looked(looking.await)
     }
 
     /// What `work` makes, about `bytes` long at most, on a thread for such work when it is its turn: for those that wait
@@ -114,14 +123,7 @@ impl Admission {
             let _turn = turn;
             work()
         });
-        match made.await {
-            Ok(made) => Some((made, reserved)),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that is shutting down throws work away.
-                Err(_) => None,
-            },
-        }
+        looked(made.await).ok().map(|made| (made, reserved))
     }
 
     /// The answer that `rendering` comes to, which has turns of its own; about `bytes` long at most.
@@ -149,6 +151,15 @@ impl Admission {
         }
         (response, reserved)
     }
+}
+
+/// What a thread came to.
+fn looked<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, ApiError> {
+    result.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // Only a runtime that is shutting down throws work away.
+        Err(_) => ApiError::Unavailable("the service is stopping".to_owned()),
+    })
 }
 
 /// How long a body is whose length is known.
@@ -206,6 +217,8 @@ pub(super) struct Entry {
     pub(super) limit: Option<Arc<Places>>,
     pub(super) parameters: &'static [Parameter],
     pub(super) limit_max: usize,
+    /// Whether the handler is given a query where there is none.
+    pub(super) always_queried: bool,
 }
 
 /// A handler behind its entry: more requests at work than are allowed are sent away at once, and the query is checked
@@ -224,7 +237,8 @@ pub(super) fn entered<T: 'static, H: Handler<T, Arc<App>>>(entry: Entry, handler
         let response = match Query::parse(request.uri().query(), entry.parameters, entry.limit_max) {
             Err(error) => error.into_response(),
             Ok(query) => {
-                if !entry.parameters.is_empty() {
+                if !query.is_empty() || (entry.always_queried && !entry.parameters.is_empty()) {
+                    let query = query.of(request.extensions().get::<Client>().cloned());
                     request.extensions_mut().insert(Arc::new(query));
                 }
                 handler.call(request, app).await

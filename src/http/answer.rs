@@ -44,6 +44,8 @@ struct FoundOn {
     changes: u64,
     /// Which of the moments it was found in, at which ages are told anew.
     moment: u64,
+    /// What can be asked for: goes on with newer views than this one.
+    history_since: u64,
 }
 
 /// The age of an event is told anew so often while nothing else is new: no age is older than that when it is told.
@@ -77,6 +79,8 @@ struct Instant<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     incomplete_since: Option<String>,
+    /// From when on `asOf` can be asked for.
+    history_since: String,
 }
 
 /// A moment of so many milliseconds since 1970, as text.
@@ -96,7 +100,9 @@ fn named(app: &App, view: &ReadView) -> Rc<Named> {
     // Before the look: a change in between is then seen the next time.
     let changes = service.status.changes();
     let moment = now_ms() / AGES_STAND_MS;
-    let found_on = FoundOn { incarnation: view.incarnation(), epoch: view.epoch(), changes, moment };
+    let history_since = service.publisher.history_since();
+    let (incarnation, epoch) = (view.incarnation(), view.epoch());
+    let found_on = FoundOn { incarnation, epoch, changes, moment, history_since };
     NAMED.with_borrow_mut(|last| match last.as_ref().filter(|last| last.found_on == found_on) {
         Some(named) => Rc::clone(named),
         None => Rc::clone(last.insert(Rc::new(name(app, view, found_on)))),
@@ -124,6 +130,7 @@ fn name(app: &App, view: &ReadView, found_on: FoundOn) -> Named {
         }),
         complete: incomplete_since_ms.is_none(),
         incomplete_since: incomplete_since_ms.map(moment),
+        history_since: moment(found_on.history_since),
     };
     let headers = headers_of(&instant);
     let mut headers_of_json = headers.clone();
@@ -159,6 +166,7 @@ fn headers_of(instant: &Instant<'_>) -> HeaderMap {
         ("tarn-source-connected", text(if instant.source.connected { "true" } else { "false" })),
         ("tarn-source-last-heard", instant.source.last_heard_at.as_deref().and_then(text)),
         ("tarn-incomplete-since", instant.incomplete_since.as_deref().and_then(text)),
+        ("tarn-history-since", text(&instant.history_since)),
     ];
     let mut headers = HeaderMap::new();
     headers.insert(EPOCH, HeaderValue::from(instant.epoch));

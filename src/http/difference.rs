@@ -18,7 +18,7 @@ use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
 use super::views::{COLUMN, IS_NULL, NAMED_COLUMN, Readable, filters, found, name_of};
 use super::{ApiError, App, answer};
-use crate::model::{Epoch, Timestamp};
+use crate::model::Epoch;
 use crate::published::{Difference, DifferenceToken, NotKept, ReadView, RowKey, RowPlace};
 use crate::sql::{Format, Reading, Row};
 
@@ -29,14 +29,14 @@ const TO: &str = "to";
 pub(super) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: FROM,
-        kind: Kind::Text,
+        kind: Kind::Moment,
         many: false,
         summary: "The earlier instant, as RFC 3339 or milliseconds since 1970; without it what is kept of the view's \
                   changes is told from its beginning on.",
     },
     Parameter {
         name: TO,
-        kind: Kind::Text,
+        kind: Kind::Moment,
         many: false,
         summary: "The later instant, likewise; now without it. A column that is called `from` or `to` is chosen by as `column.from`.",
     },
@@ -101,7 +101,7 @@ pub(super) async fn difference(
 
 /// Between two instants that are named nothing changes any more.
 fn mark(app: &App, view: &ReadView, name: &str, query: &Query) -> Result<Option<Mark>, ApiError> {
-    let (Some(from), Some(to)) = (instant(query, FROM)?, instant(query, TO)?) else { return Ok(None) };
+    let (Some(from), Some(to)) = (query.moment(FROM), query.moment(TO)) else { return Ok(None) };
     let Readable { shown, health, problem } = found(app, view, name)?;
     let is_over = from <= to && to <= view.epoch();
     Ok(is_over.then(|| Mark::of(to, &(shown.plan.fingerprint, health.as_str(), problem))))
@@ -118,7 +118,7 @@ fn page(
     let Readable { shown, health, problem } = found(app, view, name)?;
     let filters = filters(query, PARAMETERS);
     let reading = Reading::new(&shown.plan, &filters, &[]).map_err(|error| ApiError::Invalid(error.to_string()))?;
-    let (from, to) = (instant(query, FROM)?, instant(query, TO)?);
+    let (from, to) = (query.moment(FROM), query.moment(TO));
     if from > to && to.is_some() {
         return Err(ApiError::Invalid("`from` is later than `to`; it must not be".to_owned()));
     }
@@ -189,19 +189,6 @@ fn written(reading: &Reading, rows: &[(&Row, isize)]) -> Result<Vec<u8>, ApiErro
         items.push(b'}');
     }
     Ok(items)
-}
-
-/// The instant that a parameter names.
-fn instant(query: &Query, name: &str) -> Result<Option<Epoch>, ApiError> {
-    let Some(text) = query.one(name) else { return Ok(None) };
-    let time = || Timestamp::parse(text).ok().flatten().and_then(|time| Epoch::try_from(time.millis()).ok());
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let instant = if is_number { text.parse().ok() } else { time() };
-    instant.map(Some).ok_or_else(|| {
-        let shown: String = text.chars().take(64).collect();
-        let forms = "a time since 1970 as RFC 3339, or in milliseconds since then";
-        ApiError::Invalid(format!("`{name}` is {shown:?}; it must be {forms}"))
-    })
 }
 
 /// Why changes cannot be told.

@@ -33,6 +33,8 @@ pub enum ApiError {
         message: String,
         /// What has come.
         reached: Epoch,
+        /// How far the log was read at it, as headers tell it.
+        position: String,
     },
     /// It is understood, and cannot be done with what there is.
     Unprocessable(String),
@@ -68,8 +70,9 @@ impl IntoResponse for ApiError {
                 history_since.into_iter().for_each(|since| tell("historySince", since));
                 (StatusCode::GONE, message)
             }
-            Self::DeadlineExceeded { message, reached } => {
+            Self::DeadlineExceeded { message, reached, position } => {
                 tell("asOf", reached);
+                metadata.insert("position".to_owned(), json!(position));
                 (StatusCode::GATEWAY_TIMEOUT, message)
             }
             Self::Unprocessable(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::accept::preferred;
 use super::shared::{Asked, Making, Work};
-use super::views::{CostJson, known, name_of, unreadable};
-use super::{ApiError, App, answer};
+use super::views::{CostJson, known, name_of, readable_then, unreadable};
+use super::{ApiError, App, answer, instant};
 use crate::dataflow::Measures;
 use crate::dataflow::meter::{ROWS, STORE};
 use crate::published::view_costs::{PartCost, SharedCost, ViewCost, total};
@@ -122,12 +122,14 @@ pub(super) async fn explain(
         mark: |_: &App, _: &ReadView| Ok(None),
         render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| explained(app, view, &name, media_type),
     };
-    asked.answer(&app, app.service.publisher.view(), making).await
+    let view = instant::asked(&app, asked.query()).await?;
+    asked.answer(&app, view, making).await
 }
 
 fn explained(app: &App, view: &ReadView, name: &str, media_type: &'static str) -> Result<Response, ApiError> {
     let condition = known(app, view, name)?;
     let shown = condition.shown.clone().ok_or_else(|| unreadable(&condition))?;
+    readable_then(view, &shown)?;
     let costs = Costs::of(&shown, view.view_cost(shown.id));
     if media_type == MEDIA_TYPES[0] {
         return Ok(answer::answer(app, view, &json(view, &condition, &shown, costs)));

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::duration;
-use super::query::{Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
+use super::query::{CONSISTENCIES, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
 use super::streams::MEDIA_TYPE;
@@ -73,6 +73,7 @@ fn operation(route: &Route, limit_max: usize) -> Value {
 fn place(route: &Route, name: &str) -> Value {
     match (name, route.schema) {
         ("id", "ResourceAnswer" | "StateList") => json!({"type": "string", "format": "uuid"}),
+        ("id", "ReadPoint") => json!({"type": "string", "description": "The `at` of a read point."}),
         ("id", _) => json!({"type": "string", "description": "topic:partition:offset"}),
         _ => json!({"type": "string"}),
     }
@@ -99,14 +100,24 @@ fn responses(route: &Route) -> Map<String, Value> {
     }
     let mut responses = Map::new();
     // In bulk every item says its own.
-    if route.verb == Verb::Post && route.path.contains('{') {
+    if route.schema == "Resubmission" {
         responses.insert("202".to_owned(), answer("Submitted, and not visible yet.", content(route)));
         responses.insert("409".to_owned(), error("The state has moved on."));
         responses.insert("422".to_owned(), error("It cannot be done with what there is."));
     }
-    responses.insert("200".to_owned(), good);
+    responses.insert(route.status.to_string(), good);
     responses.insert("400".to_owned(), error("The request says what it cannot."));
-    if route.path.contains('{') {
+    let names_an_instant = route.parameters.iter().any(|parameter| parameter.kind == Kind::Timeout);
+    if names_an_instant {
+        let gone =
+            "The instant, or what is asked of it, is no longer known; `historySince` says how far back that goes.";
+        responses.insert("409".to_owned(), error("The token is of another life of the state, or from the future."));
+        responses.insert("410".to_owned(), error(gone));
+        responses.insert("504".to_owned(), error("It did not come in time; the metadata say what was reached."));
+    }
+    if route.path.contains("read-points/{") {
+        responses.insert("410".to_owned(), error("There is none of this id any more."));
+    } else if route.path.contains('{') {
         responses.insert("404".to_owned(), error("There is no such thing."));
     }
     let is_stream = route.media_types == [MEDIA_TYPE];
@@ -158,8 +169,16 @@ fn query_parameter(parameter: &Parameter, limit_max: usize) -> Value {
             let default = LIMIT_DEFAULT.min(limit_max);
             json!({"type": "integer", "minimum": 1, "maximum": limit_max, "default": default})
         }
-        Kind::Duration => json!({"type": "string", "pattern": duration::PATTERN, "example": "5s"}),
-        Kind::PageToken | Kind::Order => json!({"type": "string"}),
+        Kind::Consistency => {
+            json!({"type": "string", "enum": CONSISTENCIES, "default": CONSISTENCIES[0]})
+        }
+        Kind::Timeout => json!({"type": "string", "pattern": duration::PATTERN, "default": "2s"}),
+        Kind::Duration => json!({"type": "string", "pattern": duration::PATTERN}),
+        Kind::Moment => json!({"oneOf": [
+            {"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0},
+        ]}),
+        Kind::Event => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
+        Kind::PageToken | Kind::Token | Kind::ReadPoint | Kind::Order => json!({"type": "string"}),
         Kind::Column => json!({"type": "string", "maxLength": TEXT_BYTES_MAX}),
     };
     let mut described = json!({
@@ -189,6 +208,8 @@ fn headers() -> Value {
         "tarn-newest-event-age-ms": header("How many milliseconds ago it happened.", json!({"type": "integer"})),
         "tarn-source-connected": header("Whether the source is connected.", json!({"type": "boolean"})),
         "tarn-source-last-heard": header("When, if ever.", json!({"type": "string", "format": "date-time"})),
+        "tarn-history-since": header("From when on `asOf` can be asked for.",
+            json!({"type": "string", "format": "date-time"})),
         "tarn-incomplete-since": header("Since when events are missing, if any are.",
             json!({"type": "string", "format": "date-time"})),
     })

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::encoding::Packing;
 use super::query::{Kind, Parameter, Query};
-use super::{ApiError, App, answer};
+use super::{ApiError, App, answer, instant};
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
 use crate::published::ReadView;
@@ -23,9 +23,12 @@ use crate::source::identity::verdict::IdentityFault;
 use crate::telemetry;
 
 /// `GET /api/tarn/v1/position`
-pub(super) async fn position(State(app): State<Arc<App>>) -> Response {
-    let view = app.service.publisher.view();
-    answer::answer(&app, &view, &json!({}))
+pub(super) async fn position(
+    State(app): State<Arc<App>>,
+    Extension(query): Extension<Arc<Query>>,
+) -> Result<Response, ApiError> {
+    let view = instant::asked(&app, &query).await?;
+    Ok(answer::answer(&app, &view, &json!({})))
 }
 
 #[derive(Debug, Serialize)]

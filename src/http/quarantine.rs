@@ -14,13 +14,13 @@ use super::query::{Parameter, Query};
 use super::resources::{LIMIT, PAGE_BYTES_MAX, PAGE_TOKEN};
 use super::shared::{Asked, JSON, Making, Work};
 use super::tags::Mark;
-use super::{ApiError, App, answer};
+use super::{ApiError, App, answer, instant};
 use crate::model::{Coordinates, QuarantineEntry, Topics};
 use crate::published::{QuarantineToken, ReadView};
 use crate::service::Service;
 
 /// The parameters of the list.
-pub(super) const PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
+pub(super) const PARAMETERS: &[Parameter] = &instant::beside::<{ 2 + instant::PARAMETERS.len() }>(&[LIMIT, PAGE_TOKEN]);
 
 /// An entry without the record's bytes.
 #[derive(Debug, Serialize)]
@@ -118,7 +118,8 @@ pub(super) async fn list(
         mark: |_: &App, view: &ReadView| Ok(Some(Mark::of(view.quarantine_changed(), &()))),
         render: move |app: &App, view: &ReadView, _: &dyn Fn() -> bool| page(app, view, after.as_ref(), limit),
     };
-    asked.answer(&app, service.publisher.view(), making).await
+    let view = instant::asked(&app, &query).await?;
+    asked.answer(&app, view, making).await
 }
 
 /// The page of entries that stand after `after`, which may itself have cleared since.

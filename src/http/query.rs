@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::watched::Client;
 use super::{ApiError, duration};
+use crate::model::{Epoch, Timestamp};
 use crate::published::TokenError;
 use crate::published::token::TOKEN_CHARS_MAX;
 
@@ -22,6 +24,12 @@ pub(super) const LIMIT_DEFAULT: usize = 100;
 
 /// Parameters that say at which instant a request is to be answered, where a route takes them.
 const OF_THE_INSTANT: [&str; 6] = ["consistency", "token", "timeout", "after", "at", "asOf"];
+/// The words of `consistency`.
+pub(super) const CONSISTENCIES: [&str; 3] = ["minimizeLatency", "atLeastAsFresh", "atLeastAsAcknowledged"];
+/// The greatest `timeout`.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+/// No id of a read point is longer.
+const READ_POINT_CHARS_MAX: usize = 64;
 
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +46,18 @@ pub enum Kind {
     Duration,
     /// Columns separated by commas, each with a `-` before it where the greatest comes first.
     Order,
+    /// One of Kessel's words for how fresh a read must be.
+    Consistency,
+    /// A consistency token.
+    Token,
+    /// An event: where it stands, or its id.
+    Event,
+    /// A moment: RFC 3339, or milliseconds since 1970.
+    Moment,
+    /// The id of a read point.
+    ReadPoint,
+    /// How long is waited, likewise.
+    Timeout,
     /// Stands for every name that is not another parameter's, and for every one behind [`COLUMN_PREFIX`]: a column of a
     /// view.
     Column,
@@ -68,18 +88,26 @@ impl Parameter {
 
 /// The parameters of a request, checked, in order; and those that its route takes.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>, &'static [Parameter]);
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    known: &'static [Parameter],
+    /// Who waits for the answer.
+    client: Option<Client>,
+}
 
 impl Query {
     /// Parses a query string by the parameters that its route takes.
     pub(super) fn parse(query: Option<&str>, known: &'static [Parameter], limit_max: usize) -> Result<Self, ApiError> {
         let text = query.unwrap_or_default();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         if text.len() > QUERY_BYTES_MAX {
             let message = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are allowed", text.len());
             return Err(ApiError::Invalid(message));
         }
-        let query = Self(url_pairs(text)?, known);
-        for (name, value) in &query.0 {
+        let query = Self { pairs: url_pairs(text)?, known, client: None };
+        for (name, value) in &query.pairs {
             let column = || known.iter().find(|parameter| parameter.kind == Kind::Column);
             let Some(parameter) = known.iter().find(|parameter| parameter.is(name)).or_else(column) else {
                 return Err(ApiError::Invalid(unknown(name, known)));
@@ -103,8 +131,23 @@ impl Query {
         Ok(query)
     }
 
+    /// The same query, of a client.
+    pub(super) fn of(self, client: Option<Client>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Who waits for the answer, where that is known: it is not for requests without parameters.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Whether nothing is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
     fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a parameter once, in order: the same list however it was asked for.
@@ -119,7 +162,7 @@ impl Query {
     /// was named.
     pub(super) fn columns(&self, known: &[Parameter]) -> Vec<(String, Vec<String>)> {
         let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.pairs {
             if !known.iter().any(|parameter| parameter.is(name)) {
                 let column = name.strip_prefix(COLUMN_PREFIX).unwrap_or(name);
                 columns.entry(column.to_owned()).or_default().push(value.clone());
@@ -133,6 +176,11 @@ impl Query {
         self.values(name).next()
     }
 
+    /// The moment that a parameter names, if it is there.
+    pub(super) fn moment(&self, name: &str) -> Option<Epoch> {
+        self.one(name).and_then(moment_of)
+    }
+
     /// The length of time that a parameter says, if it is there.
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         self.one(name).and_then(duration::parse)
@@ -140,8 +188,8 @@ impl Query {
 
     /// What is asked for, however it is written: without what says at which instant.
     pub(super) fn named(&self) -> Vec<(String, String)> {
-        let is_instant = |name: &str| OF_THE_INSTANT.contains(&name) && self.1.iter().any(|known| known.is(name));
-        let mut named: Vec<_> = self.0.iter().filter(|(name, _)| !is_instant(name)).cloned().collect();
+        let is_instant = |name: &str| OF_THE_INSTANT.contains(&name) && self.known.iter().any(|known| known.is(name));
+        let mut named: Vec<_> = self.pairs.iter().filter(|(name, _)| !is_instant(name)).cloned().collect();
         named.sort_unstable();
         named
     }
@@ -190,9 +238,38 @@ fn check(parameter: &Parameter, value: &str, limit_max: usize) -> Result<(), Str
             (digits && limit.is_some(), format!("a number from 1 to {limit_max}"))
         }
         Kind::Duration => (duration::parse(value).is_some(), duration::FORM.to_owned()),
+        Kind::Consistency => (CONSISTENCIES.contains(&value), format!("one of {}", CONSISTENCIES.join(", "))),
+        Kind::Token => (value.len() <= TOKEN_CHARS_MAX, "the `consistencyToken` of an answer".to_owned()),
+        Kind::Event => (
+            value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control),
+            "TOPIC:PARTITION:OFFSET, or the header id of an event".to_owned(),
+        ),
+        Kind::Moment => (
+            moment_of(value).is_some(),
+            "a time since 1970 in RFC 3339 with a zone, or its milliseconds since 1970".to_owned(),
+        ),
+        Kind::ReadPoint => {
+            let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let good = value.len() <= READ_POINT_CHARS_MAX && value.bytes().all(is_id);
+            (good, "the `at` of a read point".to_owned())
+        }
+        Kind::Timeout => (
+            duration::parse(value).is_some_and(|timeout| !timeout.is_zero() && timeout <= TIMEOUT_MAX),
+            format!("a duration such as 500ms or 2s, at most {}s", TIMEOUT_MAX.as_secs()),
+        ),
         Kind::PageToken => (value.len() <= TOKEN_CHARS_MAX, "a token that was given with the page before".to_owned()),
     };
     if good { Ok(()) } else { Err(what) }
+}
+
+/// The moment that a text says, in ms since 1970, rounded down.
+pub(super) fn moment_of(text: &str) -> Option<Epoch> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    // A plus that was not escaped is a space by now, and nothing else in such a time is one.
+    let moment = Timestamp::parse(&text.replace(' ', "+")).ok()??;
+    u64::try_from(moment.millis()).ok()
 }
 
 fn url_pairs(text: &str) -> Result<Vec<(String, String)>, ApiError> {

@@ -34,9 +34,12 @@ pub(super) const ORPHANED: Parameter = Parameter {
     summary: "True: only orphans, whose reporter key another resource holds. Otherwise none of them.",
 };
 
+/// The parameters of the list, beside those of its instant.
+const OWN_PARAMETERS: &[Parameter] =
+    &[BY_TYPE, BY_WORKSPACE, BY_REPORTER, BY_INSTANCE, BY_LOCAL_ID, ORPHANED, LIMIT, PAGE_TOKEN];
 /// The parameters of the list.
 pub(super) const PARAMETERS: &[Parameter] =
-    &[BY_TYPE, BY_WORKSPACE, BY_REPORTER, BY_INSTANCE, BY_LOCAL_ID, ORPHANED, LIMIT, PAGE_TOKEN];
+    &instant::beside::<{ OWN_PARAMETERS.len() + instant::PARAMETERS.len() }>(OWN_PARAMETERS);
 
 /// `limit`, of every list.
 pub(super) const LIMIT: Parameter = Parameter {
@@ -66,9 +69,17 @@ pub(super) async fn one(
     Extract(app): Extract<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     known: IfNoneMatch,
+    query: Option<Extension<Arc<Query>>>,
 ) -> Result<Response, ApiError> {
     let id = id_of(path)?;
-    let answer = rendered(&app, id, &known);
+    let answer = match query {
+        // Hardly anybody asks for an instant, and a glance is all that a look-up needs.
+        None => rendered(&app, &app.service.publisher.glance(), id, &known),
+        Some(Extension(query)) => {
+            let view = instant::asked(&app, &query).await?;
+            rendered(&app, &view, id, &known)
+        }
+    };
     app.admission.admit(answer).await
 }
 
@@ -82,22 +93,21 @@ pub(super) fn id_of(path: Result<Path<String>, PathRejection>) -> Result<Resourc
 }
 
 /// The answer about one resource.
-fn rendered(app: &App, id: ResourceId, known: &IfNoneMatch) -> Response {
-    let view = app.service.publisher.glance();
+fn rendered(app: &App, view: &ReadView, id: ResourceId, known: &IfNoneMatch) -> Response {
     match view.state(id).filter(|state| state.is_live()) {
         Some(state) => {
             let orphaned_by = view.orphaned_by(id);
-            let tag = tag(&view, state, orphaned_by);
+            let tag = tag(view, state, orphaned_by);
             if !known.is_empty() && (known.has(&tag) || known.is_any()) {
-                return not_modified(app, &view, tag, None);
+                return not_modified(app, view, tag, None);
             }
             let mut body = Vec::with_capacity(answer::USUAL_BYTES);
             write_resource(&mut body, state, orphaned_by, &app.service.topics);
-            answer::written(app, &view, body, Some(tag))
+            answer::written(app, view, body, Some(tag))
         }
         None => {
             let missing = ApiError::NotFound("resource not found".to_owned()).into_response();
-            answer::found_on(app, &view, missing)
+            answer::found_on(app, view, missing)
         }
     }
 }

@@ -10,8 +10,8 @@ use axum::routing::MethodRouter;
 use super::admission::{Entry, entered};
 use super::query::Parameter;
 use super::{
-    App, adhoc, difference, explanation, openapi, operations, quarantine, resources, resubmission, states, streams,
-    views,
+    App, adhoc, difference, explanation, instant, openapi, operations, quarantine, read_points, resources,
+    resubmission, states, streams, views,
 };
 use crate::sql::Format;
 
@@ -57,6 +57,10 @@ pub struct Route {
     pub body: Option<&'static str>,
     /// Whether it counts towards the requests that are let in; health and metrics answer under any load.
     pub counted: bool,
+    /// Whether its handler does without a query where there is none: handing one over would count.
+    pub is_look_up: bool,
+    /// The status of a good answer.
+    pub status: u16,
 }
 
 /// A route's handler, once its entry is known.
@@ -79,6 +83,8 @@ impl Route {
             headers: &[],
             body: None,
             counted: true,
+            is_look_up: false,
+            status: 200,
         }
     }
 
@@ -100,6 +106,18 @@ impl Route {
 
     const fn taking(self, parameters: &'static [Parameter]) -> Self {
         Self { parameters, ..self }
+    }
+
+    const fn for_readers(self) -> Self {
+        Self { scope: Scope::Read, ..self }
+    }
+
+    const fn looked_up(self) -> Self {
+        Self { is_look_up: true, ..self }
+    }
+
+    const fn making(self) -> Self {
+        Self { status: 201, ..self }
     }
 
     const fn for_operators(self) -> Self {
@@ -130,7 +148,12 @@ pub fn routes() -> Vec<Route> {
 pub(super) fn handled() -> Vec<(Route, Handler)> {
     let read = Route::read;
     vec![
-        (read("/api/tarn/v1/resources/{id}", "ResourceAnswer", "One live resource."), behind(resources::one)),
+        (
+            read("/api/tarn/v1/resources/{id}", "ResourceAnswer", "One live resource.")
+                .taking(instant::PARAMETERS)
+                .looked_up(),
+            behind(resources::one),
+        ),
         (
             read("/api/tarn/v1/resources", "ResourceList", "A page of resources, in order of id.")
                 .taking(resources::PARAMETERS),
@@ -153,7 +176,8 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             behind(streams::of_resources),
         ),
         (
-            read("/api/tarn/v1/position", "Instant", "How far the log is read and visible."),
+            read("/api/tarn/v1/position", "Instant", "How far the log is read and visible.")
+                .taking(instant::PARAMETERS),
             behind(operations::position),
         ),
         (read("/api/tarn/v1/status", "Status", "Source, lag, counters, what is held."), behind(operations::status)),
@@ -188,7 +212,11 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
             read("/api/tarn/v1/ignored", "IgnoredList", "The last events that changed nothing, newest first."),
             behind(operations::ignored),
         ),
-        (read("/api/tarn/v1/views", "ViewList", "The views, their columns and how they are."), behind(views::list)),
+        (
+            read("/api/tarn/v1/views", "ViewList", "The views, their columns and how they are.")
+                .taking(instant::PARAMETERS),
+            behind(views::list),
+        ),
         (
             read("/api/tarn/v1/views/{view}", "RowList", "A page of a view's rows.")
                 .taking(views::PARAMETERS)
@@ -208,6 +236,7 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
         ),
         (
             read("/api/tarn/v1/views/{view}/explain", "Explanation", "How a view is computed, and what that costs.")
+                .taking(instant::PARAMETERS)
                 .written_as(&explanation::MEDIA_TYPES),
             behind(explanation::explain),
         ),
@@ -227,12 +256,30 @@ pub(super) fn handled() -> Vec<(Route, Handler)> {
                 "QueryAnswer",
                 "The answer to a SQL query over everything at one instant.",
             )
+            .taking(instant::PARAMETERS)
             .written_as(&ROWS)
             .with_headers(&[
                 (adhoc::TRUNCATED, "`truncated`, where the body has no room for it."),
                 (adhoc::UNREAD_ROWS, "`unreadRows`, where the body has no room for it."),
             ]),
             behind(adhoc::query),
+        ),
+        (
+            Route::act(
+                "/api/tarn/v1/read-points",
+                "ReadPoint",
+                "An instant, kept for a while so that `at` can ask for it.",
+            )
+            .for_readers()
+            .taking(read_points::PARAMETERS)
+            .making(),
+            behind(read_points::lease),
+        ),
+        (read("/api/tarn/v1/read-points/{id}", "ReadPoint", "An instant that is kept."), behind(read_points::one)),
+        (
+            Route::act("/api/tarn/v1/read-points/{id}/release", "ReadPoint", "An instant that is kept no longer.")
+                .for_readers(),
+            behind(read_points::release),
         ),
         (
             Route::act("/api/tarn/v1/views/reload", "ViewsReloaded", "The folder of queries, read again."),

@@ -111,6 +111,7 @@ pub(super) fn all() -> Value {
             ("columns", json!({"type": "array", "items": object(&[("name", text()), ("type", text())])})),
             ("truncated", boolean()), ("unreadRows", integer()),
         ])),
+        "ReadPoint": at_an_instant(object(&[("at", text()), ("expiresAt", time())])),
         "ViewsReloaded": at_an_instant(object(&[
             ("made", json!({"type": "array", "items": text()})), ("removed", json!({"type": "array", "items": text()})),
             ("refused", json!({"type": "array", "items": object(&[("view", text()), ("problem", text())])})),
@@ -121,7 +122,7 @@ pub(super) fn all() -> Value {
             ("newestEventAt", nullable_time()), ("newestEventArrivedAt", nullable_time()),
             ("newestEventAgeMs", nullable_integer()),
             ("source", object(&[("connected", boolean()), ("lastHeardAt", nullable_time())])),
-            ("complete", boolean()), ("incompleteSince?", time()),
+            ("complete", boolean()), ("incompleteSince?", time()), ("historySince", time()),
         ]),
         "PartitionPosition": object(&[("topic", text()), ("partition", integer()), ("offset", integer())]),
         "Resource": resource(),

@@ -107,6 +107,11 @@ pub(super) struct Making<M, R> {
 pub(super) const JSON: &str = "application/json";
 
 impl Asked {
+    /// Its parameters.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
     /// The answer at an instant.
     pub(super) async fn answer<M, R>(
         self,

@@ -36,8 +36,8 @@ pub(super) const IS_NULL: Parameter = Parameter {
     summary: "Columns separated by commas: rows with null in each of them, or with one of the values that are given \
               for it beside. No value of a column means null, since it could be a text.",
 };
-/// The parameters of a view's rows.
-pub(super) const PARAMETERS: &[Parameter] = &[
+/// The parameters of a view's rows, beside those of their instant.
+const OWN_PARAMETERS: &[Parameter] = &[
     Parameter {
         name: ORDER_BY,
         kind: Kind::Order,
@@ -69,8 +69,12 @@ pub(super) const NAMED_COLUMN: Parameter = Parameter {
     summary: "The same, for a column of any name: one that is called as another parameter is (`column.limit`), or \
               begins with `column.` itself, can be named so alone.",
 };
+/// The parameters of a view's rows.
+pub(super) const PARAMETERS: &[Parameter] =
+    &instant::beside::<{ OWN_PARAMETERS.len() + instant::PARAMETERS.len() }>(OWN_PARAMETERS);
 /// The parameters of a view's errors.
-pub(super) const ERROR_PARAMETERS: &[Parameter] = &[LIMIT, PAGE_TOKEN];
+pub(super) const ERROR_PARAMETERS: &[Parameter] =
+    &instant::beside::<{ 2 + instant::PARAMETERS.len() }>(&[LIMIT, PAGE_TOKEN]);
 
 /// Says where a list goes on, where its body has no room for it.
 pub(super) const NEXT_PAGE_TOKEN: &str = "tarn-next-page-token";
@@ -133,7 +137,7 @@ impl From<&ViewCost> for CostJson {
 
 /// `GET /api/tarn/v1/views`
 pub(super) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, ApiError> {
-    let view = app.service.publisher.view();
+    let view = instant::asked(&app, asked.query()).await?;
     let making = Making {
         media_type: JSON,
         varies: false,
@@ -172,7 +176,7 @@ fn changed(view: &ReadView, id: ViewId) -> Epoch {
 impl ViewJson {
     fn of(condition: ViewCondition, view: &ReadView) -> Self {
         let ViewCondition { name, shown, health, problem } = condition;
-        let readable = shown.as_ref().filter(|_| health.is_readable());
+        let readable = shown.as_ref().filter(|shown| health.is_readable() && view.view_since(shown.id) <= view.epoch());
         let plan = shown.as_ref().map(|shown| &shown.plan);
         Self {
             name: name.to_string(),
@@ -205,10 +209,25 @@ pub(super) struct Readable {
 pub(super) fn found(app: &App, view: &ReadView, name: &str) -> Result<Readable, ApiError> {
     match known(app, view, name)? {
         ViewCondition { shown: Some(shown), health, problem, .. } if health.is_readable() => {
+            readable_then(view, &shown)?;
             Ok(Readable { shown, health, problem })
         }
         condition => Err(unreadable(&condition)),
     }
+}
+
+/// Whether what a view held at an instant of the past is still known.
+pub(super) fn readable_then(view: &ReadView, shown: &CatalogView) -> Result<(), ApiError> {
+    match view.view_since(shown.id) {
+        since if since > view.epoch() => Err(gone(&shown.plan.name, since)),
+        _ => Ok(()),
+    }
+}
+
+/// What a view held before `since` is not known.
+pub(super) fn gone(name: &str, since: Epoch) -> ApiError {
+    let message = format!("what the view `{name}` held then is not kept; `historySince` says how far back that goes");
+    ApiError::Gone { message, history_since: Some(since) }
 }
 
 /// Why a view cannot be read. One whose text is refused never can be as it is, so nobody is told to try again.
@@ -372,7 +391,10 @@ pub(super) async fn errors(
 /// The view of a name, if its failures can be read: what a suspended one could not compute is what one wants to know.
 fn with_failures(app: &App, view: &ReadView, name: &str) -> Result<Arc<CatalogView>, ApiError> {
     match known(app, view, name)? {
-        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => Ok(shown),
+        ViewCondition { health: Health::Suspended, shown: Some(shown), .. } => {
+            readable_then(view, &shown)?;
+            Ok(shown)
+        }
         _ => Ok(found(app, view, name)?.shown),
     }
 }

@@ -4,7 +4,7 @@
 //! the answer's future ends its query, at the next batch of one of its operators. What a row may not be read of (a value of another type than declared) is left out
 //! and counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -70,6 +70,14 @@ pub enum QueryError {
     /// It cannot be understood, or may not be asked.
     #[error("{0}")]
     Refused(String),
+    /// It reads a view that is not known at its instant.
+    #[error("the view `{view}` is not known at the instant")]
+    Gone {
+        /// Which.
+        view: String,
+        /// It is from here on.
+        since: Epoch,
+    },
     /// It needs more than it may use.
     #[error("{0}")]
     TooMuch(String),
@@ -84,6 +92,8 @@ pub struct QueryInput {
     pub tables: Arc<Tables>,
     /// The views that can be read.
     pub views: Vec<Arc<ViewPlan>>,
+    /// Those that can be read, but not at the instant, and since when they can.
+    pub gone: BTreeMap<String, Epoch>,
     /// The instant.
     pub instant: Arc<dyn Instant>,
     /// Its epoch: what `now()` is.
@@ -198,6 +208,12 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     for (name, relation) in tables.chain(views) {
         let provider = AtInstant { relation, instant: Arc::clone(&input.instant), read: Arc::clone(&read) };
         context.register_table(name, Arc::new(provider)).map_err(failed)?;
+    }
+    if !input.gone.is_empty()
+        && let Some((view, since)) =
+            session::names(&context, sql).iter().find_map(|name| input.gone.get_key_value(name))
+    {
+        return Err(QueryError::Gone { view: view.clone(), since: *since });
     }
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
     let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));

@@ -83,6 +83,13 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
     planned.map_err(|error| refused(sql, error))
 }
 
+/// What a query reads, by name; nothing where it cannot be understood.
+pub(super) fn names(context: &SessionContext, sql: &str) -> Vec<String> {
+    let Ok(query) = syntax::parse(sql) else { return Vec::new() };
+    let references = context.state().resolve_table_references(&statement(query)).unwrap_or_default();
+    references.iter().map(|reference| reference.table().to_owned()).collect()
+}
+
 /// Why an ad-hoc query is refused.
 pub(super) fn refused(sql: &str, objection: impl Into<Objection>) -> String {
     Source { file: "query", text: sql }.refuse(objection.into()).to_string()
