@@ -190,6 +190,11 @@ impl World {
             assert!(Instant::now() < deadline, "it is not ready: {}", get(here.at, "/api/tarn/v1/status").body);
             std::thread::sleep(Duration::from_millis(10));
         }
+        // Before the first snapshot nothing outlives the process: whatever begins then is another life of the state.
+        while !self.folder.path().join("data/CURRENT").exists() {
+            assert!(Instant::now() < deadline, "no snapshot is taken");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         here.ready_ms.store(now_ms(), Ordering::Relaxed);
         self.feeding.goes_on.store(true, Ordering::Relaxed);
     }
