@@ -7,7 +7,7 @@
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past,
 //! of itself and over HTTP; the instants of reads; what is not computed or sent again; freshness; views over HTTP, their checks
 //! and plans, their filters, replayed, and while they change; ad-hoc queries; change
-//! streams, at their root and over HTTP; style.
+//! streams, at their root and over HTTP; the history of many clients, held to the log over kills; style.
 
 mod support;
 
@@ -15,6 +15,7 @@ mod adhoc;
 mod bad_disk;
 mod caching;
 mod check;
+mod checker;
 mod command_line;
 mod corners;
 mod crash_points;
@@ -26,6 +27,7 @@ mod freshness;
 mod fuzz_corpus;
 mod history;
 mod hostile;
+mod hostile_streams;
 mod http;
 mod identity;
 mod instants;

@@ -1,6 +1,6 @@
 //! Server-sent events, and a client that reads them from a connection as they come.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -50,19 +50,24 @@ pub struct Stream {
 impl Stream {
     /// Opens a stream after an event, if that is given.
     pub fn open(address: SocketAddr, path: &str, last_event_id: Option<&str>) -> Self {
-        let mut connection = TcpStream::connect(address).expect("it listens");
-        connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        Self::try_open(address, path, last_event_id).expect("it listens, and answers")
+    }
+
+    /// The same where nobody may be there.
+    pub fn try_open(address: SocketAddr, path: &str, last_event_id: Option<&str>) -> io::Result<Self> {
+        let mut connection = TcpStream::connect(address)?;
+        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
         let id = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let request = format!("GET {path} HTTP/1.1\r\nHost: tarn\r\nAccept: text/event-stream\r\n{id}\r\n");
-        connection.write_all(request.as_bytes()).expect("sent");
+        connection.write_all(request.as_bytes())?;
         let mut reader = BufReader::new(connection);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).expect("a head") == 0 {
+            if reader.read_line(&mut head)? == 0 {
                 break;
             }
         }
-        Self { head, reader, text: String::new(), comments: Vec::new() }
+        Ok(Self { head, reader, text: String::new(), comments: Vec::new() })
     }
 
     /// The next event; none at the end of the stream.
