@@ -8,9 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::duration;
-use super::query::{
-    COLUMN_BYTES_MAX, CONSISTENCIES, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX,
-};
+use super::query::{COLUMN_BYTES_MAX, CONSISTENCIES, Kind, LIMIT_DEFAULT, Parameter, TEXT_BYTES_MAX, VALUES_MAX};
 use super::routes::{Route, Scope, Verb};
 use super::schemas::{self, reference};
 use super::streams::MEDIA_TYPE;
