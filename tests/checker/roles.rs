@@ -23,7 +23,7 @@ const TIMEOUT: &str = "timeout=10s";
 pub fn ingest(client: &mut Client) -> Result<(), String> {
     while !client.shared.is_over() {
         // What could not be read meanwhile would only have to be read later.
-        if client.shared.here().is_some_and(|here| here.ready_ms.load(Ordering::Relaxed) < u64::MAX) {
+        if client.shared.here().is_some_and(|here| here.is_ready()) {
             for _ in 0..client.random.random_range(1..10) {
                 client.shared.append(client.random.random_range(0..RESOURCES), client.random.random_bool(0.15));
             }
@@ -92,7 +92,7 @@ pub fn write(client: &mut Client) -> Result<(), String> {
 /// Leases an instant and reads everything at it.
 pub fn compare(client: &mut Client) -> Result<(), String> {
     while !client.shared.is_over() {
-        let Some(here) = client.shared.here() else {
+        let Some(here) = client.shared.here().filter(|here| here.is_ready()) else {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         };

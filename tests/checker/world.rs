@@ -33,6 +33,13 @@ pub struct Here {
     pub ready_ms: Arc<AtomicU64>,
 }
 
+impl Here {
+    /// Whether it is ready, and its log goes on.
+    pub fn is_ready(&self) -> bool {
+        self.ready_ms.load(Ordering::Relaxed) < u64::MAX
+    }
+}
+
 /// The lines that may be given again.
 #[derive(Debug, Default)]
 struct Lines {
