@@ -30,7 +30,7 @@ const MEMORY_BYTES_MAX: u64 = 300 * 1024 * 1024;
 /// Requests that are sent at once by those who read no answer.
 const PIPELINED: usize = 500;
 /// Rows so long that a stream is soon stuck, and so few that its snapshot is shared.
-const WIDE: &str = "SELECT resource_id, workspace_id, data FROM resources";
+const WIDE: &str = "SELECT resource_id, data AS a, data AS b, data AS c, data AS d, data AS e FROM resources";
 
 /// What one of them does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ async fn open(at: SocketAddr, harm: Harm) -> std::io::Result<TcpStream> {
         Harm::Silent | Harm::Slow => return Ok(stream),
         Harm::NeverReading => "/api/tarn/v1/resources?limit=200",
         Harm::StuckOnRows => "/api/tarn/v1/views/wide/changes",
-        Harm::StuckOnResources => "/api/tarn/v1/resources/changes",
+        Harm::StuckOnResources => "/api/tarn/v1/resources/changes?repeats=true",
     };
     let request = format!("GET {path} HTTP/1.1\r\nHost: tarn\r\n\r\n");
     let count = if harm == Harm::NeverReading { PIPELINED } else { 1 };
@@ -129,7 +129,7 @@ fn descriptors() -> usize {
 fn serve(connections: usize, queries: &std::path::Path) -> Process {
     let mut command = tarn(&["serve"]);
     command.envs(ANY_PORTS).env("TARN_SOURCE__KIND", "generator").env("TARN_VIEWS__DIRECTORY", queries);
-    command.env("TARN_SOURCE__GENERATOR__RESOURCES", "500").env("TARN_SOURCE__GENERATOR__PRELOAD", "3000");
+    command.env("TARN_SOURCE__GENERATOR__RESOURCES", "200").env("TARN_SOURCE__GENERATOR__PRELOAD", "1000");
     command.env("TARN_SOURCE__GENERATOR__EVENTS_PER_SECOND", "150");
     let connections = (connections + 100).to_string();
     for name in ["HTTP__CONNECTIONS_MAX", "HTTP__CONNECTIONS_PER_ADDRESS_MAX"] {

@@ -11,6 +11,7 @@ pub struct Mark {
     pub id: String,
     /// Which life of the process told it.
     pub life: usize,
+    pub epoch: u64,
     /// So many frames came before.
     pub frames: usize,
 }
@@ -45,8 +46,8 @@ impl Followed {
             "hello" => return self.begin(event).map(|()| false),
             "reset" => {
                 let reason = event.data["reason"].as_str().unwrap_or_default().to_owned();
-                // The process was killed, not the machine: what was told is known.
-                if reason != "retention" {
+                let told_in = self.marks.last().map_or(life, |mark| mark.life);
+                if !may_be_reset(&reason, told_in, life) {
                     return Err(format!("the stream is reset: {}", event.text));
                 }
                 self.resets.push(reason);
@@ -121,7 +122,7 @@ impl Followed {
             return Err(format!("no id in {}", event.text));
         };
         self.last_id = Some(id.clone());
-        self.marks.push(Mark { id, life, frames: self.frames.len() });
+        self.marks.push(Mark { id, life, epoch: self.epoch, frames: self.frames.len() });
         if self.marks.len() > MARKS_MAX {
             self.marks.drain(..MARKS_MAX / 2);
             let gone = self.marks[0].frames;
@@ -135,6 +136,12 @@ impl Followed {
         self.frames.clear();
         self.marks.clear();
     }
+}
+
+/// Whether what was told in a life may not be told again in another one: it is from before the snapshot, or its binding was
+/// lost with the process, while the journal was being made durable.
+pub fn may_be_reset(reason: &str, told_in: usize, life: usize) -> bool {
+    told_in != life && matches!(reason, "retention" | "unknownEpoch")
 }
 
 fn hosts(event: &Event, list: &str) -> Result<Vec<(usize, i64)>, String> {

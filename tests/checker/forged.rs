@@ -43,8 +43,9 @@ fn a_history_that_can_be_is_taken_and_a_forged_one_is_found() {
         step(Asked::Token(told(10, 3)), told(11, 4), host(0, Some(3))),
         step(Asked::After(4), told(12, 5), host(3, None)),
         step(Asked::At(told(10, 3)), told(10, 3), Content::Query([3; 3])),
-        step(Asked::AsOf(11), told(11, 4), Content::Hosts([(0, 3), (3, 1)].into())),
+        step(Asked::AsOf(11, 1), told(11, 4), Content::Hosts([(0, 3), (3, 1)].into())),
         step(Asked::Acknowledged(5), told(13, 5), Content::Total(2)),
+        step(Asked::AsOf(12, 0), told(11, 4), Content::Instant),
         Step { life: 2, ..step(Asked::Newest, told(11, 4), Content::Instant) },
     ];
     assert_eq!(found(&good), None);
@@ -63,7 +64,8 @@ fn a_history_that_can_be_is_taken_and_a_forged_one_is_found() {
         ("asked for", step(Asked::After(4), told(11, 4), Content::Instant)),
         ("asked for", step(Asked::Acknowledged(5), told(11, 4), Content::Instant)),
         ("asked for", step(Asked::At(told(10, 3)), told(11, 4), Content::Instant)),
-        ("asked for", step(Asked::AsOf(12), told(11, 4), Content::Instant)),
+        ("asked for", step(Asked::AsOf(12, 1), told(11, 4), Content::Instant)),
+        ("asked for", step(Asked::AsOf(10, 0), told(11, 4), Content::Instant)),
     ];
     for (words, step) in forged {
         let history = [&good[..], &[step.clone()]].concat();
@@ -94,17 +96,17 @@ fn a_stream_that_can_be_is_followed_and_a_forged_one_is_found() {
         event("progress", &json!({"epoch": 10})),
         event("changes", &json!({"epoch": 11, "left": [row(0, 0)], "came": [row(0, 3)]})),
     ];
-    let after = |more: &[Event]| {
+    let after = |life: usize, more: &[Event]| {
         let mut followed = Followed::default();
-        let all = good.iter().chain(more);
-        let found = all.into_iter().find_map(|event| followed.take(1, event).err());
+        let all = good.iter().map(|event| (1, event)).chain(more.iter().map(|event| (life, event)));
+        let found = all.into_iter().find_map(|(life, event)| followed.take(life, event).err());
         (found, followed)
     };
-    let (found, followed) = after(&[hello(true), event("changes", &json!({"epoch": 12, "left": [row(3, 1)]}))]);
+    let (found, followed) = after(1, &[hello(true), event("changes", &json!({"epoch": 12, "left": [row(3, 1)]}))]);
     assert_eq!((found, followed.hosts, followed.frames.len()), (None, log().hosts(5), 2));
     let reset = |reason: &str| event("reset", &json!({ "reason": reason }));
     let snapshot = event("snapshot", &json!({"epoch": 12, "rows": [row(0, 3)], "last": true}));
-    let (found, followed) = after(&[hello(false), reset("retention"), snapshot.clone()]);
+    let (found, followed) = after(2, &[hello(false), reset("retention"), snapshot.clone()]);
     assert_eq!((found, followed.hosts, followed.frames.len()), (None, log().hosts(5), 0));
     let forged = [
         ("is not there", vec![event("changes", &json!({"epoch": 12, "left": [row(3, 2)]}))]),
@@ -114,11 +116,14 @@ fn a_stream_that_can_be_is_followed_and_a_forged_one_is_found() {
         ("without a reset", vec![hello(false), snapshot.clone()]),
         ("in the midst", vec![snapshot]),
         ("is reset", vec![hello(false), reset("unknownEpoch")]),
+        ("is reset", vec![hello(true), reset("retention")]),
     ];
     for (words, more) in forged {
-        let (found, _) = after(&more);
+        let (found, _) = after(1, &more);
         assert!(found.as_ref().is_some_and(|what| what.contains(words)), "{more:?}: {found:?}");
     }
+    let (found, _) = after(2, &[hello(false), reset("incarnation")]);
+    assert!(found.is_some_and(|what| what.contains("is reset")));
     let frames = ["a", "b", "c"].map(str::to_owned);
     assert_eq!(is_the_same(&frames, &frames[..2]), Ok(()));
     assert!(is_the_same(&frames, &frames[1..]).is_err());

@@ -32,8 +32,8 @@ pub enum Asked {
     Acknowledged(i64),
     /// That it is the one that was leased.
     At(Told),
-    /// That it is the one of an epoch.
-    AsOf(u64),
+    /// That it is the one of an epoch that was told in a life.
+    AsOf(u64, usize),
 }
 
 /// What an answer says of the state.
@@ -104,8 +104,8 @@ impl Seen {
     pub fn take(&mut self, step: &Step, log: &Log, epochs: &mut Epochs) -> Result<(), String> {
         epochs.note(step.told)?;
         says_the_truth(&step.content, step.told.position, log)?;
-        includes(&step.asked, step.told)?;
-        if matches!(step.asked, Asked::At(_) | Asked::AsOf(_)) {
+        includes(step)?;
+        if matches!(step.asked, Asked::At(_) | Asked::AsOf(..)) {
             return Ok(());
         }
         let before = self.newest.replace(step.told).filter(|_| step.life == self.life);
@@ -141,14 +141,16 @@ fn says_the_truth(content: &Content, position: i64, log: &Log) -> Result<(), Str
     }
 }
 
-fn includes(asked: &Asked, told: Told) -> Result<(), String> {
+fn includes(step: &Step) -> Result<(), String> {
+    let (asked, told) = (&step.asked, step.told);
     let holds = match *asked {
         Asked::Newest => true,
         Asked::Token(known) => told.epoch >= known.epoch && told.position >= known.position,
         Asked::After(offset) => told.position > offset,
         Asked::Acknowledged(end) => told.position >= end,
         Asked::At(leased) => told == leased,
-        Asked::AsOf(epoch) => told.epoch == epoch,
+        // The last bindings may be lost with the process, while its journal is being made durable.
+        Asked::AsOf(epoch, life) => told.epoch == epoch || (life != step.life && told.epoch < epoch),
     };
     if holds { Ok(()) } else { Err(format!("asked for {asked:?}, and answered with {told:?}")) }
 }
