@@ -24,7 +24,7 @@ use crate::views_served::queries;
 /// Each is closed so long after it began to do harm: a stream is stuck once the connection holds no more by itself.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 /// Which it does not before this.
-const FILLED_WITHIN: Duration = Duration::from_secs(15);
+const FILLED_WITHIN: Duration = Duration::from_secs(30);
 /// More than it took before.
 const MEMORY_BYTES_MAX: u64 = 300 * 1024 * 1024;
 /// Requests that are sent at once by those who read no answer.
