@@ -47,6 +47,7 @@ mod snapshot_damage;
 mod snapshot_simulation;
 mod snapshot_store;
 mod streams;
+mod streams_large;
 mod streams_served;
 mod syscall_sweep;
 mod tidy;

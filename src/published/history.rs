@@ -230,6 +230,7 @@ impl History {
         let (batches, epochs) = {
             let inner = self.inner();
             let log = inner.views.get(&id).ok_or(NotKept::Before { since: until })?;
+            inner.knows(after)?;
             let batches = log.between(after, until).ok_or(NotKept::Before { since: log.since() })?;
             (batches, inner.epochs(after, until))
         };
@@ -260,6 +261,7 @@ impl History {
     /// What the tables were given after one epoch until another one, which were shown.
     pub(super) fn table_changes(&self, after: Epoch, until: Epoch) -> Result<TableChanges, NotKept> {
         let inner = self.inner();
+        inner.knows(after)?;
         let since = inner.states.since().max(inner.orphans.since());
         let states = inner.states.between(after, until).ok_or(NotKept::Before { since })?;
         let orphans = inner.orphans.between(after, until).ok_or(NotKept::Before { since })?;
@@ -290,6 +292,15 @@ impl History {
 }
 
 impl Inner {
+    /// Whether what changed after an epoch can be known: before the first epoch that there was, which may be that of a
+    /// snapshot, are only the slices in which its states were taken back.
+    fn knows(&self, after: Epoch) -> Result<(), NotKept> {
+        match self.bindings.front().filter(|first| after < first.epoch) {
+            Some(first) => Err(NotKept::Before { since: first.epoch }),
+            None => Ok(()),
+        }
+    }
+
     /// The epochs that there were after one and until another one.
     fn epochs(&self, after: Epoch, until: Epoch) -> Vec<Epoch> {
         let first = self.bindings.partition_point(|binding| binding.epoch <= after);
