@@ -68,7 +68,7 @@ fn a_history_that_can_be_is_taken_and_a_forged_one_is_found() {
         ("asked for", step(Asked::AsOf(10, 0), told(11, 4), Content::Instant)),
     ];
     for (words, step) in forged {
-        let history = [&good[..], &[step.clone()]].concat();
+        let history = [&good[..], std::slice::from_ref(&step)].concat();
         assert!(found(&history).is_some_and(|what| what.contains(words)), "{step:?}: {:?}", found(&history));
     }
 }

@@ -26,9 +26,9 @@ struct Queue(Arc<Mutex<VecDeque<Given>>>, Topics);
 
 impl Source for Queue {
     fn poll(&mut self, batch: &mut RecordBatch, _wait: Duration, _limit: Limit) -> Result<Polled, SourceError> {
-        let records = std::mem::take(&mut *self.0.lock().unwrap());
+        let records = std::mem::take(&mut *self.0.lock().expect("no holder panics"));
         for record in records {
-            let topic = self.1.intern(&record.topic).unwrap();
+            let topic = self.1.intern(&record.topic).expect("few topics");
             let at = Coordinates { topic, partition: record.partition, offset: record.offset };
             let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref().map(str::as_bytes)));
             let key = record.key.as_deref().map(str::as_bytes);
@@ -107,13 +107,13 @@ impl Pipeline {
                 reported_ms: None,
                 at_ms: START_MS + self.given * 10,
             };
-            self.records.lock().unwrap().push_back(event.record(self.given));
+            self.records.lock().expect("no holder panics").push_back(event.record(self.given));
             self.given += 1;
         }
         let before = self.publisher.published();
         // It reads them, then sees that there are no more, which ends the epoch.
-        self.ingest.step(&mut self.reading).unwrap();
-        self.ingest.step(&mut self.reading).unwrap();
+        self.ingest.step(&mut self.reading).expect("records at hand do not fail");
+        self.ingest.step(&mut self.reading).expect("records at hand do not fail");
         let turns = (1..10_000).find(|_| {
             self.worker.turn();
             self.publisher.published() > before

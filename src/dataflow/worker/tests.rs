@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Engine, EngineConfig, SteppedWorker};
-use crate::dataflow::cut::{Binding, Cut, CutSink, ViewCut, ViewId};
+use crate::dataflow::cut::{Binding, Cut, CutSink, Floors, ViewCut, ViewId};
 use crate::dataflow::views::{NewView, ViewCommand};
 use crate::dataflow::{Counters, HashKeys, IgnoredLog, Restored, ShardConfig};
 use crate::decode::Limits;
@@ -108,7 +108,7 @@ fn what_begins_to_read_a_view_that_is_behind_reads_all_that_it_had_last() {
         rejecting.go_on();
         assert_eq!(rejecting.shown.rows(ViewId(1)), Some((rejecting.epoch, count)));
         // Everything else is shown far ahead of it.
-        rejecting.worker.part.views.advance(1_000_000);
+        rejecting.worker.part.views.advance(&Floors::published(1_000_000));
     }
     rejecting.install(2, plan("over"), &[("base", 1)]);
     rejecting.go_on();

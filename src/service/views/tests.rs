@@ -72,7 +72,7 @@ fn a_view_that_is_late_is_noticed_though_no_worker_has_news() {
         publisher.deliver_at(0, cut(epoch, &given), a_minute_ago);
     }
     assert_eq!(publisher.published(), 1, "it may still come");
-    let thread = views.watch(Duration::ZERO).expect("a thread");
+    let thread = views.watch(Duration::ZERO, || ()).expect("a thread");
     assert!(publisher.wait_published(2, Duration::from_secs(30)), "what waits for it for so long is shown");
     views.stop();
     thread.join().expect("it does not panic");

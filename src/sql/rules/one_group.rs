@@ -238,7 +238,7 @@ fn check_lateral(side: &LogicalPlan) -> Result<()> {
 }
 
 /// The first part of a plan, without the subqueries in its expressions, that is so.
-fn first<'a>(plan: &'a LogicalPlan, is_so: impl Fn(&LogicalPlan) -> bool) -> Result<Option<&'a LogicalPlan>> {
+fn first(plan: &LogicalPlan, is_so: impl Fn(&LogicalPlan) -> bool) -> Result<Option<&LogicalPlan>> {
     let mut found = None;
     plan.apply(|node| {
         Ok(if is_so(node) {

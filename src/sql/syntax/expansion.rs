@@ -115,7 +115,6 @@ mod tests {
         parse(&format!("WITH {beside} SELECT x FROM a1")).expect("each is read once at most");
         let inside = doubled(11);
         parse(&format!("WITH b AS ({inside}) SELECT * FROM a10, a10, a10")).expect("names within b are no names here");
-        parse(&format!("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r"))
-            .expect("once");
+        parse("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r").expect("once");
     }
 }
