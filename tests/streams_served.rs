@@ -405,6 +405,8 @@ fn a_stream_goes_on_over_restarts_without_a_gap_or_a_repeat() {
         command.env("TARN_VIEWS__DIRECTORY", queries.path()).env("TARN_STREAMS__RESUME_WAIT_MS", "30000");
         // Not so often that each restart would begin after what a client knows.
         command.env("TARN_STREAMS__PROGRESS_INTERVAL_MS", "20").env("TARN_SNAPSHOT__INTERVAL_MS", "500");
+        // Something is told often, also where the log was read before anybody listened.
+        command.env("TARN_INGEST__IDLE_SEAL_INTERVAL_MS", "20");
         started(&mut command)
     };
     let follow = |at: SocketAddr, last: Option<&str>| {
