@@ -151,14 +151,17 @@ fn epochs_do_not_wait_for_a_view_that_hydrates_and_it_tells_each_group_once() {
     pipeline.install(&plan);
     let (mut epochs, mut slowest) = (0, 0);
     while !pipeline.publisher.shows_what_is_wanted() {
-        slowest = slowest.max(pipeline.epoch(epochs..epochs + 1));
+        let turns = pipeline.epoch(epochs..epochs + 1);
+        // The one that shows it waits for the last steps of the view, which go by the clock and not by turns.
+        if !pipeline.publisher.shows_what_is_wanted() {
+            slowest = slowest.max(turns);
+        }
         epochs += 1;
         assert!(epochs < RESOURCES, "the view is never shown");
     }
     // A turn has a slice at most, so it takes this many epochs at least until all is read.
     assert!(epochs as usize * slowest >= RESOURCES as usize / SLICE, "{epochs} epochs of {slowest} turns");
-    // The one that shows it waits for the view too, which is a few turns more, however much it has read.
-    assert!(slowest <= quiet + 8, "an epoch took {slowest} turns, and {quiet} while nothing came");
+    assert!(slowest <= quiet + 3, "an epoch took {slowest} turns, and {quiet} while nothing came");
     let cost = pipeline.publisher.view().view_cost(ViewId(1));
     let rows = cost.own.iter().find(|part| part.part == "rows").expect("it keeps its rows");
     // One group, told once, and then before and after each epoch that came meanwhile or since.
