@@ -46,7 +46,7 @@ fn rows_are_found_by_what_is_shown_of_them() {
             ("price=%2B01.500", &[1]),
             ("bytes=00AB", &[1]),
             ("bytes=", &[3]),
-            ("at=2026-11-23T06:47:23.785", &[1]),
+            ("column.at=2026-11-23T06:47:23.785", &[1]),
             ("day=2026-11-23", &[1]),
         ] {
             let answer = get(at, &format!("{path}?{filter}"));
@@ -99,25 +99,25 @@ fn floats_that_are_no_numbers_and_empty_texts_are_shown_as_postgresql_does() {
 
 #[test]
 fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
-    let named = "SELECT id, \"limit\", \"pageToken\", \"orderBy\", \"isNull\", \"column.id\" FROM (VALUES
+    let named = "SELECT id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\" FROM (VALUES
                     (1, 5, 'a', 'x', true, 10),
                     (2, 6, 'b', 'y', false, 20),
                     (3, 6, 'a', NULL, false, 1)
-                 ) AS v (id, \"limit\", \"pageToken\", \"orderBy\", \"isNull\", \"column.id\")";
+                 ) AS v (id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\")";
     let folder = queries(&[("named", named)]);
     let (served, _feed) = Served::fed(with_views(folder.path()));
     let at = served.readers;
     let path = "/api/tarn/v1/views/named";
     eventually("all rows", || get(at, path).json()["items"].as_array().is_some_and(|rows| rows.len() == 3));
     for (filter, expected) in [
-        ("column.limit=6", &[2, 3][..]),
-        ("column.limit=6&limit=1", &[2]),
-        ("column.limit=5&column.limit=6", &[1, 2, 3]),
-        ("column.pageToken=a", &[1, 3]),
-        ("column.orderBy=y", &[2]),
-        ("column.orderBy=y&isNull=orderBy", &[2, 3]),
-        ("column.isNull=false&column.pageToken=a", &[3]),
-        ("column.isNull=false&orderBy=-limit,-id", &[3, 2]),
+        ("column.after=6", &[2, 3][..]),
+        ("column.after=6&limit=1", &[2]),
+        ("column.after=5&column.after=6", &[1, 2, 3]),
+        ("column.token=a", &[1, 3]),
+        ("column.asOf=y", &[2]),
+        ("column.asOf=y&isNull=asOf", &[2, 3]),
+        ("column.timeout=false&column.token=a", &[3]),
+        ("column.timeout=false&orderBy=-after,-id", &[3, 2]),
         // Whatever a column is called; both names are of one column.
         ("column.id=2", &[2]),
         ("column.id=2&id=1", &[1, 2]),
@@ -131,22 +131,22 @@ fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
         assert_eq!(ids, expected, "{filter}");
     }
     // A page goes on with the filter that it began with, however the column is named.
-    let first = get(at, &format!("{path}?column.limit=6&limit=1")).json();
+    let first = get(at, &format!("{path}?column.after=6&limit=1")).json();
     let token = first["nextPageToken"].as_str().expect("there is another row");
-    let second = get(at, &format!("{path}?column.limit=6&limit=1&pageToken={token}")).json();
+    let second = get(at, &format!("{path}?column.after=6&limit=1&pageToken={token}")).json();
     assert_eq!(second["items"][0]["id"], 3);
     let many = vec!["id=1"; 60].into_iter().chain(vec!["column.id=1"; 60]).collect::<Vec<_>>().join("&");
     for (filter, words) in [
-        ("column.colour=1", "there is no column `colour`; the columns are id, limit,"),
+        ("column.colour=1", "there is no column `colour`; the columns are id, after,"),
         ("column.=1", "there is no column ``"),
-        ("column.limit=many", "`many` is no value of the column `limit`"),
+        ("column.after=many", "`many` is no value of the column `after`"),
         (many.as_str(), "`id` is given 120 times; at most 100 are allowed"),
     ] {
         let answer = get(at, &format!("{path}?{filter}"));
         assert!(answer.status == 400 && answer.body.contains(words), "{filter}: {}", answer.body);
     }
     // Where there are no columns it is a parameter that is not known.
-    let elsewhere = get(at, &format!("{path}/errors?column.limit=1"));
+    let elsewhere = get(at, &format!("{path}/errors?column.after=1"));
     assert!(elsewhere.status == 400 && elsewhere.body.contains("unknown parameter"), "{}", elsewhere.body);
 }
 
