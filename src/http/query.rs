@@ -61,7 +61,7 @@ pub enum Kind {
     ReadPoint,
     /// How long is waited, likewise.
     Timeout,
-    /// Stands for every name that is not another parameter's, and for every one behind [`COLUMN_PREFIX`]: a column of a
+    /// Stands for every name that is not another parameter's, and for every one behind `column.`: a column of a
     /// view.
     Column,
 }
