@@ -253,12 +253,15 @@ fn identical_reads_at_once_are_computed_once() {
         });
         let readers: Vec<_> = readers.collect();
         let answers: Vec<Answer> = readers.into_iter().map(|reader| reader.join().expect("no panic")).collect();
-        for answer in &answers {
-            assert_eq!((answer.status, &answer.body), (200, &answers[0].body), "{path}");
+        // How old the newest event is goes by the clock, so two that were computed say it differently.
+        let said = |answer: &Answer| (answer.status, answer.json()["asOf"].clone(), answer.json()["items"].clone());
+        let first = said(&answers[0]);
+        assert_eq!((first.0, first.2.as_array().map(Vec::len)), (200, Some(150)), "{path}");
+        for answer in &answers[1..] {
+            assert!(said(answer) == first, "{path}: {}", answer.head);
         }
-        assert_eq!(answers[0].json()["items"].as_array().map(Vec::len), Some(150));
         let shared = counter(&served, "tarn_http_shared_answers_total") - before;
-        assert!(shared >= 80, "{path}: {shared} of {READERS} were shared");
+        assert!(shared >= READERS as u64 / 2, "{path}: {shared} of {READERS} were shared");
     }
     std::thread::sleep(Duration::from_millis(50));
 }
