@@ -42,7 +42,7 @@ pub use block::{Block, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use directory::{Directory, holds_nothing};
 pub use disk::DiskVfs;
 pub use generations::{Environment, GenerationInfo, Generations, Sizes, list};
-pub use journal::{Journal, JournalError, Position, Recovered};
+pub use journal::{Journal, JournalError, Position, Recovered, Synced, Unsynced};
 pub use manifest::{Manifest, RunInfo};
 pub use reader::{Fallback, Loaded};
 pub use sealed::FORMAT_VERSION;

@@ -253,7 +253,17 @@ fn append_numbers(mut journal: Journal, mut next: u64, vfs: &SimulatedVfs, rando
                 let record = [&next.to_le_bytes()[..], &vec![7; random.random_range(0..900)]].concat();
                 journal.append(&record).map(|_| next += 1)
             }
-            6..9 => journal.sync().map(|()| synced = next),
+            6..8 => journal.sync().map(|()| synced = next),
+            8 => match journal.unsynced() {
+                // Others append while it is made durable.
+                Some(unsynced) => {
+                    let until = next;
+                    let appended = journal.append(&next.to_le_bytes()).map(|_| next += 1);
+                    let confirmed = journal.confirm(unsynced.sync()).map(|end| synced = end.map_or(synced, |_| until));
+                    confirmed.and(appended)
+                }
+                None => Ok(()),
+            },
             _ => journal.roll().map(|_| synced = next),
         };
         match result {

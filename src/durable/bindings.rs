@@ -3,12 +3,12 @@
 //! A record is written at once, so it survives the process; a thread makes the journal durable every second and reserves
 //! epochs ahead (`Ceiling`), so that after a power cut new epochs are beyond any that was shown, also where the wall clock
 //! was set back. (Not where it is set ahead by more than is reserved, the power goes within that second, and it is set
-//! back again.) The ingest never waits for the disk: while the journal is being made durable its records queue, and
-//! while the disk does not work too.
+//! back again.) While the journal is being made durable it is written on; for a new segment the ingest waits, and not
+//! long: where the disk hangs or does not work its records queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{Health, position, stored_position};
 use crate::clock::Clock;
 use crate::dataflow::{Binding, BindingLog};
 use crate::model::{Epoch, Position};
-use crate::snapshot::{Journal, JournalError};
+use crate::snapshot::{Journal, JournalError, Position as Place};
 
 /// The journal's name in the data directory.
 pub(super) const JOURNAL: &str = "bindings";
@@ -26,6 +26,8 @@ pub(super) const JOURNAL: &str = "bindings";
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Epochs are reserved so far ahead of the clock and of the last one that was sealed, ms.
 const RESERVED_MS: u64 = 3_000;
+/// The ingest waits so long for a journal that somebody else is at, and not again before something could be written.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// More records than these do not wait for a disk that does not work; the oldest go, and the next one says everything.
 const WAITING_MAX: usize = 1_000_000;
 
@@ -95,12 +97,18 @@ struct Waiting {
     last: Option<Arc<Position>>,
     /// The greatest epoch there has been: where the wall clock was set back it is ahead of it.
     greatest: Epoch,
+    /// A record was taken out and is being written.
+    is_writing: bool,
+    /// The last write failed, or took longer than anybody waits.
+    is_stuck: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     journal: Mutex<Written>,
     waiting: Mutex<Waiting>,
+    /// Something that waited was written, or failed.
+    written: Condvar,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     stop: AtomicBool,
@@ -110,7 +118,7 @@ struct Shared {
 struct Written {
     journal: Journal,
     /// Written since the journal was last durable.
-    unsynced: Vec<Vec<u8>>,
+    unsynced: Vec<(Place, Vec<u8>)>,
     /// The segments that were begun by [`Bindings::roll`], each with the greatest epoch that stands before it.
     begun: Vec<(u64, Epoch)>,
 }
@@ -132,7 +140,7 @@ impl Bindings {
         let journal = Mutex::new(Written { journal, unsynced: Vec::new(), begun: Vec::new() });
         let waiting = Mutex::new(Waiting { greatest: last_epoch, ..Waiting::default() });
         let stop = AtomicBool::new(false);
-        Self(Arc::new(Shared { journal, waiting, clock, health, stop }))
+        Self(Arc::new(Shared { journal, waiting, written: Condvar::new(), clock, health, stop }))
     }
 
     /// Starts the thread that calls [`Self::sync`] on a timer.
@@ -154,12 +162,37 @@ impl Bindings {
         self.0.waiting.lock().expect("no holder of the waiting bindings panics")
     }
 
+    /// Does something with the journal, and writes what was noted meanwhile.
+    fn with_journal<R>(&self, work: impl FnOnce(&mut Written) -> R) -> R {
+        let mut written = self.0.journal.lock().expect("no writer of bindings panics");
+        let result = work(&mut written);
+        drop(written);
+        self.write_what_waits();
+        result
+    }
+
+    /// Writes what waits, unless somebody else is at it, who will.
+    fn write_what_waits(&self) {
+        // Whoever notes a record tries the lock after that, and whoever had it looks after letting it go: none is missed.
+        while !self.waiting().records.is_empty() {
+            let outcome = match self.0.journal.try_lock() {
+                Ok(mut written) => self.write(&mut written, usize::MAX),
+                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::Poisoned(_)) => panic!("no writer of bindings panics"),
+            };
+            // What could not be written waits, and is told.
+            if outcome.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Writes what waits, so many records at most. The lock of the journal is held, the other only for moments.
     fn write(&self, written: &mut Written, records_max: usize) -> Result<(), JournalError> {
         for _ in 0..records_max {
-            let Some(record) = self.waiting().records.pop_front() else { break };
+            let Some(record) = self.take_waiting() else { break };
             match written.journal.append(&record) {
-                Ok(_) => written.unsynced.push(record),
+                Ok(position) => written.unsynced.push((position, record)),
                 Err(error) => {
                     self.waiting().records.push_front(record);
                     self.note_failure(written, &error);
@@ -167,17 +200,32 @@ impl Bindings {
                 }
             }
         }
+        let mut waiting = self.waiting();
+        (waiting.is_writing, waiting.is_stuck) = (false, false);
+        drop(waiting);
+        self.0.written.notify_all();
         Ok(())
+    }
+
+    fn take_waiting(&self) -> Option<Vec<u8>> {
+        let mut waiting = self.waiting();
+        let record = waiting.records.pop_front();
+        waiting.is_writing = record.is_some();
+        record
     }
 
     /// Where records are in doubt they are written again, in order.
     fn note_failure(&self, written: &mut Written, error: &JournalError) {
-        if matches!(error, JournalError::InDoubt { .. }) {
+        {
             let mut waiting = self.waiting();
-            for record in std::mem::take(&mut written.unsynced).into_iter().rev() {
-                waiting.records.push_front(record);
+            (waiting.is_writing, waiting.is_stuck) = (false, true);
+            if matches!(error, JournalError::InDoubt { .. }) {
+                for (_, record) in std::mem::take(&mut written.unsynced).into_iter().rev() {
+                    waiting.records.push_front(record);
+                }
             }
         }
+        self.0.written.notify_all();
         let text = error.to_string();
         self.0.health.update(|health| {
             if health.bindings_error.is_none() {
@@ -189,67 +237,79 @@ impl Bindings {
 
     /// Makes the journal durable and reserves epochs; what fails is told and tried again the next time.
     pub fn sync(&self) {
-        let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        // What could not be done was told.
-        let _ = self.make_durable(&mut written);
+        // The fsync, which may take long, is done without the lock.
+        let unsynced = self.with_journal(|written| match self.reserve(written) {
+            Ok(()) => written.journal.unsynced(),
+            // What could not be done was told.
+            Err(_) => None,
+        });
+        if let Some(unsynced) = unsynced {
+            let synced = unsynced.sync();
+            let _ = self.with_journal(|written| {
+                let confirmed = written.journal.confirm(synced);
+                self.confirmed(written, confirmed)
+            });
+        }
     }
 
-    fn make_durable(&self, written: &mut Written) -> Result<(), JournalError> {
+    /// Reserves epochs and writes what waits.
+    fn reserve(&self, written: &mut Written) -> Result<(), JournalError> {
         {
             let mut waiting = self.waiting();
             let ceiling = waiting.greatest.max(self.0.clock.now_ms()).saturating_add(RESERVED_MS);
             waiting.records.push_back(encoded(&Record::Ceiling(ceiling)));
         }
-        self.write(written, usize::MAX)?;
-        match written.journal.sync() {
-            Ok(()) => {
-                written.unsynced.clear();
-                self.0.health.update(|health| {
-                    if health.bindings_error.take().is_some() {
-                        tracing::info!("bindings are written again");
-                    }
-                });
-                Ok(())
+        self.write(written, usize::MAX)
+    }
+
+    fn confirmed(
+        &self,
+        written: &mut Written,
+        confirmed: Result<Option<Place>, JournalError>,
+    ) -> Result<(), JournalError> {
+        let Some(end) = confirmed.inspect_err(|error| self.note_failure(written, error))? else { return Ok(()) };
+        written.unsynced.retain(|(position, _)| *position >= end);
+        self.0.health.update(|health| {
+            if health.bindings_error.take().is_some() {
+                tracing::info!("bindings are written again");
             }
-            Err(error) => {
-                self.note_failure(written, &error);
-                Err(error)
-            }
-        }
+        });
+        Ok(())
     }
 
     /// Begins a new segment; its number. The next record in it says everything.
     pub(super) fn roll(&self) -> Result<u64, JournalError> {
-        let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        let (waiting, greatest) = {
-            let mut waiting = self.waiting();
-            // What is noted from here on stands in the new segment, and does not lean on what may be removed.
-            waiting.last = None;
-            (waiting.records.len(), waiting.greatest)
-        };
-        self.write(&mut written, waiting)?;
-        match written.journal.roll() {
-            Ok(segment) => {
-                written.unsynced.clear();
-                written.begun.push((segment, greatest));
-                Ok(segment)
-            }
-            Err(error) => {
-                self.note_failure(&mut written, &error);
-                Err(error)
-            }
-        }
+        self.with_journal(|written| {
+            let (waiting, greatest) = {
+                let mut waiting = self.waiting();
+                // What is noted from here on stands in the new segment, and does not lean on what may be removed.
+                waiting.last = None;
+                (waiting.records.len(), waiting.greatest)
+            };
+            self.write(written, waiting)?;
+            let segment = written.journal.roll().inspect_err(|error| self.note_failure(written, error))?;
+            written.unsynced.clear();
+            written.begun.push((segment, greatest));
+            // By us and now, so that the ingest needs not wait for the disk; if it cannot be, it is tried again.
+            let _ = written.journal.begin().inspect_err(|error| self.note_failure(written, error));
+            Ok(segment)
+        })
     }
 
     /// Forgets the segments that say nothing of any epoch after this one. An epoch that was sealed and not shown yet when
     /// a snapshot was taken may stand in a segment from before it.
     pub(super) fn forget_to(&self, epoch: Epoch) -> Result<(), JournalError> {
-        let mut written = self.0.journal.lock().expect("no writer of bindings panics");
-        let unneeded = written.begun.partition_point(|(_, greatest)| *greatest <= epoch);
-        let Some((segment, _)) = written.begun.drain(..unneeded).next_back() else { return Ok(()) };
-        // The last word on which epochs are reserved may be in what is removed.
-        self.make_durable(&mut written)?;
-        written.journal.remove_before(segment)
+        self.with_journal(|written| {
+            let unneeded = written.begun.partition_point(|(_, greatest)| *greatest <= epoch);
+            let Some((segment, _)) = written.begun.drain(..unneeded).next_back() else { return Ok(()) };
+            // The last word on which epochs are reserved may be in what is removed.
+            self.reserve(written)?;
+            if let Some(unsynced) = written.journal.unsynced() {
+                let confirmed = written.journal.confirm(unsynced.sync());
+                self.confirmed(written, confirmed)?;
+            }
+            written.journal.remove_before(segment)
+        })
     }
 }
 
@@ -274,15 +334,18 @@ impl BindingLog for Bindings {
             waiting.last = Some(Arc::clone(&binding.position));
             waiting.greatest = binding.epoch;
             if waiting.records.len() > WAITING_MAX {
-                *waiting = Waiting { greatest: waiting.greatest, ..Waiting::default() };
+                waiting.records.clear();
+                waiting.last = None;
             }
         }
-        match self.0.journal.try_lock() {
-            // What could not be written waits, and is told.
-            Ok(mut written) => drop(self.write(&mut written, usize::MAX)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Poisoned(_)) => panic!("no writer of bindings panics"),
-        }
+        self.write_what_waits();
+        // Who shows an epoch must find it again after a kill: somebody else is about to write it.
+        let waiting = self.waiting();
+        let is_awaited =
+            |waiting: &mut Waiting| (waiting.is_writing || !waiting.records.is_empty()) && !waiting.is_stuck;
+        let waited = self.0.written.wait_timeout_while(waiting, PATIENCE, is_awaited);
+        let (mut waiting, waited) = waited.expect("no holder of the waiting bindings panics");
+        waiting.is_stuck |= waited.timed_out();
     }
 
     fn forsake(&mut self) {

@@ -104,9 +104,32 @@ pub struct Journal {
 struct Writing {
     path: PathBuf,
     file: Box<dyn VfsFile>,
+    /// The same file, for whoever makes it durable meanwhile. It is opened a second time: an fsync that failed is told
+    /// once to each opening, so that it is no secret to this one what happened to the other.
+    other: Arc<dyn VfsFile>,
     number: u64,
     length: u64,
     synced_length: u64,
+}
+
+/// What is to be made durable, as far as the journal went when it was asked.
+pub struct Unsynced {
+    file: Arc<dyn VfsFile>,
+    end: Position,
+}
+
+/// What became of it.
+pub struct Synced {
+    result: io::Result<()>,
+    end: Position,
+}
+
+impl Unsynced {
+    /// The fsync. Meanwhile others may append.
+    #[must_use]
+    pub fn sync(self) -> Synced {
+        Synced { result: self.file.sync(), end: self.end }
+    }
 }
 
 impl Debug for Journal {
@@ -158,9 +181,7 @@ impl Journal {
         if record.len() > RECORD_BYTES_MAX {
             return Err(JournalError::TooLong(record.len()));
         }
-        if self.writing.is_none() {
-            self.begin_segment(&[])?;
-        }
+        self.begin()?;
         let writing = self.writing.as_mut().expect("a segment was just begun");
         let position = Position { segment: writing.number, offset: writing.length };
         self.frame.clear();
@@ -187,11 +208,31 @@ impl Journal {
     /// # Errors
     /// `InDoubt`.
     pub fn sync(&mut self) -> Result<(), JournalError> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        match writing.file.sync() {
+        let Some(unsynced) = self.unsynced() else { return Ok(()) };
+        self.confirm(unsynced.sync()).map(drop)
+    }
+
+    /// What was appended, to be made durable while others append: [`Unsynced::sync`], then [`Journal::confirm`].
+    #[must_use]
+    pub fn unsynced(&self) -> Option<Unsynced> {
+        let writing = self.writing.as_ref()?;
+        let end = Position { segment: writing.number, offset: writing.length };
+        Some(Unsynced { file: Arc::clone(&writing.other), end })
+    }
+
+    /// Takes note of what was made durable. All records before the position that is returned are; none where the segment
+    /// was ended meanwhile: whoever ended it has been told of its records.
+    ///
+    /// # Errors
+    /// `InDoubt`, also of what was appended meanwhile.
+    pub fn confirm(&mut self, synced: Synced) -> Result<Option<Position>, JournalError> {
+        let Some(writing) = self.writing.as_mut().filter(|writing| writing.number == synced.end.segment) else {
+            return Ok(None);
+        };
+        match synced.result {
             Ok(()) => {
-                writing.synced_length = writing.length;
-                Ok(())
+                writing.synced_length = writing.synced_length.max(synced.end.offset);
+                Ok(Some(synced.end))
             }
             Err(source) => {
                 let path = writing.path.clone();
@@ -210,6 +251,14 @@ impl Journal {
         self.sync()?;
         self.forget_writing();
         Ok(self.next_number)
+    }
+
+    /// Begins a segment, where none is begun, before the next record needs it.
+    ///
+    /// # Errors
+    /// `Failed`; the next `append` tries again.
+    pub fn begin(&mut self) -> Result<(), JournalError> {
+        if self.writing.is_none() { self.begin_segment(&[]) } else { Ok(()) }
     }
 
     /// Removes the segments before `segment`.
@@ -257,11 +306,11 @@ impl Journal {
             file.sync()?;
             self.vfs.rename(&temporary, &path)?;
             self.vfs.sync_directory(&self.directory)?;
-            Ok(file)
+            Ok((file, self.vfs.open(&path)?.into()))
         };
-        let file = begin().map_err(failed("begin", &path))?;
+        let (file, other) = begin().map_err(failed("begin", &path))?;
         let length = (HEAD_BYTES + frames.len()) as u64;
-        self.writing = Some(Writing { path, file, number, length, synced_length: length });
+        self.writing = Some(Writing { path, file, other, number, length, synced_length: length });
         self.next_number += 1;
         Ok(())
     }

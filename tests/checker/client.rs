@@ -280,6 +280,6 @@ fn name_of(asked: &Asked) -> &'static str {
         Asked::After(_) => "an event",
         Asked::Acknowledged(_) => "all of the log",
         Asked::At(_) => "a read point",
-        Asked::AsOf(..) => "an epoch",
+        Asked::AsOf(_) => "an epoch",
     }
 }

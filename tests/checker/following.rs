@@ -11,7 +11,6 @@ pub struct Mark {
     pub id: String,
     /// Which life of the process told it.
     pub life: usize,
-    pub epoch: u64,
     /// So many frames came before.
     pub frames: usize,
 }
@@ -122,7 +121,7 @@ impl Followed {
             return Err(format!("no id in {}", event.text));
         };
         self.last_id = Some(id.clone());
-        self.marks.push(Mark { id, life, epoch: self.epoch, frames: self.frames.len() });
+        self.marks.push(Mark { id, life, frames: self.frames.len() });
         if self.marks.len() > MARKS_MAX {
             self.marks.drain(..MARKS_MAX / 2);
             let gone = self.marks[0].frames;
@@ -138,10 +137,9 @@ impl Followed {
     }
 }
 
-/// Whether what was told in a life may not be told again in another one: it is from before the snapshot, or its binding was
-/// lost with the process, while the journal was being made durable.
+/// Whether what was told in a life may not be told again in another one: it is from before the snapshot.
 pub fn may_be_reset(reason: &str, told_in: usize, life: usize) -> bool {
-    told_in != life && matches!(reason, "retention" | "unknownEpoch")
+    told_in != life && reason == "retention"
 }
 
 fn hosts(event: &Event, list: &str) -> Result<Vec<(usize, i64)>, String> {

@@ -124,7 +124,6 @@ pub fn compare(client: &mut Client) -> Result<(), String> {
 #[derive(Debug)]
 pub struct State {
     epoch: u64,
-    life: usize,
     hosts: Hosts,
 }
 
@@ -153,7 +152,7 @@ pub fn follow(client: &mut Client, states: &Sender<State>) -> Result<(), String>
             let mut followed = followed();
             if followed.take(here.life, &event).map_err(|why| format!("life {}: {why}", here.life))? {
                 shared.count(&format!("events of {} followed", event.name));
-                let state = State { epoch: followed.epoch, life: here.life, hosts: followed.hosts.clone() };
+                let state = State { epoch: followed.epoch, hosts: followed.hosts.clone() };
                 if event.name != "progress" || client.random.random_bool(0.2) {
                     // Whoever compares may have come to its end.
                     drop(states.send(state));
@@ -167,18 +166,14 @@ pub fn follow(client: &mut Client, states: &Sender<State>) -> Result<(), String>
 
 /// Compares states that were followed with what is told of their epochs.
 pub fn audit(client: &mut Client, states: &Receiver<State>) -> Result<(), String> {
-    for State { epoch, life, hosts } in states {
+    for State { epoch, hosts } in states {
         let shared = Arc::clone(&client.shared);
         // No more than it can look at: the newest are there longest.
         let mut came = Came::Nothing;
         while came == Came::Nothing && !shared.is_over() {
-            came = client.read(Asked::AsOf(epoch, life), What::Hosts, &format!("asOf={epoch}&{TIMEOUT}"))?;
+            came = client.read(Asked::AsOf(epoch), What::Hosts, &format!("asOf={epoch}&{TIMEOUT}"))?;
         }
         let position = match came {
-            Came::Told(told) if told.epoch != epoch => {
-                shared.count("epochs that were lost");
-                continue;
-            }
             Came::Told(told) => told.position,
             Came::Gone => {
                 let ready_ms = shared.here().map_or(u64::MAX, |here| here.ready_ms.load(Ordering::Relaxed));
@@ -206,7 +201,7 @@ pub fn resume(client: &mut Client) -> Result<(), String> {
     while !shared.is_over() {
         let here = shared.here();
         let picked = pick(client, &shared.followed.lock().expect("no panic"));
-        let (Some(here), Some((Mark { id, life, epoch, .. }, last, expected))) = (here, picked) else {
+        let (Some(here), Some((Mark { id, life, .. }, expected))) = (here, picked) else {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         };
@@ -219,9 +214,6 @@ pub fn resume(client: &mut Client) -> Result<(), String> {
             };
             if !may_be_reset(why, life, here.life) {
                 return Err(format!("{id} of life {life} is not resumed in life {}: {reset:?}", here.life));
-            }
-            if why == "unknownEpoch" {
-                println!("epoch {epoch} is lost, {} ms before the last of life {life}", last - epoch);
             }
             shared.count(&format!("ids that were told to begin anew: {why}"));
             continue;
@@ -244,16 +236,15 @@ pub fn resume(client: &mut Client) -> Result<(), String> {
     Ok(())
 }
 
-/// An id, the last epoch that was told in its life, and some of what was told after it.
-fn pick(client: &mut Client, followed: &Followed) -> Option<(Mark, u64, Vec<String>)> {
+/// An id, and some of what was told after it.
+fn pick(client: &mut Client, followed: &Followed) -> Option<(Mark, Vec<String>)> {
     let marks = &followed.marks;
     // Late ones more often: those of a former life are soon gone.
     let late = marks.len().saturating_sub(200);
     let from = if client.random.random_bool(0.5) { late } else { 0 };
     let mark = marks.get(client.random.random_range(from..marks.len().max(from + 1)))?;
     let told = followed.frames.iter().skip(mark.frames).take(client.random.random_range(1..40)).cloned();
-    let last = marks.iter().rfind(|other| other.life == mark.life).map_or(mark.epoch, |last| last.epoch);
-    Some((mark.clone(), last, told.collect()))
+    Some((mark.clone(), told.collect()))
 }
 
 /// Whether somebody was told all that was written.

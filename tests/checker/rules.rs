@@ -32,8 +32,8 @@ pub enum Asked {
     Acknowledged(i64),
     /// That it is the one that was leased.
     At(Told),
-    /// That it is the one of an epoch that was told in a life.
-    AsOf(u64, usize),
+    /// That it is the one of an epoch that was told, in whatever life.
+    AsOf(u64),
 }
 
 /// What an answer says of the state.
@@ -105,7 +105,7 @@ impl Seen {
         epochs.note(step.told)?;
         says_the_truth(&step.content, step.told.position, log)?;
         includes(step)?;
-        if matches!(step.asked, Asked::At(_) | Asked::AsOf(..)) {
+        if matches!(step.asked, Asked::At(_) | Asked::AsOf(_)) {
             return Ok(());
         }
         let before = self.newest.replace(step.told).filter(|_| step.life == self.life);
@@ -149,8 +149,7 @@ fn includes(step: &Step) -> Result<(), String> {
         Asked::After(offset) => told.position > offset,
         Asked::Acknowledged(end) => told.position >= end,
         Asked::At(leased) => told == leased,
-        // The last bindings may be lost with the process, while its journal is being made durable.
-        Asked::AsOf(epoch, life) => told.epoch == epoch || (life != step.life && told.epoch < epoch),
+        Asked::AsOf(epoch) => told.epoch == epoch,
     };
     if holds { Ok(()) } else { Err(format!("asked for {asked:?}, and answered with {told:?}")) }
 }

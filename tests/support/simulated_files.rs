@@ -48,6 +48,8 @@ struct Disk {
     fault: Option<(u64, Fault)>,
     errors: u64,
     stopped: bool,
+    /// Whether an fsync of a file does not come back, and how many wait for that.
+    hangs: (bool, usize),
     random: StdRng,
 }
 
@@ -66,7 +68,15 @@ impl SimulatedVfs {
 
     fn with_nodes(nodes: Vec<Node>, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Mutex::new(Disk { nodes, operations: 0, fault: None, errors: 0, stopped: false, random })))
+        Self(Arc::new(Mutex::new(Disk {
+            nodes,
+            operations: 0,
+            fault: None,
+            errors: 0,
+            stopped: false,
+            hangs: (false, 0),
+            random,
+        })))
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -93,6 +103,16 @@ impl SimulatedVfs {
         let mut disk = self.disk();
         disk.fault = None;
         disk.stopped = false;
+    }
+
+    /// From now on an fsync of a file hangs, or does not any more.
+    pub fn hang(&self, hangs: bool) {
+        self.disk().hangs.0 = hangs;
+    }
+
+    /// How many hang.
+    pub fn hanging(&self) -> usize {
+        self.disk().hangs.1
     }
 
     /// Whether the machine has stopped.
@@ -368,6 +388,13 @@ impl VfsFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.0.disk();
+        disk.hangs.1 += 1;
+        while disk.hangs.0 {
+            drop(disk);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            disk = self.0.disk();
+        }
+        disk.hangs.1 -= 1;
         let result = disk.operation();
         let stopped = disk.stopped;
         let Node::File { durable, pending, .. } = &mut disk.nodes[self.1] else { panic!("no file") };
