@@ -142,6 +142,11 @@ impl std::fmt::Debug for Routes {
 }
 
 impl Routes {
+    /// Whether clients take too little of what is made for them.
+    fn pressure(&self) -> admission::Pressure {
+        self.app.admission.pressure()
+    }
+
     /// Ends what would go on for ever.
     pub(crate) fn end_streams(&self) {
         self.app.streams.end();

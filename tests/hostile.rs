@@ -21,6 +21,7 @@ fn short() -> Deadlines {
         head: Duration::from_millis(400),
         idle: Duration::from_millis(1_500),
         write_progress: Duration::from_secs(2),
+        write_progress_pressed: Duration::from_millis(500),
         drain: Duration::from_secs(20),
     }
 }
@@ -216,9 +217,16 @@ fn greedy(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn who_does_not_read_sheds_load_and_health_goes_on() {
+fn requests_at_work_are_bounded_and_health_goes_on() {
     let served = heavily_served(|setup| setup.config.http.requests_max = 3);
-    let greedy = greedy(served.readers, 3);
+    let waits: Vec<TcpStream> = (0..3)
+        .map(|_| {
+            let stream = connect(served.readers);
+            let asked = "GET /api/tarn/v1/resources?after=never&timeout=3s HTTP/1.1\r\nHost: tarn\r\n\r\n";
+            (&stream).write_all(asked.as_bytes()).expect("sent");
+            stream
+        })
+        .collect();
     let mut shed = None;
     eventually("load is shed", || {
         shed = Some(get(served.readers, "/api/tarn/v1/position")).filter(|answer| answer.status == 503);
@@ -230,9 +238,8 @@ fn who_does_not_read_sheds_load_and_health_goes_on() {
     for (address, path) in [(served.readers, "/livez"), (served.readers, "/readyz"), (served.operators, "/metrics")] {
         assert_eq!(get(address, path).status, 200, "{path}");
     }
-    // Whoever takes nothing is closed, and then there is room again.
     eventually("room again", || get(served.readers, "/api/tarn/v1/position").status == 200);
-    drop(greedy);
+    drop(waits);
 }
 
 #[test]
@@ -240,14 +247,24 @@ fn answers_that_nobody_takes_are_bounded() {
     let served = heavily_served(|setup| {
         setup.config.http.response_bytes_max = 16 * 1024 * 1024;
         setup.config.http.queue_deadline_ms = 50;
+        // As many do not read as requests may be at work, and more.
+        setup.config.http.requests_max = 4;
+        // They are closed because others have to wait for them, or not at all.
+        setup.deadlines.write_progress = Duration::from_secs(600);
+        setup.deadlines.write_progress_pressed = Duration::from_secs(2);
     });
+    let first = get(served.readers, "/api/tarn/v1/resources?limit=1").json();
+    let id = first["items"][0]["resourceId"].as_str().expect("an id").to_owned();
     let greedy = greedy(served.readers, 8);
     eventually("no more pages are rendered", || {
         let page = get(served.readers, "/api/tarn/v1/resources?limit=1");
-        page.status == 503 && get(served.readers, "/api/tarn/v1/position").status == 200
+        let look_ups = ["/api/tarn/v1/position", &format!("/api/tarn/v1/resources/{id}")];
+        let looked_up = look_ups.map(|path| get(served.readers, path).status);
+        assert_eq!(looked_up, [200; 2], "look-ups go on");
+        page.status == 503
     });
-    drop(greedy);
     eventually("room again", || get(served.readers, "/api/tarn/v1/resources?limit=1").status == 200);
+    drop(greedy);
 }
 
 /// Asks again and again on connections that are kept; how many answers came, or what went wrong.

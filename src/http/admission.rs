@@ -1,9 +1,10 @@
 //! Who is let in: requests at work, work on the answers, and bytes of answers, each bounded.
 //!
-//! A request counts from when its head is read until the last byte of its answer is written, so clients that do not
-//! read use up their own share and then get an early 503 with `Retry-After`. Answers that cost more than a look-up are
-//! rendered on threads beside those that accept and tell health, a few at a time; who waits longer than the deadline
-//! for a turn is sent away. Bytes are reserved before they are rendered.
+//! A request is at work until its answer is made; until that is written its bytes count. Clients that do not read use
+//! up the bytes of what costs more than a look-up, which then gets an early 503 with `Retry-After`, and are closed the
+//! sooner for it ([`Pressure`]); look-ups have some of their own. Answers that cost more than a look-up are rendered on
+//! threads beside those that accept and tell health, a few at a time; who waits longer than the deadline for a turn is sent
+//! away. Bytes are reserved before they are rendered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,10 +27,31 @@ use crate::config::HttpSection;
 /// Bytes are counted in these.
 const UNIT_BYTES: usize = 1024;
 
+/// This part of all bytes is for look-ups alone.
+const LOOK_UPS_OF_ALL: usize = 8;
+/// Less than this part being free is too little.
+const PRESSED_BELOW: usize = 4;
+
+/// Whether so much waits to be taken that others cannot be answered.
+#[derive(Debug, Clone)]
+pub(super) struct Pressure {
+    bytes: Arc<Semaphore>,
+    low: usize,
+}
+
+impl Pressure {
+    pub(super) fn is_high(&self) -> bool {
+        self.bytes.available_permits() < self.low
+    }
+}
+
 /// The bounds that all requests share.
 #[derive(Debug)]
 pub(crate) struct Admission {
     bytes: Arc<Semaphore>,
+    /// Those of look-ups alone.
+    look_up_bytes: Arc<Semaphore>,
+    pressure: Pressure,
     turns: Arc<Semaphore>,
     queue_deadline: Duration,
 }
@@ -38,8 +60,13 @@ impl Admission {
     /// The bounds that a configuration sets.
     pub(crate) fn new(section: &HttpSection) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        let all = section.response_bytes_max / UNIT_BYTES;
+        let of_look_ups = all / LOOK_UPS_OF_ALL;
+        let bytes = Arc::new(Semaphore::new(all - of_look_ups));
         Self {
-            bytes: Arc::new(Semaphore::new(section.response_bytes_max / UNIT_BYTES)),
+            pressure: Pressure { bytes: Arc::clone(&bytes), low: (all - of_look_ups) / PRESSED_BELOW },
+            bytes,
+            look_up_bytes: Arc::new(Semaphore::new(of_look_ups)),
             turns: Arc::new(Semaphore::new(threads)),
             queue_deadline: Duration::from_millis(section.queue_deadline_ms),
         }
@@ -64,8 +91,17 @@ impl Admission {
 
     /// The answer, rendered on the spot already: as many at once as there are threads, each with one resource.
     pub(super) async fn admit(&self, answer: Response) -> Result<Response, ApiError> {
-        let reserved = self.reserve(length(&answer), || self.deadline()).await?;
+        let bytes = length(&answer);
+        let reserved = match Arc::clone(&self.look_up_bytes).try_acquire_many_owned(units(bytes)) {
+            Ok(reserved) => reserved,
+            Err(_) => self.reserve(bytes, || self.deadline()).await?,
+        };
         Ok(attach(answer, reserved))
+    }
+
+    /// How much there is that nobody takes.
+    pub(super) fn pressure(&self) -> Pressure {
+        self.pressure.clone()
     }
 
     /// The answer of `render`, run on a thread for such work when it is its turn; about `bytes` long at most.
@@ -244,6 +280,8 @@ pub(super) fn entered<T: 'static, H: Handler<T, Arc<App>>>(entry: Entry, handler
                 handler.call(request, app).await
             }
         };
-        attach(response, place)
+        // What is not written yet counts by its bytes.
+        drop(place);
+        response
     })
 }

@@ -1,7 +1,7 @@
 //! The accept loop: caps on connections, deadlines on bytes, and a bounded drain.
 //!
 //! `axum::serve` sets no deadline at all. Here a connection must send its first byte and then its first request's head
-//! within 10 s each, a slow reader must take bytes every 15 s, an idle one is closed after 60 s ([`Deadlines`]), heads
+//! within 10 s each, a slow reader must take bytes every 15 s (1 s where too many do not), an idle one is closed after 60 s ([`Deadlines`]), heads
 //! are bounded, and one address cannot take all. A stop lets the requests at work end; it waits for nothing else.
 
 use std::collections::HashMap;
@@ -182,7 +182,7 @@ async fn connection(
         tracing::debug!(%error, %address, "could not set TCP_NODELAY");
     }
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), deadlines));
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), deadlines, routes.pressure()));
     let mut builder = http1::Builder::new();
     builder
         .max_headers(HEADERS_MAX)

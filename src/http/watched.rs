@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::admission::Pressure;
+
 /// How long a connection may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
@@ -26,6 +28,8 @@ pub struct Deadlines {
     pub idle: Duration,
     /// Until a reader takes some bytes of an answer.
     pub write_progress: Duration,
+    /// The same while answers that nobody takes are most of what there may be.
+    pub write_progress_pressed: Duration,
     /// From a stop to the end of the last answer.
     pub drain: Duration,
 }
@@ -37,6 +41,7 @@ impl Default for Deadlines {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             write_progress: Duration::from_secs(15),
+            write_progress_pressed: Duration::from_secs(1),
             drain: Duration::from_secs(5),
         }
     }
@@ -131,8 +136,10 @@ pub(super) struct Watched {
     activity: Arc<Activity>,
     deadlines: Deadlines,
     awaited: Awaited,
+    pressure: Pressure,
     reading: Option<Pin<Box<Sleep>>>,
-    writing: Option<Pin<Box<Sleep>>>,
+    /// Since when the reader takes nothing, and when that is looked at again.
+    writing: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Since when nothing is asked for.
     idle_since: Option<Instant>,
     /// Fires at the earliest when the connection may have been idle for too long. It is not set anew for every request,
@@ -141,11 +148,12 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines, pressure: Pressure) -> Self {
         Self {
             stream,
             activity,
             deadlines,
+            pressure,
             awaited: Awaited::FirstByte,
             reading: None,
             writing: None,
@@ -250,8 +258,17 @@ impl Watched {
             self.writing = None;
             return polled;
         }
-        let allowed = self.deadlines.write_progress;
-        wait(&mut self.writing, allowed, context)
+        let Deadlines { write_progress: allowed, write_progress_pressed: pressed, .. } = self.deadlines;
+        let look = pressed.min(allowed);
+        let (since, sleeping) = self.writing.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(look))));
+        while sleeping.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if *since + allowed <= now || self.pressure.is_high() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            sleeping.as_mut().reset((now + look).min(*since + allowed));
+        }
+        Poll::Pending
     }
 }
 
