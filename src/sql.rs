@@ -49,7 +49,7 @@ mod unmaintained;
 mod view_plan;
 mod words;
 
-pub use adhoc::{QUERY_THREAD, QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
+pub use adhoc::{Absent, QUERY_THREAD, QueryAnswer, QueryError, QueryInput, QueryLimits, QueryRunner};
 pub use bounds::{Bounds, Interval, Intervals};
 pub use explain::{ExplainedOperator, Explanation};
 pub use failure::Failure;

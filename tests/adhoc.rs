@@ -21,7 +21,7 @@ fn request(body: &str, accept: &str) -> String {
     )
 }
 
-fn ask(at: SocketAddr, sql: &str) -> Answer {
+pub fn ask(at: SocketAddr, sql: &str) -> Answer {
     ask_with(at, &json!({ "sql": sql }).to_string())
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tarn::generate::Generated;
+use tarn::generate::{Generated, RESOURCES_TOPIC};
 
 use crate::command_line::Process;
 use crate::durable::{log, next_offset, serve, started};
@@ -79,6 +79,40 @@ fn with_hosts(configure: impl FnOnce(&mut Setup)) -> (tempfile::TempDir, Served,
     });
     eventually("ready", || get(at, "/readyz").status == 200);
     (folder, served, feed)
+}
+
+#[test]
+fn a_stream_begins_with_what_it_is_to_include() {
+    let (_folder, served, feed) = with_hosts(|_| {});
+    let at = served.readers;
+    let known = get(at, "/api/tarn/v1/views/hosts").json()["consistencyToken"].as_str().expect("a token").to_owned();
+    // Whoever wrote the event knows only where it stands.
+    for (path, number) in [(CHANGES.to_owned(), 3), ("/api/tarn/v1/resources/changes".to_owned(), 4)] {
+        let waiting = std::thread::spawn({
+            let path = format!("{path}?after={RESOURCES_TOPIC}:0:{number}&timeout=20s");
+            move || {
+                let mut stream = Stream::open(at, &path, None);
+                (stream.telling(), stream.telling())
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!waiting.is_finished(), "it is waited for");
+        feed.send(host(number, number as usize, "new")).expect("fed");
+        let (hello, snapshot) = waiting.join().expect("no panic");
+        assert_eq!((hello.name.as_str(), snapshot.name.as_str()), ("hello", "snapshot"));
+        assert_eq!(list(&snapshot, "rows").len(), number as usize + 1, "{snapshot:?}");
+    }
+    let cases = [
+        (format!("consistency=atLeastAsFresh&token={known}"), "200"),
+        ("consistency=atLeastAsAcknowledged".to_owned(), "200"),
+        (format!("after={RESOURCES_TOPIC}:0:99&timeout=50ms"), "504"),
+        ("consistency=atLeastAsFresh".to_owned(), "400"),
+        ("token=x&consistency=atLeastAsFresh".to_owned(), "400"),
+    ];
+    for (asked, status) in cases {
+        let stream = Stream::open(at, &format!("{CHANGES}?{asked}"), None);
+        assert!(stream.head.contains(status), "{asked}: {}", stream.head);
+    }
 }
 
 #[test]

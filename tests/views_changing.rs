@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tarn::generate::Generated;
 
+use crate::adhoc::ask;
 use crate::command_line::{ANY_PORTS, Process, addresses, tarn};
 use crate::durable::drain;
 use crate::served::{Served, eventually, exchange, get, hosts, parse};
@@ -214,6 +215,10 @@ fn a_join_with_minutes_of_work_goes_at_once_and_holds_up_no_stop() {
         let views = get(readers, "/api/tarn/v1/views").json();
         let views = views["items"].as_array().expect("a list");
         assert!(views.iter().any(|view| view["name"] == "skewed" && view["health"] == "hydrating"), "{views:?}");
+        // Neither its rows nor a query that names it are there yet, which is no fault of who asks.
+        let told = get(readers, "/api/tarn/v1/views/skewed");
+        let asked = ask(readers, "SELECT count(*) FROM skewed");
+        assert_eq!((told.status, asked.status), (503, 503), "{} {}", told.body, asked.body);
     };
     begin();
     fs::remove_file(folder.path().join("skewed.sql")).expect("it is there");

@@ -1,5 +1,6 @@
 //! Ad-hoc SQL: `POST /api/tarn/v1/query {"sql": ".."}`, answered at one instant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::accept::accepted;
 use super::encoding::Packing;
 use super::query::Query;
-use super::views::gone;
+use super::views::{absent, why_absent};
 use super::watched::Client;
 use super::{ApiError, App, answer, instant};
 use crate::published::ReadView;
-use crate::sql::{Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
+use crate::sql::{Absent, Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
 
 /// Says whether there are more rows than the limit allows.
 pub(super) const TRUNCATED: &str = "tarn-truncated";
@@ -61,7 +62,7 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Refused(why) => Self::Invalid(why),
-            QueryError::Gone { view, since } => gone(&view, since),
+            QueryError::Absent { view, why } => absent(&view, why),
             QueryError::TooMuch(why) | QueryError::Failed(why) => Self::Unprocessable(why),
         }
     }
@@ -145,15 +146,23 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 
 /// What a query reads: everything at one instant, but for views that cannot be read.
 fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
-    let conditions = app.service.shown_conditions(view);
-    let readable = conditions.into_iter().filter(|one| one.health.is_readable());
-    let since = |id| Some(view.view_since(id)).filter(|since| *since > view.epoch());
-    let shown = readable.filter_map(|one| one.shown);
-    let (gone, shown): (Vec<_>, Vec<_>) = shown.partition(|shown| since(shown.id).is_some());
+    let (mut views, mut absent) = (Vec::new(), BTreeMap::new());
+    // Those that are not there yet are wanted and not shown.
+    let wanted = app.service.view_conditions(view).into_iter().filter(|one| view.catalog().view(&one.name).is_none());
+    for condition in app.service.shown_conditions(view).into_iter().chain(wanted) {
+        let name = condition.name.to_string();
+        match condition.shown.as_ref().filter(|_| condition.health.is_readable()) {
+            None => drop(absent.insert(name, why_absent(&condition))),
+            Some(shown) if view.view_since(shown.id) > view.epoch() => {
+                absent.insert(name, Absent::Before(view.view_since(shown.id)));
+            }
+            Some(shown) => views.push(Arc::clone(&shown.plan)),
+        }
+    }
     QueryInput {
         tables: Arc::clone(app.service.views.tables()),
-        views: shown.into_iter().map(|shown| Arc::clone(&shown.plan)).collect(),
-        gone: gone.into_iter().filter_map(|shown| Some((shown.plan.name.to_string(), since(shown.id)?))).collect(),
+        views,
+        absent,
         instant: Arc::clone(view) as Arc<dyn Instant>,
         epoch: view.epoch(),
     }

@@ -50,6 +50,8 @@ const AT: Parameter = once(
     "Exactly the instant that was leased by POST /api/tarn/v1/read-points. 410 when it is over.",
 );
 
+/// What asks for an instant that includes something: what goes on from now on begins with one.
+pub(super) const TO_BE_INCLUDED: [Parameter; 4] = [CONSISTENCY, TOKEN, AFTER, TIMEOUT];
 /// What every read takes.
 pub(super) const PARAMETERS: &[Parameter] = &[CONSISTENCY, TOKEN, AFTER, AS_OF, AT, TIMEOUT];
 /// What asks for an instant that can be leased: not one that is.
@@ -57,10 +59,15 @@ pub(super) const TO_BE_LEASED: [Parameter; 5] = [CONSISTENCY, TOKEN, AFTER, AS_O
 
 /// What a read takes that has parameters of its own; `N` is how many there are in all.
 pub(super) const fn beside<const N: usize>(own: &[Parameter]) -> [Parameter; N] {
-    assert!(N == own.len() + PARAMETERS.len(), "all of them");
+    both(own, PARAMETERS)
+}
+
+/// Two lists of parameters, one after the other; `N` is how many there are in both.
+pub(super) const fn both<const N: usize>(first: &[Parameter], then: &[Parameter]) -> [Parameter; N] {
+    assert!(N == first.len() + then.len(), "all of them");
     let (mut all, mut place) = ([TIMEOUT; N], 0);
     while place < N {
-        all[place] = if place < own.len() { own[place] } else { PARAMETERS[place - own.len()] };
+        all[place] = if place < first.len() { first[place] } else { then[place - first.len()] };
         place += 1;
     }
     all

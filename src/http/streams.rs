@@ -26,7 +26,7 @@ use axum::response::Response;
 use super::accept::preferred;
 use super::query::{Kind, Parameter, Query};
 use super::views::{COLUMN, IS_NULL, NAMED_COLUMN, filters, name_of};
-use super::{ApiError, App, answer, resources};
+use super::{ApiError, App, answer, instant, resources};
 use asked::Asked;
 use client::Client;
 pub(crate) use hub::Streams;
@@ -48,8 +48,8 @@ const LAST_EVENT_ID: Parameter = Parameter {
               which counts more.",
 };
 
-/// The parameters of a view's stream.
-pub(super) const VIEW_PARAMETERS: &[Parameter] = &[
+/// The parameters of a view's stream, beside what its beginning is to include.
+const OF_VIEW: &[Parameter] = &[
     Parameter {
         name: ENVELOPE,
         kind: Kind::Text,
@@ -68,8 +68,8 @@ pub(super) const VIEW_PARAMETERS: &[Parameter] = &[
     NAMED_COLUMN,
 ];
 
-/// The parameters of the stream of resources.
-pub(super) const RESOURCE_PARAMETERS: &[Parameter] = &[
+/// Likewise of the stream of resources.
+const OF_RESOURCES: &[Parameter] = &[
     resources::BY_TYPE,
     resources::BY_WORKSPACE,
     resources::BY_REPORTER,
@@ -84,6 +84,13 @@ pub(super) const RESOURCE_PARAMETERS: &[Parameter] = &[
     },
     LAST_EVENT_ID,
 ];
+
+/// The parameters of a view's stream.
+pub(super) const VIEW_PARAMETERS: &[Parameter] =
+    &instant::both::<{ OF_VIEW.len() + instant::TO_BE_INCLUDED.len() }>(OF_VIEW, &instant::TO_BE_INCLUDED);
+/// The parameters of the stream of resources.
+pub(super) const RESOURCE_PARAMETERS: &[Parameter] =
+    &instant::both::<{ OF_RESOURCES.len() + instant::TO_BE_INCLUDED.len() }>(OF_RESOURCES, &instant::TO_BE_INCLUDED);
 
 /// `GET /api/tarn/v1/views/{view}/changes`
 pub(super) async fn of_view(
@@ -124,8 +131,9 @@ async fn stream(app: Arc<App>, headers: &HeaderMap, query: &Query, asked: Asked)
     let place = app.streams.enter()?;
     let from_header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
     let id = from_header.or_else(|| query.one(LAST_EVENT_ID.name)).filter(|id| !id.is_empty());
+    let least = instant::asked(&app, query).await?.epoch();
     let (channel, begin) = asked.open(&app, id).await?;
-    let client = Client::new(Arc::clone(&app), asked, channel, begin, place);
+    let client = Client::new(Arc::clone(&app), asked, channel, (begin, least), place);
     let mut response = Response::new(client.body());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

@@ -24,7 +24,7 @@ use crate::model::Epoch;
 use crate::published::view_costs::ViewCost;
 use crate::published::{CatalogView, FailuresPage, ReadView, RowLimits, RowToken, RowsPage};
 use crate::service::view_health::{Health, ViewCondition};
-use crate::sql::{Format, OrderBy, Reading, ViewPlan, type_name};
+use crate::sql::{Absent, Format, OrderBy, Reading, ViewPlan, type_name};
 
 /// Asks for another order than the view's own.
 const ORDER_BY: &str = "orderBy";
@@ -226,19 +226,33 @@ pub(super) fn readable_then(view: &ReadView, shown: &CatalogView) -> Result<(), 
 }
 
 /// What a view held before `since` is not known.
-pub(super) fn gone(name: &str, since: Epoch) -> ApiError {
+fn gone(name: &str, since: Epoch) -> ApiError {
     let message = format!("what the view `{name}` held then is not kept; `historySince` says how far back that goes");
     ApiError::Gone { message, history_since: Some(since) }
 }
 
 /// Why a view cannot be read. One whose text is refused never can be as it is, so nobody is told to try again.
 pub(super) fn unreadable(condition: &ViewCondition) -> ApiError {
+    absent(&condition.name, why_absent(condition))
+}
+
+/// The same for whoever names it otherwise than by a path.
+pub(super) fn why_absent(condition: &ViewCondition) -> Absent {
     let ViewCondition { name, health, problem, .. } = condition;
     let problem = problem.as_deref().unwrap_or_default();
     match health {
-        Health::Hydrating => ApiError::Unavailable(format!("the view `{name}` is being made")),
-        Health::Refused => ApiError::Unprocessable(format!("the text of the view `{name}` is refused: {problem}")),
-        health => ApiError::Unavailable(format!("the view `{name}` is {}: {problem}", health.as_str())),
+        Health::Hydrating => Absent::Now(format!("the view `{name}` is being made")),
+        Health::Refused => Absent::Refused(format!("the text of the view `{name}` is refused: {problem}")),
+        health => Absent::Now(format!("the view `{name}` is {}: {problem}", health.as_str())),
+    }
+}
+
+/// What is answered where a view cannot be read.
+pub(super) fn absent(name: &str, why: Absent) -> ApiError {
+    match why {
+        Absent::Before(since) => gone(name, since),
+        Absent::Now(why) => ApiError::Unavailable(why),
+        Absent::Refused(why) => ApiError::Unprocessable(why),
     }
 }
 

@@ -204,9 +204,7 @@ impl History {
     /// The first epoch from which on the changes of a view are kept.
     pub(super) fn changes_since(&self, id: ViewId) -> Option<Epoch> {
         let inner = self.inner();
-        let since = inner.views.get(&id)?.since();
-        let first = inner.bindings.partition_point(|binding| binding.epoch < since);
-        inner.bindings.get(first).map(|binding| binding.epoch)
+        inner.first_from(inner.views.get(&id)?.since())
     }
 
     /// The epochs that there were from one on and until another one, which was shown and is the last.
@@ -220,9 +218,7 @@ impl History {
 
     /// The first epoch at or after `epoch` that there was and that is kept.
     pub(super) fn first_from(&self, epoch: Epoch) -> Option<Epoch> {
-        let inner = self.inner();
-        let before = inner.bindings.partition_point(|binding| binding.epoch < epoch);
-        inner.bindings.get(before).map(|binding| binding.epoch)
+        self.inner().first_from(epoch)
     }
 
     /// What changed in a view after one epoch until another one, which were shown, epoch by epoch.
@@ -299,6 +295,12 @@ impl Inner {
             Some(first) => Err(NotKept::Before { since: first.epoch }),
             None => Ok(()),
         }
+    }
+
+    /// The first epoch at or after one that there was and that is kept.
+    fn first_from(&self, epoch: Epoch) -> Option<Epoch> {
+        let before = self.bindings.partition_point(|binding| binding.epoch < epoch);
+        self.bindings.get(before).map(|binding| binding.epoch)
     }
 
     /// The epochs that there were after one and until another one.

@@ -74,13 +74,13 @@ pub enum QueryError {
     /// It cannot be understood, or may not be asked.
     #[error("{0}")]
     Refused(String),
-    /// It reads a view that is not known at its instant.
-    #[error("the view `{view}` is not known at the instant")]
-    Gone {
+    /// It reads a view that cannot be read at its instant.
+    #[error("the view `{view}` cannot be read: {why:?}")]
+    Absent {
         /// Which.
         view: String,
-        /// It is from here on.
-        since: Epoch,
+        /// Why it cannot.
+        why: Absent,
     },
     /// It needs more than it may use.
     #[error("{0}")]
@@ -90,14 +90,25 @@ pub enum QueryError {
     Failed(String),
 }
 
+/// Why a view cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absent {
+    /// It is known from this epoch on, which is after the instant.
+    Before(Epoch),
+    /// It is not there yet, or not now, which the words say.
+    Now(String),
+    /// It never is as long as its text is what it is.
+    Refused(String),
+}
+
 /// What a query reads.
 pub struct QueryInput {
     /// The tables.
     pub tables: Arc<Tables>,
     /// The views that can be read.
     pub views: Vec<Arc<ViewPlan>>,
-    /// Those that can be read, but not at the instant, and since when they can.
-    pub gone: BTreeMap<String, Epoch>,
+    /// Those that cannot.
+    pub absent: BTreeMap<String, Absent>,
     /// The instant.
     pub instant: Arc<dyn Instant>,
     /// Its epoch: what `now()` is.
@@ -213,11 +224,11 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
         let provider = AtInstant { relation, instant: Arc::clone(&input.instant), read: Arc::clone(&read) };
         context.register_table(name, Arc::new(provider)).map_err(failed)?;
     }
-    if !input.gone.is_empty()
-        && let Some((view, since)) =
-            session::names(&context, sql).iter().find_map(|name| input.gone.get_key_value(name))
+    if !input.absent.is_empty()
+        && let Some((view, why)) =
+            session::names(&context, sql).iter().find_map(|name| input.absent.get_key_value(name))
     {
-        return Err(QueryError::Gone { view: view.clone(), since: *since });
+        return Err(QueryError::Absent { view: view.clone(), why: why.clone() });
     }
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
     let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));

@@ -75,7 +75,7 @@ pub fn ask(sql: &str, view: &Arc<ReadView>, tables: &Arc<Tables>) -> Result<Answ
         views: view.catalog().views().map(|view| Arc::clone(&view.plan)).collect(),
         instant: Arc::clone(view) as Arc<dyn tarn::sql::Instant>,
         epoch: view.epoch(),
-        gone: std::collections::BTreeMap::new(),
+        absent: std::collections::BTreeMap::new(),
     };
     let answer = WAITING.block_on(RUNNER.run(sql.to_owned(), input, LIMITS, ()))?;
     assert!(!answer.is_cut, "an answer of a small log has few rows");

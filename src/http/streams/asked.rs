@@ -127,8 +127,9 @@ impl Asked {
 /// What happens to a client that takes less than there is.
 const SLOW_CLIENTS: &str = "One that is further behind than frames are kept gets what it missed in one frame, by row or key, \
                             which says `coalesced`, `from` and `to`; behind `retentionMs`, or where a frame would be \
-                            longer than `frameBytesMax`, `reset` and a new snapshot; one that takes nothing for 15 s, or \
-                            its snapshot not in two minutes, is cut and may come back with its last id.";
+                            longer than `frameBytesMax`, `reset` and a new snapshot; one that takes nothing for 15 s (1 s \
+                            where too many do), or its snapshot not in two minutes, is cut and may come back with its \
+                            last id.";
 
 /// Where a client with this id begins; none where that is not known yet.
 fn begin(

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 
@@ -41,6 +42,8 @@ pub(super) struct Client {
     ending: watch::Receiver<bool>,
     /// It has all until this epoch.
     at: Epoch,
+    /// A snapshot that it begins with is not older.
+    least: Epoch,
     /// Until here it gets every frame by itself, if there are as many: it has come back.
     exact_until: Epoch,
     /// The keys that were there at its epoch, while it gets what it missed.
@@ -56,6 +59,8 @@ enum Stage {
     New,
     /// It is sent what others are sent too.
     Shared { parts: Arc<[Bytes]>, next: usize, epoch: Epoch },
+    /// It waits for the turn to have a snapshot alone.
+    Queueing(BoxFuture<'static, OwnedSemaphorePermit>),
     /// It is sent what is made for it.
     Alone(Alone),
     /// It has all until its epoch.
@@ -74,12 +79,12 @@ struct Alone {
 }
 
 impl Client {
-    /// A client that begins so on a channel.
+    /// A client that begins so on a channel, with nothing older than an epoch.
     pub(super) fn new(
         app: Arc<App>,
         asked: Asked,
         channel: Arc<Channel>,
-        begin: Begin,
+        (begin, least): (Begin, Epoch),
         place: admission::Place,
     ) -> Self {
         let changes = channel.changes();
@@ -94,7 +99,7 @@ impl Client {
             }
         };
         let exact_until = if at > 0 { app.service.publisher.glance().epoch() } else { 0 };
-        Self { app, asked, channel, changes, ending, at, exact_until, keys: None, queue, stage, _place: place }
+        Self { app, asked, channel, changes, ending, at, least, exact_until, keys: None, queue, stage, _place: place }
     }
 
     /// Its stream as a body.
@@ -134,7 +139,7 @@ impl Client {
             let more = match self.stage {
                 Stage::Following => self.follow(heartbeat).await,
                 Stage::Ended => return Bytes::new(),
-                _ => self.snapshot().await,
+                _ => self.snapshot(heartbeat).await,
             };
             match more {
                 Ok(Some(bytes)) => return bytes,
@@ -186,7 +191,7 @@ impl Client {
     }
 
     /// The next part of the snapshot, if it has anything.
-    async fn snapshot(&mut self) -> Result<Option<Bytes>, Reset> {
+    async fn snapshot(&mut self, heartbeat: Duration) -> Result<Option<Bytes>, Reset> {
         match &mut self.stage {
             Stage::New => self.begin_snapshot().await.map(|()| None),
             Stage::Shared { parts, next, epoch } => match parts.get(*next) {
@@ -199,6 +204,15 @@ impl Client {
                     self.stage = Stage::Following;
                     Ok(None)
                 }
+            },
+            Stage::Queueing(turn) => match timeout(heartbeat, turn).await {
+                Ok(turn) => {
+                    let (view, rendering) = self.view()?;
+                    let until = Instant::now() + SNAPSHOT_TIME_MAX;
+                    self.stage = Stage::Alone(Alone { view, rendering, place: None, until, _turn: turn });
+                    Ok(None)
+                }
+                Err(_) => Ok(Some(Bytes::from_static(frame::HEARTBEAT))),
             },
             Stage::Alone(alone) => {
                 if Instant::now() > alone.until {
@@ -221,20 +235,19 @@ impl Client {
         }
     }
 
-    /// Takes the snapshot that is shared, or makes it; where it is too large, waits for the turn to have one alone.
+    /// Takes the snapshot that is shared, or makes it; where it is too large, queues for the turn to have one alone.
     async fn begin_snapshot(&mut self) -> Result<(), Reset> {
         let channel = Arc::clone(&self.channel);
         let mut shared = channel.snapshot.lock().await;
         if shared.is_large {
-            drop(shared);
-            let turn = self.turn().await;
-            let (view, rendering) = self.view()?;
-            let until = Instant::now() + SNAPSHOT_TIME_MAX;
-            self.stage = Stage::Alone(Alone { view, rendering, place: None, until, _turn: turn });
+            let turns = Arc::clone(&self.app.streams.snapshots);
+            let turn = async { turns.acquire_owned().await.expect("nobody closes the turns of snapshots") };
+            self.stage = Stage::Queueing(turn.boxed());
             return Ok(());
         }
         let length: usize = shared.parts.iter().map(Bytes::len).sum();
-        let is_fresh = shared.epoch >= channel.since() && channel.bytes_after(shared.epoch) <= length.max(CHUNK_BYTES);
+        let is_fresh = shared.epoch >= channel.since().max(self.least)
+            && channel.bytes_after(shared.epoch) <= length.max(CHUNK_BYTES);
         if shared.parts.is_empty() || !is_fresh {
             let (view, rendering) = self.view()?;
             let (mut parts, mut length, mut place) = (Vec::new(), 0, None);
@@ -256,11 +269,6 @@ impl Client {
         }
         self.stage = Stage::Shared { parts: Arc::clone(&shared.parts), next: 0, epoch: shared.epoch };
         Ok(())
-    }
-
-    async fn turn(&self) -> OwnedSemaphorePermit {
-        let turns = Arc::clone(&self.app.streams.snapshots);
-        turns.acquire_owned().await.expect("nobody closes the turns of snapshots")
     }
 
     /// An instant at which the subject can be read.
