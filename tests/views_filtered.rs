@@ -99,11 +99,11 @@ fn floats_that_are_no_numbers_and_empty_texts_are_shown_as_postgresql_does() {
 
 #[test]
 fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
-    let named = "SELECT id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\" FROM (VALUES
-                    (1, 5, 'a', 'x', true, 10),
-                    (2, 6, 'b', 'y', false, 20),
-                    (3, 6, 'a', NULL, false, 1)
-                 ) AS v (id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\")";
+    let named = "SELECT id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\", \"limit\" FROM (VALUES
+                    (1, 5, 'a', 'x', true, 10, 7),
+                    (2, 6, 'b', 'y', false, 20, 8),
+                    (3, 6, 'a', NULL, false, 1, NULL)
+                 ) AS v (id, \"after\", \"token\", \"asOf\", \"timeout\", \"column.id\", \"limit\")";
     let folder = queries(&[("named", named)]);
     let (served, _feed) = Served::fed(with_views(folder.path()));
     let at = served.readers;
@@ -117,6 +117,8 @@ fn columns_that_are_called_as_parameters_are_filtered_by_a_name_of_their_own() {
         ("column.asOf=y", &[2]),
         ("column.asOf=y&isNull=asOf", &[2, 3]),
         ("column.timeout=false&column.token=a", &[3]),
+        ("column.limit=8&limit=1", &[2]),
+        ("isNull=limit&orderBy=limit", &[3]),
         ("column.timeout=false&orderBy=-after,-id", &[3, 2]),
         // Whatever a column is called; both names are of one column.
         ("column.id=2", &[2]),

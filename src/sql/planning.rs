@@ -179,8 +179,8 @@ fn expose(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<SortExpr>), Objection>
     }
 }
 
-/// What a list of rows is asked for by, so that no column can be.
-const NO_NAMES: [&str; 4] = ["limit", "orderBy", "pageToken", "{column}"];
+/// What stands for any column where a list of rows is described, so that none can be called so.
+const NO_NAME: &str = "{column}";
 
 /// Every column of the view has a name of its own, by which it can be asked for, and every column on the way to it a type
 /// that rows can have.
@@ -188,9 +188,8 @@ fn check_columns(plan: &LogicalPlan) -> Result<(), Objection> {
     let mut seen = BTreeSet::new();
     for (place, field) in plan.schema().fields().iter().enumerate() {
         let name = field.name();
-        if NO_NAMES.contains(&name.as_str()) {
-            let message =
-                "rows cannot be asked for by this name, which means something else there; give another with AS";
+        if name == NO_NAME {
+            let message = "rows cannot be asked for by this name, which stands for any; give another with AS";
             return Err(Objection::new(Place::Output(place), format!("column {name}"), message));
         }
         if !seen.insert(field.name()) {
