@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataflow::{EngineConfig, IngestConfig, QuarantineLimits, SLICE_KEYS, SLICE_STATES, ShardConfig};
 use crate::decode::Limits;
 use crate::fold::Rules;
-use crate::generate::RESOURCES_TOPIC;
+use crate::generate::{HEARTBEAT_TOPIC, RESOURCES_TOPIC};
 use crate::published::HistoryLimits;
 use crate::source::kafka::LostPositionPolicy;
 pub use bounds::GENERATED_RESOURCES_MAX;
@@ -99,6 +99,8 @@ section! {
         lost_position: LostPositionPolicy = LostPositionPolicy::Halt,
         /// How often new partitions are looked for, ms.
         discovery_interval_ms: u64 = 10_000,
+        /// Where the pipeline before Kafka writes heartbeats; empty where they are not listened to.
+        heartbeat_topic: String = HEARTBEAT_TOPIC.to_owned(),
         /// Any property of librdkafka, but for those that the source's promises rest on; numbers and booleans are
         /// taken as they are written.
         #[serde(deserialize_with = "secrets::properties")]

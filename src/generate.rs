@@ -20,6 +20,8 @@ use world::World;
 
 /// The topic that it writes.
 pub const RESOURCES_TOPIC: &str = "outbox.event.kessel.resources";
+/// Where the pipeline of Kessel's production writes its heartbeats; it makes none.
+pub const HEARTBEAT_TOPIC: &str = "debezium-heartbeat.kessel-inventory";
 /// The sibling topic, written when asked for.
 pub const TUPLES_TOPIC: &str = "outbox.event.kessel.tuples";
 
@@ -197,6 +199,11 @@ impl Generator {
     /// Moves the log's clock forward to the wall clock, for a live stream.
     pub fn advance_clock_to(&mut self, now_ms: u64) {
         self.now_us = self.now_us.max(now_ms.saturating_mul(1_000));
+    }
+
+    /// From now on events are so far apart by the log's clock.
+    pub fn set_gap_us(&mut self, gap_us: u64) {
+        self.config.gap_us = gap_us;
     }
 
     fn write(&mut self, mut record: Generated) -> Generated {

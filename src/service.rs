@@ -314,6 +314,7 @@ fn open_source(
                 group: section.kafka.group.clone(),
                 lost_position: section.kafka.lost_position,
                 discovery_interval: Duration::from_millis(section.kafka.discovery_interval_ms),
+                heartbeat_topic: section.kafka.heartbeat_topic.clone(),
                 properties: section.kafka.properties.clone(),
                 resume: resume.clone(),
                 known: known.clone(),

@@ -129,6 +129,10 @@ pub fn export(service: &Service) {
         let age_ms = crate::clock::now_ms().saturating_sub(newest.happened_ms);
         metrics::gauge!("tarn_newest_event_age_seconds").set(age_ms as f64 / 1e3);
     }
+    if let Some(newest_ms) = state.heartbeats.as_ref().and_then(|beats| beats.newest_ms) {
+        let age_ms = crate::clock::now_ms().saturating_sub(newest_ms);
+        metrics::gauge!("tarn_heartbeat_age_seconds").set(age_ms as f64 / 1e3);
+    }
     metrics::gauge!("tarn_ready").set(f64::from(u8::from(service.is_ready())));
     metrics::gauge!("tarn_incomplete").set(f64::from(u8::from(state.incomplete_since_ms.is_some())));
     for lag in state.lags(view.position()) {

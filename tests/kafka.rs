@@ -7,7 +7,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
-use tarn::source::kafka::LostPositionPolicy;
+use tarn::clock::now_ms;
+use tarn::source::kafka::{KafkaConfig, LostPositionPolicy};
 use tarn::source::{Limit, Phase, Rewound, Source};
 
 use crate::support::cluster::{Cluster, PATIENCE, Reader, position};
@@ -40,6 +41,35 @@ fn every_partition_is_read_from_its_position_and_goes_on_exactly_there() {
     let mut reader = Reader::new(config);
     reader.until_read("a", 1, 2);
     assert_eq!((reader.offsets("a", 1), reader.offsets("a", 0)), (&[3, 4][..], &[][..]));
+}
+
+#[test]
+fn heartbeats_tell_how_old_the_newest_is_and_are_no_part_of_the_log() {
+    let cluster = Cluster::new(&[("t", 1)]);
+    cluster.fill("t", 0, 3);
+    let config = || KafkaConfig { heartbeat_topic: "beats".to_owned(), ..cluster.config(&["t"]) };
+    let mut reader = Reader::new(config());
+    let newest = |reader: &Reader| reader.state().heartbeats.expect("they are listened to").newest_ms;
+    reader.until_read("t", 0, 3);
+    assert_eq!(newest(&reader), None, "there is no such topic yet");
+    cluster.mock.create_topic("beats", 2, 1).expect("a topic");
+    cluster.fill("beats", 0, 5);
+    reader.until("a heartbeat is heard of", |reader| newest(reader).is_some());
+    std::thread::sleep(Duration::from_millis(50));
+    let (before, begun_ms) = (newest(&reader), now_ms());
+    cluster.fill("beats", 1, 1);
+    reader.until("the next one is", |reader| newest(reader) > before);
+    assert!(newest(&reader).is_some_and(|newest| newest >= begun_ms && newest <= now_ms()));
+    assert_eq!(
+        (reader.state().phase, reader.read.len(), &reader.position),
+        (Phase::Reading, 1, &position(&[("t", 0, 3)]))
+    );
+    // Who comes later hears of the last one; who does not want to, of none.
+    let (last, mut later) = (newest(&reader), Reader::new(config()));
+    later.until("the last one is heard of", |later| newest(later) == last);
+    let mut deaf = cluster.reader(&["t"]);
+    deaf.until_read("t", 0, 3);
+    assert_eq!(deaf.state().heartbeats, None);
 }
 
 #[test]

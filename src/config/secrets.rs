@@ -63,13 +63,14 @@ fn veiled(secret: &str) -> &'static str {
 impl fmt::Debug for KafkaSection {
     /// Of the properties only the names: passwords and keys are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, topics, group, lost_position, discovery_interval_ms, properties } = self;
+        let Self { brokers, topics, group, lost_position, discovery_interval_ms, heartbeat_topic, properties } = self;
         f.debug_struct("KafkaSection")
             .field("brokers", brokers)
             .field("topics", topics)
             .field("group", group)
             .field("lost_position", lost_position)
             .field("discovery_interval_ms", discovery_interval_ms)
+            .field("heartbeat_topic", heartbeat_topic)
             .field("properties", &properties.keys())
             .finish()
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::encoding::Packing;
 use super::query::{Kind, Parameter, Query};
 use super::{ApiError, App, answer, instant};
+use crate::clock::now_ms;
 use crate::dataflow::counters::{IGNORED_KEPT, read};
 use crate::durable::HealthState;
 use crate::published::ReadView;
@@ -104,6 +105,11 @@ fn told(app: &App) -> Response {
             "partitions": partitions,
             "topicsInTrouble": troubles,
             "commitsFailed": state.commits_failed,
+            "heartbeats": state.heartbeats.map(|beats| json!({
+                "topic": beats.topic,
+                "newestAt": beats.newest_ms.map(answer::moment),
+                "newestAgeMs": beats.newest_ms.map(|newest_ms| now_ms().saturating_sub(newest_ms)),
+            })),
             "rebuildingSince": state.rebuilds.running_since_ms.map(answer::moment),
             "rebuilds": state.rebuilds.finished,
             "goneInRebuilds": state.rebuilds.gone,

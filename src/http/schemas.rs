@@ -323,11 +323,13 @@ fn status() -> Value {
         ("lastError", nullable_text()),
         ("identityFault", nullable_text()),
     ]);
+    let heartbeats = object(&[("topic", text()), ("newestAt", nullable_time()), ("newestAgeMs", nullable_integer())]);
     let source = object(&[
         ("phase", text()),
         ("lastError", nullable_text()),
         ("lastHeardAt", nullable_time()),
         ("partitions", json!({"type": "array", "items": partition})),
+        ("heartbeats", json!({"oneOf": [heartbeats, {"type": "null"}]})),
         ("rebuildingSince", nullable_time()),
         ("rebuilds", integer()),
         ("goneInRebuilds", integer()),

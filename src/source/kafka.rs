@@ -14,6 +14,7 @@ mod check;
 mod checker;
 mod commits;
 mod ending;
+mod heartbeats;
 mod identity;
 mod intake;
 mod listener;
@@ -33,6 +34,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use self::checker::Checker;
 use self::commits::Commits;
+use self::heartbeats::Heartbeats;
 use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
 use self::scout::{Ask, News, Scout, Watermarks};
@@ -69,6 +71,8 @@ pub struct KafkaConfig {
     pub lost_position: LostPositionPolicy,
     /// How often new partitions are looked for.
     pub discovery_interval: Duration,
+    /// The topic that tells whether the pipeline before Kafka is alive; empty for none.
+    pub heartbeat_topic: String,
     /// Properties of librdkafka, but for those that [`properties`] refuses; these win over ours.
     pub properties: BTreeMap<String, String>,
     /// Where reading begins.
@@ -104,6 +108,7 @@ pub struct KafkaSource {
     another_log: Option<String>,
     commits: Commits,
     checker: Checker,
+    heartbeats: Option<Heartbeats>,
     identity: IdentityHandle,
     shown: Shown,
 }
@@ -127,6 +132,12 @@ impl KafkaSource {
         let checker = Checker::start(properties::checker(&config), bell.clone()).map_err(|error| {
             SourceError::Setup(format!("could not start the thread that looks at the log: {error}"))
         })?;
+        let beats = Some(&config.heartbeat_topic).filter(|topic| !topic.is_empty()).map(|topic| {
+            Heartbeats::start(properties::heartbeats(&config), topic, config.discovery_interval, status.clone())
+        });
+        let heartbeats = beats.transpose().map_err(|error| {
+            SourceError::Setup(format!("could not start the thread that listens to heartbeats: {error}"))
+        })?;
         // What is said to have been read above the position was not, as far as this state goes.
         let identity = IdentityHandle::new(config.known.known_below(&config.resume));
         let silence_max = properties::silence_max(&config);
@@ -147,6 +158,7 @@ impl KafkaSource {
             another_log: None,
             commits,
             checker,
+            heartbeats,
             identity,
             shown: Shown::new(status, silence_max),
         })
@@ -453,6 +465,7 @@ impl Drop for KafkaSource {
         self.scout.begin_stop();
         self.commits.begin_stop();
         self.checker.begin_stop();
+        self.heartbeats.as_mut().map(Heartbeats::begin_stop);
         self.partitions.clear();
         self.consumer = None;
     }

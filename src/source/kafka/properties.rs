@@ -137,6 +137,13 @@ pub(super) fn checker(config: &KafkaConfig) -> ClientConfig {
     client
 }
 
+/// The settings of the client that listens to heartbeats: it has nothing to lose.
+pub(super) fn heartbeats(config: &KafkaConfig) -> ClientConfig {
+    let mut client = checker(config);
+    client.set("auto.offset.reset", "latest").set("enable.partition.eof", "false");
+    client
+}
+
 /// A broker that owes an answer for longer than this is not connected, whatever TCP believes.
 pub(super) fn silence_max(config: &KafkaConfig) -> Duration {
     let millis = |name: &str, otherwise: u64| {

@@ -1,0 +1,126 @@
+//! The heartbeats of the pipeline before Kafka: when the newest one was written.
+//!
+//! Debezium writes one now and then to a topic of its own, also while nothing is reported. Where it stops over a record that
+//! it cannot write they end, and nothing else tells that from a quiet time. In: that topic. Out: the time of its newest
+//! record, in the [`SourceStatus`]. Promises: reading the log rests on nothing of this, which has a client and a thread of
+//! its own; a topic that is missing, made anew or forbidden is looked for again and again. Not here: how old is too old.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::ending::Ending;
+use super::listener::Listener;
+use crate::source::{Heartbeats as Told, SourceStatus};
+
+/// How long one question may take, and one wait for a record.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How soon the thread ends.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The thread, from outside.
+pub(super) struct Heartbeats {
+    stop: Arc<AtomicBool>,
+    ending: Ending,
+}
+
+impl Heartbeats {
+    /// Starts the thread; the topic is looked for at every interval.
+    pub(super) fn start(
+        config: ClientConfig,
+        topic: &str,
+        interval: Duration,
+        status: SourceStatus,
+    ) -> std::io::Result<Self> {
+        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
+        let stop = Arc::new(AtomicBool::new(false));
+        let errand = Errand { config, topic: topic.into(), interval, status, stop: Arc::clone(&stop) };
+        std::thread::Builder::new().name("tarn-kafka-beats".to_owned()).spawn(move || {
+            errand.run();
+            drop(at_end);
+        })?;
+        Ok(Self { stop, ending })
+    }
+
+    /// Asks the thread to end, without waiting for it.
+    pub(super) fn begin_stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.ending.begin();
+    }
+}
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        self.begin_stop();
+        // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
+        if !self.ending.came() {
+            tracing::debug!("the thread that listens to heartbeats ends later");
+        }
+    }
+}
+
+/// The thread, from inside.
+struct Errand {
+    config: ClientConfig,
+    topic: Arc<str>,
+    interval: Duration,
+    status: SourceStatus,
+    stop: Arc<AtomicBool>,
+}
+
+impl Errand {
+    fn run(&self) {
+        self.status.update(|state| {
+            state.heartbeats.get_or_insert_with(|| Told { topic: Arc::clone(&self.topic), newest_ms: None });
+        });
+        let listener = Listener::default();
+        let client = match self.config.create_with_context(listener.clone()) {
+            Ok(client) => client,
+            Err(error) => return tracing::warn!(%error, "heartbeats are not listened to"),
+        };
+        let mut next_look = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            if Instant::now() >= next_look {
+                // The last record is read once more each time, and a topic that was made anew is met at its end.
+                if let Err(error) = self.assign(&client) {
+                    tracing::debug!(%error, topic = &*self.topic, "heartbeats are not found");
+                }
+                next_look = Instant::now() + self.interval;
+            }
+            match client.poll(LOOK) {
+                Some(Ok(record)) => self.note(record.timestamp().to_millis()),
+                // The other clients tell of the same troubles aloud.
+                Some(Err(error)) => tracing::debug!(error = listener.describe(&error), "heartbeats do not come"),
+                None => {}
+            }
+        }
+    }
+
+    /// Has the last record of every partition read, and those that come after it.
+    fn assign(&self, client: &BaseConsumer<Listener>) -> KafkaResult<()> {
+        let metadata = client.fetch_metadata(Some(&self.topic), ANSWER_WITHIN)?;
+        let mut last = TopicPartitionList::new();
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            last.add_partition_offset(&self.topic, partition.id(), Offset::OffsetTail(1))?;
+        }
+        client.assign(&last)
+    }
+
+    fn note(&self, written_ms: Option<i64>) {
+        let Some(written_ms) = written_ms.and_then(|written_ms| u64::try_from(written_ms).ok()) else { return };
+        let is_newer = |told: &Option<Told>| {
+            told.as_ref().is_some_and(|told| told.newest_ms.is_none_or(|newest| newest < written_ms))
+        };
+        if self.status.look(|state| is_newer(&state.heartbeats)) {
+            self.status.update(|state| {
+                state.heartbeats = Some(Told { topic: Arc::clone(&self.topic), newest_ms: Some(written_ms) });
+            });
+        }
+    }
+}
