@@ -12,6 +12,8 @@ use crate::source::{Limit, Phase, Polled, RecordBatch, Source, SourceError, Sour
 pub struct LiveGenerator {
     generator: Generator,
     events_per_second: f64,
+    /// Of those that are not sent at once, by the log's clock: it must not run ahead of the wall clock.
+    gap_us: u64,
     began: Instant,
     sent: u64,
     /// Sent at once, so that there is something to see.
@@ -36,7 +38,9 @@ impl LiveGenerator {
     ) -> Result<Self, SourceError> {
         let too_many = || SourceError::Setup("too many topics".to_owned());
         status.update(|state| state.phase = Phase::Reading);
+        let gap_us = config.gap_us.min((500_000.0 / events_per_second.max(0.001)) as u64);
         Ok(Self {
+            gap_us,
             generator: Generator::new(config),
             events_per_second,
             began: Instant::now(),
@@ -80,6 +84,7 @@ impl Source for LiveGenerator {
         }
         if self.sent >= self.preload {
             self.generator.advance_clock_to(now_ms());
+            self.generator.set_gap_us(self.gap_us);
         }
         let due = self.due();
         while self.sent < due && !limit.reached(batch) {
