@@ -259,7 +259,7 @@ impl Part {
         let slice_keys = self.pace.slice(at_work || self.views.at_work(), began);
         let catching_up = self.views.turn(slice_keys);
         let rest = match catching_up {
-            CatchingUp::Nothing => rest,
+            CatchingUp::Nothing | CatchingUp::Ahead => rest,
             CatchingUp::Waits => rest.min(self.pace.gap(began)),
             CatchingUp::Slice => Duration::ZERO,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::{ShutdownButton, TraceAgent};
 use timely::dataflow::Scope;
-use timely::dataflow::operators::{CapabilitySet, Input};
+use timely::dataflow::operators::{CapabilitySet, Input, Probe};
 use timely::worker::Worker;
 
 use super::changes::ChangeFeed;
@@ -118,7 +118,8 @@ impl<'a> Drawing<'a> {
 
     fn outlet<'scope>(&mut self, scope: Scope<'scope, Epoch>, source: Source) -> Rendered<'scope> {
         let mut outlet = Outlet::default();
-        let rows = VecCollection::new(scope.input_from(&mut outlet.rows));
+        let rows = scope.input_from(&mut outlet.rows).probe_with(&outlet.everywhere);
+        let rows = VecCollection::new(rows);
         let failures = VecCollection::new(scope.input_from(&mut outlet.failures));
         self.sources.push((source, outlet));
         Rendered { rows, failures }

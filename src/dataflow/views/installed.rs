@@ -11,7 +11,7 @@ use timely::worker::Worker;
 use super::changes::{ChangeFeed, Changes};
 use super::drawn::{Drawing, Flow, SharedArrangement, SharedKey};
 use super::log::{NewView, ViewCommand};
-use super::scan::{TableScan, ViewScan};
+use super::scan::{Scan, TableScan, ViewScan};
 use crate::dataflow::cut::{Floors, SharedUse, ViewCut, ViewId};
 use crate::dataflow::ending::{Ending, Endings};
 use crate::dataflow::graph::{self, Tables};
@@ -44,6 +44,8 @@ pub(in crate::dataflow) enum CatchingUp {
     Slice,
     /// Something, but it was not the time for a slice.
     Waits,
+    /// Something, but another worker has to come further first, which will be heard.
+    Ahead,
 }
 
 /// One view.
@@ -183,11 +185,8 @@ impl Views {
         let mut catching_up = CatchingUp::Nothing;
         for flow in flows {
             flow.follow(changes.as_ref());
-            if catching_up == CatchingUp::Nothing && flow.is_behind() {
-                catching_up = if slice_keys > 0 { CatchingUp::Slice } else { CatchingUp::Waits };
-                if slice_keys > 0 {
-                    flow.catch_up(slice_keys);
-                }
+            if catching_up == CatchingUp::Nothing {
+                catching_up = flow.catch_up(slice_keys);
             }
         }
         catching_up
@@ -258,13 +257,19 @@ impl Flow {
         self.view_scans.iter_mut().for_each(ViewScan::follow);
     }
 
-    /// Catches up by a slice of so many keys.
-    fn catch_up(&mut self, keys: usize) {
-        if let Some(scan) = self.table_scans.iter_mut().find(|scan| scan.is_behind()) {
-            scan.catch_up(keys);
-        } else if let Some(scan) = self.view_scans.iter_mut().find(|scan| scan.is_behind()) {
-            scan.catch_up(keys);
+    /// Catches up by a slice of so many keys, if there may be one.
+    fn catch_up(&mut self, keys: usize) -> CatchingUp {
+        let table_scans = self.table_scans.iter_mut().map(|scan| scan as &mut dyn Scan);
+        let mut scans = table_scans.chain(self.view_scans.iter_mut().map(|scan| scan as &mut dyn Scan));
+        let Some(scan) = scans.find(|scan| scan.is_behind()) else { return CatchingUp::Nothing };
+        if scan.is_ahead() {
+            return CatchingUp::Ahead;
         }
+        if keys == 0 {
+            return CatchingUp::Waits;
+        }
+        scan.catch_up(keys);
+        CatchingUp::Slice
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The worker drives scans between its steps. A scan that begins while there is something to read takes it in slices, a
 //! slice a turn, at epochs before the one that is read, ever later ones, so that operators downstream never have to
-//! take a million rows at once; nobody can see those epochs. What changes meanwhile waits. How large a slice is and when
-//! it is taken is decided elsewhere (`pace`).
+//! take a million rows at once; nobody can see those epochs. What changes meanwhile waits. No worker's scan gets far ahead
+//! of another's: what it makes may all go to one worker, which would be behind with it, and that one's own slices are the
+//! slower for what it is given. How large a slice is and when it is taken is decided elsewhere (`pace`).
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use differential_dataflow::consolidation::consolidate_updates;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
+use timely::dataflow::operators::probe;
 
 use super::changes::{Change, Changes, Seen};
 use super::merged::Merged;
@@ -31,12 +33,16 @@ const BATCH_ROWS: usize = 4096;
 pub const SLICE_KEYS: usize = 8192;
 /// So many keys, or a slice of more, are at an epoch of their own.
 const EPOCH_KEYS: usize = 512;
+/// A scan is at most so many of these epochs ahead of the same scan on any other worker.
+const AHEAD_EPOCHS: Epoch = 4;
 
 /// Where a scan puts what it reads.
 #[derive(Default)]
 pub(in crate::dataflow) struct Outlet {
     pub(in crate::dataflow) rows: Updates<Row>,
     pub(in crate::dataflow) failures: Updates<Failure>,
+    /// How far the rows of all workers have come.
+    pub(in crate::dataflow) everywhere: probe::Handle<Epoch>,
 }
 
 impl Outlet {
@@ -46,6 +52,12 @@ impl Outlet {
             self.rows.advance_to(upper);
             self.failures.advance_to(upper);
         }
+    }
+
+    /// Whether a slice at this epoch is ahead of another worker's by too much.
+    fn is_ahead(&self, epoch: Epoch) -> bool {
+        let slowest = self.everywhere.with_frontier(|frontier| frontier.first().copied());
+        slowest.is_some_and(|slowest| epoch > slowest.saturating_add(AHEAD_EPOCHS))
     }
 
     fn send(&mut self, mut rows: Vec<(Row, Epoch, Diff)>, mut failures: Vec<(Failure, Epoch, Diff)>) {
@@ -61,6 +73,18 @@ fn consolidate_updates_of<D: Ord>(updates: &mut Vec<(D, Epoch, Diff)>) {
     if updates.len() > 1 {
         consolidate_updates(updates);
     }
+}
+
+/// What is there when a dataflow begins, taken in slices.
+pub(in crate::dataflow) trait Scan {
+    /// Whether there is something to catch up with.
+    fn is_behind(&self) -> bool;
+
+    /// Whether another worker has to come further first.
+    fn is_ahead(&self) -> bool;
+
+    /// Reads a slice of so many keys of what was there when it began, or as much of what has changed since.
+    fn catch_up(&mut self, keys: usize);
 }
 
 /// Rows of a table, put through a program.
@@ -98,11 +122,17 @@ impl Slices {
         Self { epoch_keys, read: 0, first: end.saturating_sub(slices), end, last }
     }
 
-    /// The epoch of the next slice, of so many keys.
-    fn next(&mut self, keys: usize) -> Epoch {
+    /// The epoch of the next slice.
+    fn epoch(&self) -> Epoch {
         let passed = Epoch::try_from(self.read / self.epoch_keys).unwrap_or(0);
-        self.read += keys;
         (self.first + passed).min(self.end)
+    }
+
+    /// The same, once a slice of so many keys is taken at it.
+    fn next(&mut self, keys: usize) -> Epoch {
+        let epoch = self.epoch();
+        self.read += keys;
+        epoch
     }
 }
 
@@ -113,7 +143,7 @@ impl TableScan {
         table: Arc<Table>,
         columns: Vec<usize>,
         program: Arc<Program>,
-        outlet: Outlet,
+        mut outlet: Outlet,
         (batches, upper): (TableBatches, Epoch),
         slice_keys: usize,
     ) -> Self {
@@ -130,6 +160,8 @@ impl TableScan {
                 (Walk::Resources(walk), slices)
             }
         });
+        // Whoever has the most to read begins first, and waits for nobody.
+        hydrating.iter().for_each(|(_, slices)| outlet.advance_to(slices.first));
         Self { table, columns, program, parts, outlet, hydrating, behind: VecDeque::new() }
     }
 
@@ -139,51 +171,6 @@ impl TableScan {
             self.behind.push_back(Rc::clone(changes));
         } else {
             self.give(changes);
-        }
-    }
-
-    /// Whether there is something to catch up with.
-    pub(in crate::dataflow) fn is_behind(&self) -> bool {
-        self.hydrating.is_some() || !self.behind.is_empty()
-    }
-
-    /// Reads a slice of so many keys of what was there when it began, or as much of what has changed since.
-    pub(in crate::dataflow) fn catch_up(&mut self, keys: usize) {
-        let Some((walk, slices)) = &mut self.hydrating else {
-            let mut given = 0;
-            while given < keys
-                && let Some(changes) = self.behind.pop_front()
-            {
-                given += 1 + changes.resources.len() + changes.rejects.len();
-                self.give(&changes);
-            }
-            return;
-        };
-        let epoch = slices.next(keys);
-        let more = match walk {
-            Walk::Resources(walk) => {
-                let (mut seen, table) = (Vec::with_capacity(keys), &self.table);
-                let more = walk.next(keys, |resource| {
-                    if table.holds(resource.resource()) {
-                        seen.push(resource);
-                    }
-                });
-                self.outlet.advance_to(epoch);
-                let resources: Vec<_> = seen.iter().map(|seen| (seen, epoch, 1)).collect();
-                self.resources(&resources);
-                more
-            }
-            Walk::Rejects(walk) => {
-                let mut rejects = Vec::new();
-                let more = walk.next(keys, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
-                self.outlet.advance_to(epoch);
-                self.rejects(&rejects);
-                more
-            }
-        };
-        if !more {
-            let upper = self.hydrating.take().map_or(0, |(_, slices)| slices.last + 1);
-            self.outlet.advance_to(upper);
         }
     }
 
@@ -255,6 +242,57 @@ impl TableScan {
     }
 }
 
+impl Scan for TableScan {
+    fn is_behind(&self) -> bool {
+        self.hydrating.is_some() || !self.behind.is_empty()
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.hydrating.as_ref().is_some_and(|(_, slices)| self.outlet.is_ahead(slices.epoch()))
+    }
+
+    fn catch_up(&mut self, keys: usize) {
+        let Some((walk, slices)) = &mut self.hydrating else {
+            let mut given = 0;
+            while given < keys
+                && let Some(changes) = self.behind.pop_front()
+            {
+                given += 1 + changes.resources.len() + changes.rejects.len();
+                self.give(&changes);
+            }
+            return;
+        };
+        let epoch = slices.next(keys);
+        let more = match walk {
+            Walk::Resources(walk) => {
+                let (mut seen, table) = (Vec::with_capacity(keys), &self.table);
+                let more = walk.next(keys, |resource| {
+                    if table.holds(resource.resource()) {
+                        seen.push(resource);
+                    }
+                });
+                self.outlet.advance_to(epoch);
+                let resources: Vec<_> = seen.iter().map(|seen| (seen, epoch, 1)).collect();
+                self.resources(&resources);
+                more
+            }
+            Walk::Rejects(walk) => {
+                let mut rejects = Vec::new();
+                let more = walk.next(keys, |_, entry, diff| rejects.push((Arc::clone(entry), epoch, diff)));
+                self.outlet.advance_to(epoch);
+                self.rejects(&rejects);
+                more
+            }
+        };
+        // Whoever waits for this worker is told at once.
+        let (_, slices) = self.hydrating.as_ref().expect("a slice of it was just taken");
+        self.outlet.advance_to(if more { slices.epoch() } else { slices.last + 1 });
+        if !more {
+            self.hydrating = None;
+        }
+    }
+}
+
 /// The rows of another view.
 pub(in crate::dataflow) struct ViewScan {
     tail: Tail<Row, ()>,
@@ -264,7 +302,7 @@ pub(in crate::dataflow) struct ViewScan {
 
 impl ViewScan {
     /// A scan of what a view holds, so many rows at a time, and will hold.
-    pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, outlet: Outlet, slice_keys: usize) -> Self {
+    pub(in crate::dataflow) fn new(tail: Tail<Row, ()>, mut outlet: Outlet, slice_keys: usize) -> Self {
         let hydrating = tail.upper().checked_sub(1).map(|last| {
             let walk = Merged::new(tail.batches(), last);
             // What is complete for ever, since it depends on nothing, was so from the first epoch on.
@@ -272,31 +310,13 @@ impl ViewScan {
             let slices = Slices::new(slice_keys, walk.updates(), last);
             (walk, slices)
         });
+        hydrating.iter().for_each(|(_, slices)| outlet.advance_to(slices.first));
         Self { tail, outlet, hydrating }
     }
 
     /// The epoch of what was there when it began.
     pub(in crate::dataflow) fn readable_from(&self) -> Epoch {
         self.hydrating.as_ref().map_or(0, |(_, slices)| slices.last)
-    }
-
-    /// Whether there is something to catch up with.
-    pub(in crate::dataflow) fn is_behind(&self) -> bool {
-        self.hydrating.is_some()
-    }
-
-    /// Reads a slice of so many keys of what was there when it began.
-    pub(in crate::dataflow) fn catch_up(&mut self, keys: usize) {
-        let Some((walk, slices)) = &mut self.hydrating else { return };
-        let (epoch, mut rows) = (slices.next(keys), Vec::new());
-        let more = walk.next(keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
-        self.outlet.advance_to(epoch);
-        self.outlet.send(rows, Vec::new());
-        if !more {
-            let upper = slices.last + 1;
-            self.hydrating = None;
-            self.outlet.advance_to(upper);
-        }
     }
 
     /// Reads what has changed, once it has caught up.
@@ -311,5 +331,27 @@ impl ViewScan {
             self.outlet.send(rows, Vec::new());
             self.outlet.advance_to(upper);
         }
+    }
+}
+
+impl Scan for ViewScan {
+    fn is_behind(&self) -> bool {
+        self.hydrating.is_some()
+    }
+
+    fn catch_up(&mut self, keys: usize) {
+        let Some((walk, slices)) = &mut self.hydrating else { return };
+        let (epoch, mut rows) = (slices.next(keys), Vec::new());
+        let more = walk.next(keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
+        self.outlet.advance_to(epoch);
+        self.outlet.send(rows, Vec::new());
+        self.outlet.advance_to(if more { slices.epoch() } else { slices.last + 1 });
+        if !more {
+            self.hydrating = None;
+        }
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.hydrating.as_ref().is_some_and(|(_, slices)| self.outlet.is_ahead(slices.epoch()))
     }
 }
