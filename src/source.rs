@@ -239,6 +239,17 @@ pub struct SourceState {
     pub incomplete_since_ms: Option<u64>,
     /// How the state is made anew, and was.
     pub rebuilds: Rebuilds,
+    /// Whether the pipeline before the log is alive; none where it is not listened to.
+    pub heartbeats: Option<Heartbeats>,
+}
+
+/// What the pipeline before the log writes now and then, whether or not anything happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// The topic that they are written to.
+    pub topic: Arc<str>,
+    /// When the newest was written, ms since 1970; none while none is known.
+    pub newest_ms: Option<u64>,
 }
 
 /// How the state is made anew from a log that turned out to be another one (policy `rebuild`).
@@ -330,6 +341,7 @@ impl Default for SourceStatus {
             last_error: None,
             incomplete_since_ms: None,
             rebuilds: Rebuilds::default(),
+            heartbeats: None,
         });
         Self(Arc::new(Shared { state, changes: AtomicU64::new(0), end_of_log: EndOfLog::default() }))
     }
