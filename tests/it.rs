@@ -7,7 +7,8 @@
 //! simulated crashes and with flipped bits; data directories that earlier versions wrote; the recent past,
 //! of itself and over HTTP; the instants of reads; what is not computed or sent again; freshness; views over HTTP, their checks
 //! and plans, their filters, replayed, and while they change; ad-hoc queries; change
-//! streams, at their root and over HTTP; the history of many clients, held to the log over kills; style.
+//! streams, at their root and over HTTP; the history of many clients, held to the log over kills; what is
+//! shipped to run in containers; Tarn behind PostgreSQL, Debezium and Kafka themselves; style.
 
 mod support;
 
@@ -20,6 +21,7 @@ mod command_line;
 mod corners;
 mod crash_points;
 mod decode;
+mod deployment;
 mod durable;
 mod exchange;
 mod fixture;
@@ -34,6 +36,7 @@ mod instants;
 mod kafka;
 mod kafka_service;
 mod past;
+mod pipeline;
 mod property;
 mod rebuild;
 mod replayed_views;

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tarn::dataflow::{Binding, BindingLog};
-use tarn::durable::{Durable, Machine, StoreKind};
-use tarn::snapshot::Vfs;
+use tarn::durable::{Durable, Machine};
+use tarn::snapshot::StoreKind;
 
 use crate::property::number;
-use crate::support::eventually;
+use crate::served::eventually;
 use crate::support::simulated_files::{Fault, SimulatedVfs};
 use log::{SimulatedClock, topics};
 use process::DATA;

@@ -105,7 +105,7 @@ fn add(client: &mut ClientConfig, properties: &BTreeMap<String, String>) {
 }
 
 /// The settings of the client that reads, given how many partitions there are to share the memory.
-pub(super) fn reader(config: &KafkaConfig, partitions: usize) -> ClientConfig {
+pub fn reader(config: &KafkaConfig, partitions: usize) -> ClientConfig {
     let queued = (QUEUED_KBYTES / partitions.max(1)).clamp(QUEUED_KBYTES_MIN, QUEUED_KBYTES_MAX);
     let mut client = ClientConfig::new();
     client.set("queued.max.messages.kbytes", queued.to_string());

@@ -1,0 +1,163 @@
+//! Tarn behind a real Kafka, to the published view, against a bare consumer that only counts, in one run.
+//!
+//! `cargo bench --bench kafka` starts Apache Kafka on loopback (Java 17 and Maven are needed) and fills a topic with
+//! wire-exact records; `TARN_BENCH_EVENTS` (2000000), `TARN_BENCH_ROUNDS` (3) and `TARN_BENCH_THREADS` (2) change it. The
+//! broker shares the machine, so CPU time is that of the client's process alone. All begin at the earliest record, with the
+//! same settings of librdkafka, in turns.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
+mod support;
+
+// The Kafka of the tests of the whole pipeline.
+#[path = "../tests/pipeline/broker.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod broker;
+#[path = "../tests/pipeline/parts.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod parts;
+#[path = "../tests/pipeline/programs.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod programs;
+
+use std::time::{Duration, Instant};
+
+use broker::{Broker, Security, TOPIC};
+use parts::Parts;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use support::{Spent, median, print_table, setting, spend};
+use tarn::config::{Config, SourceKind};
+use tarn::generate::{Generated, Generator, GeneratorConfig};
+use tarn::source::kafka::{KafkaConfig, properties};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A round that takes longer does not get on.
+const ROUND_MAX: Duration = Duration::from_secs(600);
+
+fn main() {
+    let (events, rounds) = (setting("TARN_BENCH_EVENTS", 2_000_000), setting("TARN_BENCH_ROUNDS", 3));
+    let parts = Parts::find().unwrap_or_else(|missing| panic!("{missing}"));
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(Box::leak(Box::new(parts)), folder.path(), Security::Plaintext);
+    broker.create_topic(1);
+    fill(&broker, events);
+    let subjects = ["bare consumer", "Tarn to the published view", "Tarn with all shipped views"];
+    let mut all = [const { Vec::new() }; 3];
+    for _ in 0..rounds {
+        all[0].push(spend(|| count(&broker, events)));
+        all[1].push(spend(|| serve(&broker, events, "")));
+        all[2].push(spend(|| serve(&broker, events, "queries")));
+    }
+    let of = |spent: &[Spent], what: fn(&Spent) -> f64| -> Vec<f64> { spent.iter().map(what).collect() };
+    let (wall, cpu): (fn(&Spent) -> f64, fn(&Spent) -> f64) =
+        (|spent| spent.wall.as_secs_f64(), |spent| spent.cpu.as_secs_f64());
+    let against = |spent: &[Spent], what| {
+        let ratios = of(spent, what).into_iter().zip(of(&all[0], what)).map(|(one, bare)| one / bare);
+        median(ratios.collect())
+    };
+    let rows = subjects.iter().zip(&all).map(|(name, spent)| {
+        vec![
+            (*name).to_owned(),
+            format!("{:.0}", events as f64 / median(of(spent, wall))),
+            format!("{:.2}", 1.0 / against(spent, wall)),
+            format!("{:.2}", median(of(spent, cpu)) * 1e6 / events as f64),
+            format!("{:.2}", against(spent, cpu)),
+        ]
+    });
+    let title = format!("kafka: {events} records of one partition, median of {rounds} rounds");
+    print_table(
+        &title,
+        &["what", "records/s", "of the bare one", "CPU µs a record", "times"],
+        &rows.collect::<Vec<_>>(),
+    );
+}
+
+/// Writes so many records, as Connect does: one batch after the other, in order.
+fn fill(broker: &Broker, events: u64) {
+    let mut config = broker.client();
+    config.set("linger.ms", "20").set("batch.size", "1000000").set("message.max.bytes", "2000000");
+    let producer: BaseProducer = config.create().unwrap();
+    let generator = Generator::new(GeneratorConfig { resources: (events / 5) as usize, ..Default::default() });
+    let began = Instant::now();
+    for record in generator.filter(|record| record.topic == TOPIC).take(events as usize) {
+        write(&producer, &record);
+    }
+    producer.flush(ROUND_MAX).unwrap();
+    eprintln!("{events} records were written in {:.1?}", began.elapsed());
+}
+
+fn write(producer: &BaseProducer, record: &Generated) {
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
+    let mut sent = BaseRecord::<str, str>::to(TOPIC).partition(0).headers(headers).timestamp(record.timestamp_ms);
+    sent = match &record.key {
+        Some(key) => sent.key(key),
+        None => sent,
+    };
+    sent = match &record.value {
+        Some(value) => sent.payload(value),
+        None => sent,
+    };
+    let mut waiting = Some(sent);
+    while let Some(sent) = waiting.take() {
+        match producer.send(sent) {
+            Ok(()) => {}
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                producer.poll(Duration::from_millis(10));
+                waiting = Some(again);
+            }
+            Err((error, _)) => panic!("{error}"),
+        }
+    }
+    producer.poll(Duration::ZERO);
+}
+
+/// Takes all records and looks at none.
+fn count(broker: &Broker, events: u64) {
+    let config = KafkaConfig { brokers: broker.address(), group: "bare".to_owned(), ..KafkaConfig::default() };
+    let consumer: BaseConsumer = properties::reader(&config, 1).create().unwrap();
+    let mut assigned = TopicPartitionList::new();
+    assigned.add_partition_offset(TOPIC, 0, Offset::Beginning).unwrap();
+    consumer.assign(&assigned).unwrap();
+    let (mut seen, mut bytes, deadline) = (0, 0, Instant::now() + ROUND_MAX);
+    while seen < events {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => {
+                seen += 1;
+                bytes += record.payload_len();
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) | None => assert!(Instant::now() < deadline, "{seen} records came"),
+            Some(Err(error)) => panic!("{error}"),
+        }
+    }
+    assert!(bytes > 0);
+}
+
+/// Reads all records, folds them and shows what comes of it, views included.
+fn serve(broker: &Broker, events: u64, views: &str) {
+    let mut config = Config::default();
+    config.source.kind = SourceKind::Kafka;
+    config.source.kafka.brokers = broker.address();
+    config.source.kafka.heartbeat_topic = String::new();
+    config.views.directory = views.to_owned();
+    config.dataflow.workers = setting("TARN_BENCH_THREADS", 2) as usize;
+    let (time, verification) = (tarn::service::Time::Wall, tarn::snapshot::Verification::OnThread);
+    let (service, running) = tarn::service::start(config, time, verification).unwrap();
+    let deadline = Instant::now() + ROUND_MAX;
+    let all = i64::try_from(events).unwrap();
+    let has_all = || service.publisher.view().position().next_offset(TOPIC, 0).is_some_and(|next| next >= all);
+    while !(has_all() && service.is_ready()) {
+        assert!(Instant::now() < deadline, "{:?}", service.publisher.view().position());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.stop();
+    running.join().unwrap();
+}

@@ -1,0 +1,161 @@
+//! Tarn behind the real thing: PostgreSQL, Debezium in Kafka Connect, Apache Kafka and Tarn's own binary, on loopback,
+//! broken in every way that production breaks. Each scenario ends in equality with PostgreSQL.
+//!
+//! Needs PostgreSQL, Java 17 and Maven. `TARN_PIPELINE=1 cargo test --test it pipeline` runs these, one at a time, since each
+//! has four programs at work; without that they say that they were skipped.
+
+mod broker;
+mod connect;
+mod faults;
+mod inventory;
+mod lost_logs;
+mod parts;
+mod postgres;
+mod programs;
+mod scenarios;
+mod soak;
+mod tarn;
+mod traffic;
+mod truth;
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use self::postgres::Postgres;
+use self::tarn::Tarn;
+use crate::support::injected::skip;
+use broker::{Broker, Security};
+use connect::Connect;
+use inventory::{Inventory, Report, ReporterKey};
+use parts::{NEEDED, Parts};
+use truth::{Resources, difference, shown, truth, without_creation};
+
+/// One pipeline at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Where the parts are; none where one is missing, which is said: in CI that is a failure, elsewhere the test is skipped.
+fn parts(test: &str) -> Option<&'static Parts> {
+    static PARTS: OnceLock<Result<Parts, String>> = OnceLock::new();
+    if std::env::var_os("TARN_PIPELINE").is_none() {
+        eprintln!("SKIPPED: {test}; `TARN_PIPELINE=1 cargo test --test it pipeline` runs it");
+        return None;
+    }
+    match PARTS.get_or_init(Parts::find) {
+        Ok(parts) => Some(parts),
+        Err(missing) => {
+            skip(test, &format!("{NEEDED}; {missing}"));
+            None
+        }
+    }
+}
+
+/// A test fails when what it waits for takes longer: four programs share two processors with other tests.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits for something that must come.
+fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// All parts, running. What is read from stands below what reads it, and so ends later.
+struct Pipeline {
+    tarn: Tarn,
+    connect: Connect,
+    inventory: Inventory,
+    broker: Broker,
+    postgres: Postgres,
+    _folder: TempDir,
+    parts: &'static Parts,
+    began: Instant,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Pipeline {
+    /// Starts everything, with so many partitions; none where a part is missing.
+    fn start(test: &str, partitions: i32, security: Security) -> Option<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts(test)?;
+        let began = Instant::now();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let postgres = Postgres::start(parts, path);
+        let broker = Broker::start(parts, path, security);
+        broker.create_topic(partitions);
+        let connect = Connect::start(parts, path, &broker, &postgres);
+        let inventory = Inventory::new(postgres.client());
+        let tarn = Tarn::start(path, &broker);
+        tarn.until_ready();
+        println!("{test}: everything is there after {:.1?}", began.elapsed());
+        Some(Self { tarn, connect, inventory, broker, postgres, _folder: folder, parts, began, _turn: turn })
+    }
+
+    /// The same as it is in production: one partition. Without passwords, which make no difference to most.
+    fn usual(test: &str) -> Option<Self> {
+        Self::start(test, 1, Security::Plaintext)
+    }
+
+    /// Waits until Tarn shows what is reported now, and with it all that was before.
+    fn catch_up(&mut self) {
+        let key = ReporterKey {
+            local_resource_id: "marker".to_owned(),
+            resource_type: "host".to_owned(),
+            reporter_type: "hbi".to_owned(),
+            reporter_instance_id: "redhat".to_owned(),
+        };
+        let id = self.inventory.report(&Report {
+            key,
+            api_href: "https://example.com/".to_owned(),
+            console_href: None,
+            reporter_version: None,
+            workspace_id: None,
+            data: Some(json!({"ansible_host": "marker"})),
+        });
+        let reported_at = truth(self.inventory.client())[&id]["updatedAt"].as_i64().expect("it was reported");
+        let began = Instant::now();
+        patiently("Tarn shows the marker", || self.tarn.shows(&id, reported_at));
+        println!("  caught up in {:.1?}", began.elapsed());
+    }
+
+    /// Everything arrives, and Tarn's answer is PostgreSQL's.
+    fn equals_postgres(&mut self) {
+        self.is_equal(|resources| resources);
+    }
+
+    /// The same but for when resources were made, where events that told are lost.
+    fn equals_postgres_but_for_creation(&mut self) {
+        self.is_equal(without_creation);
+    }
+
+    fn is_equal(&mut self, part: impl Fn(Resources) -> Resources) {
+        self.catch_up();
+        let truth = part(truth(self.inventory.client()));
+        assert!(truth.len() > 1, "something is there");
+        // A partition is sent behind another one's back, so with several the marker may come first.
+        let patience = if self.broker.watermarks().len() > 1 { Duration::from_secs(20) } else { Duration::ZERO };
+        let deadline = Instant::now() + patience;
+        while let Some(difference) = difference(&truth, &part(shown(self.tarn.readers(), false))) {
+            assert!(Instant::now() < deadline, "{difference}\n{}", self.tarn.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("  {} resources are the same, {:.1?} after the beginning", truth.len(), self.began.elapsed());
+    }
+
+    /// Nothing was rejected, and nothing was lost.
+    fn nothing_is_amiss(&self) {
+        let status = self.tarn.status();
+        assert_eq!(
+            (&status["complete"], &status["sourceState"]["phase"]),
+            (&true.into(), &"reading".into()),
+            "{status}"
+        );
+        let quarantine = crate::served::get(self.tarn.readers(), "/api/tarn/v1/quarantine").json();
+        assert_eq!(quarantine["items"], json!([]), "{quarantine}");
+    }
+}
