@@ -104,7 +104,6 @@ fn a_stream_begins_with_what_it_is_to_include() {
     }
     let cases = [
         (format!("consistency=atLeastAsFresh&token={known}"), "200"),
-        ("consistency=atLeastAsAcknowledged".to_owned(), "200"),
         (format!("after={RESOURCES_TOPIC}:0:99&timeout=50ms"), "504"),
         ("consistency=atLeastAsFresh".to_owned(), "400"),
         ("token=x&consistency=atLeastAsFresh".to_owned(), "400"),

@@ -465,7 +465,9 @@ impl Drop for KafkaSource {
         self.scout.begin_stop();
         self.commits.begin_stop();
         self.checker.begin_stop();
-        self.heartbeats.as_mut().map(Heartbeats::begin_stop);
+        if let Some(heartbeats) = &mut self.heartbeats {
+            heartbeats.begin_stop();
+        }
         self.partitions.clear();
         self.consumer = None;
     }

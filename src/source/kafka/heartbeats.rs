@@ -40,6 +40,10 @@ impl Heartbeats {
     ) -> std::io::Result<Self> {
         let (at_end, ending) = Ending::new(ANSWER_WITHIN);
         let stop = Arc::new(AtomicBool::new(false));
+        let told = Told { topic: topic.into(), newest_ms: None };
+        status.update(|state| {
+            state.heartbeats.get_or_insert(told);
+        });
         let errand = Errand { config, topic: topic.into(), interval, status, stop: Arc::clone(&stop) };
         std::thread::Builder::new().name("tarn-kafka-beats".to_owned()).spawn(move || {
             errand.run();
@@ -76,9 +80,6 @@ struct Errand {
 
 impl Errand {
     fn run(&self) {
-        self.status.update(|state| {
-            state.heartbeats.get_or_insert_with(|| Told { topic: Arc::clone(&self.topic), newest_ms: None });
-        });
         let listener = Listener::default();
         let client = match self.config.create_with_context(listener.clone()) {
             Ok(client) => client,
