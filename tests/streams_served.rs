@@ -236,7 +236,8 @@ fn a_stream_that_is_cut_anywhere_goes_on_where_it_was() {
     }
     // Of another stream, of nobody, of another service.
     let id = ids[3].1.clone();
-    let damaged = format!("{}A", &id[..id.len() - 1]);
+    // By another letter than it has.
+    let damaged = format!("{}{}", &id[..id.len() - 1], if id.ends_with('A') { 'B' } else { 'A' });
     for (path, id, reason) in [
         (format!("{CHANGES}?workspace_id=blue"), id.as_str(), "otherStream"),
         ("/api/tarn/v1/resources/changes".to_owned(), id.as_str(), "viewChanged"),
