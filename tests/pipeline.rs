@@ -36,7 +36,8 @@ use truth::{Resources, difference, shown, truth, without_creation};
 /// One pipeline at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Where the parts are; none where one is missing, which is said: in CI that is a failure, elsewhere the test is skipped.
+/// Where the parts are; none where the tests are not asked for, which is said, or where a part is missing, which is a
+/// failure in CI and said elsewhere.
 fn parts(test: &str) -> Option<&'static Parts> {
     static PARTS: OnceLock<Result<Parts, String>> = OnceLock::new();
     if std::env::var_os("TARN_PIPELINE").is_none() {

@@ -34,7 +34,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use self::checker::Checker;
 use self::commits::Commits;
-use self::heartbeats::Heartbeats;
+use self::ending::Beside;
 use self::listener::{Bell, Listener};
 use self::partition::{Partition, Verdict};
 use self::scout::{Ask, News, Scout, Watermarks};
@@ -108,7 +108,7 @@ pub struct KafkaSource {
     another_log: Option<String>,
     commits: Commits,
     checker: Checker,
-    heartbeats: Option<Heartbeats>,
+    heartbeats: Option<Beside>,
     identity: IdentityHandle,
     shown: Shown,
 }
@@ -133,7 +133,7 @@ impl KafkaSource {
             SourceError::Setup(format!("could not start the thread that looks at the log: {error}"))
         })?;
         let beats = Some(&config.heartbeat_topic).filter(|topic| !topic.is_empty()).map(|topic| {
-            Heartbeats::start(properties::heartbeats(&config), topic, config.discovery_interval, status.clone())
+            heartbeats::listen(properties::heartbeats(&config), topic, config.discovery_interval, status.clone())
         });
         let heartbeats = beats.transpose().map_err(|error| {
             SourceError::Setup(format!("could not start the thread that listens to heartbeats: {error}"))

@@ -134,6 +134,11 @@ impl Slices {
         self.read += keys;
         epoch
     }
+
+    /// Before which nothing more comes; `more`: whether there is another slice.
+    fn reached(&self, more: bool) -> Epoch {
+        if more { self.epoch() } else { self.last + 1 }
+    }
 }
 
 impl TableScan {
@@ -286,7 +291,7 @@ impl Scan for TableScan {
         };
         // Whoever waits for this worker is told at once.
         let (_, slices) = self.hydrating.as_ref().expect("a slice of it was just taken");
-        self.outlet.advance_to(if more { slices.epoch() } else { slices.last + 1 });
+        self.outlet.advance_to(slices.reached(more));
         if !more {
             self.hydrating = None;
         }
@@ -345,7 +350,7 @@ impl Scan for ViewScan {
         let more = walk.next(keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
         self.outlet.advance_to(epoch);
         self.outlet.send(rows, Vec::new());
-        self.outlet.advance_to(if more { slices.epoch() } else { slices.last + 1 });
+        self.outlet.advance_to(slices.reached(more));
         if !more {
             self.hydrating = None;
         }

@@ -17,7 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::ending::Ending;
+use super::ending::Beside;
 use super::intake;
 use super::listener::{Bell, Listener};
 use crate::source::identity::Fingerprint;
@@ -56,8 +56,7 @@ pub(super) struct Evidence {
 pub(super) struct Checker {
     inquiries: Option<Sender<Vec<Inquiry>>>,
     evidence: Receiver<Evidence>,
-    stop: Arc<AtomicBool>,
-    ending: Ending,
+    thread: Beside,
 }
 
 impl Checker {
@@ -65,15 +64,10 @@ impl Checker {
     pub(super) fn start(config: ClientConfig, bell: Bell) -> std::io::Result<Self> {
         let (inquiries, questions) = unbounded();
         let (tell, evidence) = unbounded();
-        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
-        let stop = Arc::new(AtomicBool::new(false));
-        let errand = Errand { config, stop: Arc::clone(&stop), tell, bell };
-        std::thread::Builder::new().name("tarn-kafka-checker".to_owned()).spawn(move || {
-            errand.run(&questions);
-            drop(errand);
-            drop(at_end);
+        let thread = Beside::start("tarn-kafka-checker", ANSWER_WITHIN, move |stop| {
+            Errand { config, stop, tell, bell }.run(&questions);
         })?;
-        Ok(Self { inquiries: Some(inquiries), evidence, stop, ending })
+        Ok(Self { inquiries: Some(inquiries), evidence, thread })
     }
 
     /// Has partitions looked at; false when the thread is no more.
@@ -88,19 +82,14 @@ impl Checker {
 
     /// Asks the thread to end, without waiting for it.
     pub(super) fn begin_stop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.thread.begin_stop();
         self.inquiries = None;
-        self.ending.begin();
     }
 }
 
 impl Drop for Checker {
     fn drop(&mut self) {
         self.begin_stop();
-        // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if !self.ending.came() {
-            tracing::debug!("the Kafka checker ends later");
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::ending::Ending;
+use super::ending::Beside;
 use super::listener::Listener;
 use crate::source::{Heartbeats as Told, SourceStatus};
 
@@ -24,49 +24,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How soon the thread ends.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The thread, from outside.
-pub(super) struct Heartbeats {
-    stop: Arc<AtomicBool>,
-    ending: Ending,
-}
-
-impl Heartbeats {
-    /// Starts the thread; the topic is looked for at every interval.
-    pub(super) fn start(
-        config: ClientConfig,
-        topic: &str,
-        interval: Duration,
-        status: SourceStatus,
-    ) -> std::io::Result<Self> {
-        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Told { topic: topic.into(), newest_ms: None };
-        status.update(|state| {
-            state.heartbeats.get_or_insert(told);
-        });
-        let errand = Errand { config, topic: topic.into(), interval, status, stop: Arc::clone(&stop) };
-        std::thread::Builder::new().name("tarn-kafka-beats".to_owned()).spawn(move || {
-            errand.run();
-            drop(at_end);
-        })?;
-        Ok(Self { stop, ending })
-    }
-
-    /// Asks the thread to end, without waiting for it.
-    pub(super) fn begin_stop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.ending.begin();
-    }
-}
-
-impl Drop for Heartbeats {
-    fn drop(&mut self) {
-        self.begin_stop();
-        // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if !self.ending.came() {
-            tracing::debug!("the thread that listens to heartbeats ends later");
-        }
-    }
+/// Starts the thread; the topic is looked for at every interval.
+pub(super) fn listen(
+    config: ClientConfig,
+    topic: &str,
+    interval: Duration,
+    status: SourceStatus,
+) -> std::io::Result<Beside> {
+    let topic: Arc<str> = topic.into();
+    let told = Told { topic: Arc::clone(&topic), newest_ms: None };
+    status.update(|state| {
+        state.heartbeats.get_or_insert(told);
+    });
+    Beside::start("tarn-kafka-beats", ANSWER_WITHIN, move |stop| {
+        Errand { config, topic, interval, status, stop }.run();
+    })
 }
 
 /// The thread, from inside.
@@ -115,12 +87,13 @@ impl Errand {
 
     fn note(&self, written_ms: Option<i64>) {
         let Some(written_ms) = written_ms.and_then(|written_ms| u64::try_from(written_ms).ok()) else { return };
-        let is_newer = |told: &Option<Told>| {
-            told.as_ref().is_some_and(|told| told.newest_ms.is_none_or(|newest| newest < written_ms))
-        };
-        if self.status.look(|state| is_newer(&state.heartbeats)) {
+        let is_newer = |newest_ms: Option<u64>| newest_ms.is_none_or(|newest_ms| newest_ms < written_ms);
+        // Looked at first: a change makes others read the whole state again.
+        if self.status.look(|state| state.heartbeats.as_ref().is_some_and(|told| is_newer(told.newest_ms))) {
             self.status.update(|state| {
-                state.heartbeats = Some(Told { topic: Arc::clone(&self.topic), newest_ms: Some(written_ms) });
+                if let Some(told) = &mut state.heartbeats {
+                    told.newest_ms = Some(written_ms);
+                }
             });
         }
     }

@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::ending::Ending;
+use super::ending::Beside;
 use super::listener::{Bell, Listener};
 use super::{KafkaConfig, properties};
 use crate::model::Position;
@@ -70,8 +70,7 @@ pub(super) struct Scout {
     /// Wakes the thread for those who ask where the log ends.
     end_bell: Option<Arc<EndBell>>,
     news: Receiver<News>,
-    stop: Arc<AtomicBool>,
-    ending: Ending,
+    thread: Beside,
 }
 
 impl Scout {
@@ -88,30 +87,16 @@ impl Scout {
             .map_err(|error| SourceError::Setup(error.to_string()))?;
         let (asks, questions) = unbounded();
         let (tell, news) = unbounded();
-        let (at_end, ending) = Ending::new(ANSWER_WITHIN);
-        let stop = Arc::new(AtomicBool::new(false));
-        let errand = Errand {
-            client,
-            listener,
-            topics,
-            end_of_log: end_of_log.clone(),
-            interval: config.discovery_interval,
-            stop: Arc::clone(&stop),
-            tell,
-            bell,
-        };
-        std::thread::Builder::new()
-            .name("tarn-kafka-scout".to_owned())
-            .spawn(move || {
-                errand.run(&questions);
-                drop(errand);
-                drop(at_end);
-            })
-            .map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
+        let (interval, answering) = (config.discovery_interval, end_of_log.clone());
+        let thread = Beside::start("tarn-kafka-scout", ANSWER_WITHIN, move |stop| {
+            let end_of_log = answering;
+            Errand { client, listener, topics, end_of_log, interval, stop, tell, bell }.run(&questions);
+        });
+        let thread = thread.map_err(|error| SourceError::Setup(format!("could not start the scout: {error}")))?;
         let asks_of_bell = asks.clone();
         let end_bell: Arc<EndBell> = Arc::new(move || drop(asks_of_bell.send(Question::EndOfLog)));
         end_of_log.wake(&end_bell);
-        Ok(Self { asks: Some(asks), end_bell: Some(end_bell), news, stop, ending })
+        Ok(Self { asks: Some(asks), end_bell: Some(end_bell), news, thread })
     }
 
     /// Asks for watermarks; false when the thread is no more.
@@ -126,19 +111,14 @@ impl Scout {
 
     /// Asks the thread to end, without waiting for it.
     pub(super) fn begin_stop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.thread.begin_stop();
         (self.asks, self.end_bell) = (None, None);
-        self.ending.begin();
     }
 }
 
 impl Drop for Scout {
     fn drop(&mut self) {
         self.begin_stop();
-        // It may be in the middle of a question to a cluster that does not answer; nothing depends on its end.
-        if !self.ending.came() {
-            tracing::debug!("the Kafka scout ends later");
-        }
     }
 }
 
