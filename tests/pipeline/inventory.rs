@@ -313,7 +313,7 @@ struct Ids {
 impl Ids {
     fn v7(&mut self) -> String {
         let now = now_us().unsigned_abs();
-        let stamp = (now / 1_000) << 12 | (now % 1_000) * 4_096 / 1_000;
+        let stamp = ((now / 1_000) << 12) | ((now % 1_000) * 4_096 / 1_000);
         self.last = stamp.max(self.last + 1);
         let high = (self.last >> 12) << 16 | 0x7000 | (self.last & 0xfff);
         let low = rand::random::<u64>() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
