@@ -244,18 +244,19 @@ fn requests_at_work_are_bounded_and_health_goes_on() {
 
 #[test]
 fn answers_that_nobody_takes_are_bounded() {
+    const GREEDY: usize = 8;
     let served = heavily_served(|setup| {
         setup.config.http.response_bytes_max = 16 * 1024 * 1024;
         setup.config.http.queue_deadline_ms = 50;
-        // As many do not read as requests may be at work, and more.
-        setup.config.http.requests_max = 4;
+        // All of those may be waiting for bytes at once, and one look-up.
+        setup.config.http.requests_max = GREEDY + 1;
         // They are closed because others have to wait for them, or not at all.
         setup.deadlines.write_progress = Duration::from_secs(600);
         setup.deadlines.write_progress_pressed = Duration::from_secs(2);
     });
     let first = get(served.readers, "/api/tarn/v1/resources?limit=1").json();
     let id = first["items"][0]["resourceId"].as_str().expect("an id").to_owned();
-    let greedy = greedy(served.readers, 8);
+    let greedy = greedy(served.readers, GREEDY);
     eventually("no more pages are rendered", || {
         let page = get(served.readers, "/api/tarn/v1/resources?limit=1");
         let look_ups = ["/api/tarn/v1/position", &format!("/api/tarn/v1/resources/{id}")];
