@@ -204,7 +204,7 @@ impl KafkaSource {
                 self.answered.insert(topic);
                 self.assign_found()?;
             }
-            News::Trouble { reason } => self.shown.on_trouble(reason),
+            News::Trouble { reason } => self.shown.on_trouble(reason, Instant::now()),
             News::Watermarks { ask, answer } => self.on_watermarks(&ask, answer),
         }
         Ok(())
@@ -275,7 +275,7 @@ impl KafkaSource {
                 Some(Err(error)) => {
                     let reason = self.listener.describe(&error);
                     intake::refuse_fatal(&error, &reason)?;
-                    self.shown.on_trouble(reason);
+                    self.shown.on_trouble(reason, Instant::now());
                 }
                 // Queues are split off before anything is fetched. To pass over it would be to skip it in silence.
                 Some(Ok(message)) => {

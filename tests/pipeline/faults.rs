@@ -100,6 +100,7 @@ fn kafka_is_restarted_in_order_and_killed() {
             } else {
                 broker.kill()
             }
+            // Whether or not it could say before that it leads nothing any more.
             tarn.until_source("it is told", |source| source["phase"] == "disconnected");
             assert!(tarn.is_ready(), "what is known is served");
             for_a_while(&mut random, 2_000);

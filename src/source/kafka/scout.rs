@@ -16,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::ending::Beside;
 use super::listener::{Bell, Listener};
+use super::shown::UNANSWERED;
 use super::{KafkaConfig, properties};
 use crate::model::Position;
 use crate::source::end_of_log::{Bell as EndBell, EndOfLog};
@@ -187,7 +188,7 @@ impl Errand {
     fn partitions_of(&self, topic: &Arc<str>) -> News {
         let metadata = match self.client.fetch_metadata(Some(topic), ANSWER_WITHIN) {
             Ok(metadata) => metadata,
-            Err(error) => return News::Trouble { reason: format!("no metadata of {topic}: {error}") },
+            Err(error) => return News::Trouble { reason: format!("{UNANSWERED} {topic}: {error}") },
         };
         let known = metadata.topics().iter().find(|known| known.name() == &**topic);
         let numbers: Vec<i32> = known

@@ -18,6 +18,12 @@ use crate::model::Position;
 use crate::source::identity::verdict::IdentityFault;
 use crate::source::{Phase, SourceStatus, TopicTrouble};
 
+/// A cause that is not told again for so long is none any more; librdkafka repeats what lasts every half minute.
+const TROUBLE_LASTS: Duration = Duration::from_secs(60);
+
+/// What a question begins with that got no answer.
+pub(super) const UNANSWERED: &str = "no metadata of";
+
 /// The source's state, and what it is put together from.
 pub(super) struct Shown {
     status: SourceStatus,
@@ -26,7 +32,7 @@ pub(super) struct Shown {
     phase: Phase,
     troubles: BTreeMap<Arc<str>, TopicTrouble>,
     /// What the client complained of, until all goes well.
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
     commits_failed: u64,
 }
 
@@ -72,15 +78,22 @@ impl Shown {
     }
 
     /// A client or the cluster has something to complain of.
-    pub(super) fn on_trouble(&mut self, reason: String) {
-        if self.trouble.as_deref() != Some(&reason) {
-            // While it lasts it comes again and again, in turn with others of the same cause.
-            match self.trouble {
-                None => tracing::warn!(reason, "the Kafka client reports an error"),
-                Some(_) => tracing::debug!(reason, "the Kafka client reports an error"),
+    pub(super) fn on_trouble(&mut self, reason: String, now: Instant) {
+        let trouble = Trouble { says: says(&reason), reason, told_at: now };
+        match &mut self.trouble {
+            Some(known) if known.reason == trouble.reason => known.told_at = now,
+            // That nobody is there follows from why.
+            Some(known) if known.says > trouble.says && now.duration_since(known.told_at) < TROUBLE_LASTS => {}
+            known => {
+                // While it lasts it comes again and again, in turn with others of the same cause.
+                if known.as_ref().is_none_or(|known| known.says < trouble.says) {
+                    tracing::warn!(reason = trouble.reason, "the Kafka client reports an error");
+                } else {
+                    tracing::debug!(reason = trouble.reason, "the Kafka client reports an error");
+                }
+                *known = Some(trouble);
+                self.changed = true;
             }
-            self.trouble = Some(reason);
-            self.changed = true;
         }
     }
 
@@ -116,6 +129,8 @@ impl Shown {
             .filter(|broker| broker.nodeid >= 0)
             .map(|broker| (broker.nodeid, broker))
             .collect();
+        // Who leads is old news where nobody is left to tell.
+        let any_connected = brokers.values().any(|broker| is_connected(broker, self.silence_max));
         for partition in partitions.iter_mut().filter(|_| !halted) {
             let told =
                 statistics.topics.get(&*partition.topic).and_then(|topic| topic.partitions.get(&partition.number));
@@ -124,7 +139,7 @@ impl Shown {
             let figures = Figures {
                 given_up: told.desired && told.fetch_state == "none",
                 unknown: told.desired && told.unknown,
-                leaderless: told.leader == -1,
+                leaderless: told.leader == -1 && any_connected,
                 connected: broker.is_some_and(|broker| is_connected(broker, self.silence_max)),
                 start: told.lo_offset,
                 stable_end: told.ls_offset,
@@ -158,7 +173,7 @@ impl Shown {
             Some((state.phase, format!("{} [{}]: {}", state.topic, state.partition, state.last_error?)))
         });
         let worst = [of_topic, of_partition].into_iter().flatten().max_by_key(|(phase, _)| *phase);
-        let last_error = match (worst, self.trouble.clone()) {
+        let last_error = match (worst, self.trouble.as_ref().map(|trouble| trouble.reason.clone())) {
             // What the client says of its connections says more than that there is none.
             (Some((Phase::Disconnected, _)) | None, Some(trouble)) => Some(trouble),
             (worst, _) => worst.map(|(_, text)| text),
@@ -183,6 +198,36 @@ impl Shown {
     }
 }
 
+/// What a client complains of.
+#[derive(Debug)]
+struct Trouble {
+    says: Says,
+    reason: String,
+    /// When it was told last.
+    told_at: Instant,
+}
+
+/// How much a complaint says of why nothing comes; a later one says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Says {
+    /// That nobody answers.
+    NobodyAnswers,
+    /// That there is no connection.
+    NoConnection,
+    /// Something that the operator can act on: a password, a certificate, a name.
+    Why,
+}
+
+/// Librdkafka tells a cause and, in other words and by other clients, what follows from it.
+fn says(reason: &str) -> Says {
+    match reason.split_once(':').map_or(reason, |(code, _)| code) {
+        "AllBrokersDown" => Says::NobodyAnswers,
+        unanswered if unanswered.starts_with(UNANSWERED) => Says::NobodyAnswers,
+        "BrokerTransportFailure" => Says::NoConnection,
+        _ => Says::Why,
+    }
+}
+
 /// The end that ready waits for; none while a position is not known to be in its log.
 fn end_at_start(partitions: &[Partition]) -> Option<Position> {
     let mut end = Position::default();
@@ -202,4 +247,30 @@ fn is_connected(broker: &Broker, silence_max: Duration) -> bool {
     // The time since the last question counts too: nothing is asked while what was fetched waits to be polled.
     let silence = Duration::from_micros(broker.rxidle.min(broker.txidle).max(0).unsigned_abs());
     is_up(broker) && (broker.waitresp_cnt == 0 || silence <= silence_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nobody_answers_is_told_rather_than_that_nobody_does() {
+        let mut shown = Shown::new(SourceStatus::default(), Duration::from_secs(1));
+        let told = |shown: &Shown| shown.trouble.as_ref().map(|trouble| trouble.reason.clone());
+        let now = Instant::now();
+        let [nobody, refused, why, unanswered] = [
+            "AllBrokersDown: 1/1 brokers are down",
+            "BrokerTransportFailure: kafka:9092: Connection refused",
+            "Authentication: SASL authentication error",
+            "no metadata of topic: Meta data fetch error",
+        ];
+        for (reason, expected) in
+            [(nobody, nobody), (refused, refused), (unanswered, refused), (why, why), (refused, why)]
+        {
+            shown.on_trouble(reason.to_owned(), now);
+            assert_eq!(told(&shown).as_deref(), Some(expected), "after {reason}");
+        }
+        shown.on_trouble(refused.to_owned(), now + TROUBLE_LASTS);
+        assert_eq!(told(&shown).as_deref(), Some(refused), "the password is not refused any more");
+    }
 }
