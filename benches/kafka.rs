@@ -4,6 +4,9 @@
 //! wire-exact records; `TARN_BENCH_EVENTS` (2000000), `TARN_BENCH_ROUNDS` (3) and `TARN_BENCH_THREADS` (2) change it. The
 //! broker shares the machine, so CPU time is that of the client's process alone. All begin at the earliest record, with the
 //! same settings of librdkafka, in turns.
+//!
+//! Then events are written as they come, `TARN_BENCH_RATE` (10000) a second for `TARN_BENCH_SECONDS` (20), and each is timed
+//! from its being handed to the producer until the published view holds it.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
@@ -20,6 +23,7 @@ mod parts;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod programs;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use broker::{Broker, Security, TOPIC};
@@ -29,9 +33,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use support::{Spent, median, print_table, setting, spend};
+use support::{Spent, median, print_table, quantile, setting, spend};
+use tarn::clock::now_ms;
 use tarn::config::{Config, SourceKind};
 use tarn::generate::{Generated, Generator, GeneratorConfig};
+use tarn::service::Service;
 use tarn::source::kafka::{KafkaConfig, properties};
 
 #[global_allocator]
@@ -46,13 +52,14 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::start(Box::leak(Box::new(parts)), folder.path(), Security::Plaintext);
     broker.create_topic(1);
-    fill(&broker, events);
+    let mut generator = Generator::new(GeneratorConfig { resources: (events / 5) as usize, ..Default::default() });
+    fill(&broker, &mut generator, events);
     let subjects = ["bare consumer", "Tarn to the published view", "Tarn with all shipped views"];
     let mut all = [const { Vec::new() }; 3];
     for _ in 0..rounds {
         all[0].push(spend(|| count(&broker, events)));
-        all[1].push(spend(|| serve(&broker, events, "")));
-        all[2].push(spend(|| serve(&broker, events, "queries")));
+        all[1].push(spend(|| serve(&broker, events, "", |_| ())));
+        all[2].push(spend(|| serve(&broker, events, "queries", |_| ())));
     }
     let of = |spent: &[Spent], what: fn(&Spent) -> f64| -> Vec<f64> { spent.iter().map(what).collect() };
     let (wall, cpu): (fn(&Spent) -> f64, fn(&Spent) -> f64) =
@@ -76,20 +83,80 @@ fn main() {
         &["what", "records/s", "of the bare one", "CPU µs a record", "times"],
         &rows.collect::<Vec<_>>(),
     );
+    let mut written = events;
+    let followed = [("none", ""), ("shipped", "queries")].map(|(views, folder)| {
+        let mut millis = follow(&broker, &mut generator, &mut written, folder);
+        millis.sort_by(f64::total_cmp);
+        let of_all = [0.5, 0.99, 1.0].map(|share| format!("{:.1}", quantile(&millis, share)));
+        [vec![views.to_owned(), millis.len().to_string()], of_all.to_vec()].concat()
+    });
+    let rate = setting("TARN_BENCH_RATE", 10_000);
+    let title = format!("kafka: from the producer's hand to the published view, {rate} events a second");
+    print_table(&title, &["views", "events", "p50 ms", "p99 ms", "max ms"], &followed);
 }
 
 /// Writes so many records, as Connect does: one batch after the other, in order.
-fn fill(broker: &Broker, events: u64) {
-    let mut config = broker.client();
-    config.set("linger.ms", "20").set("batch.size", "1000000").set("message.max.bytes", "2000000");
-    let producer: BaseProducer = config.create().unwrap();
-    let generator = Generator::new(GeneratorConfig { resources: (events / 5) as usize, ..Default::default() });
+fn fill(broker: &Broker, generator: &mut Generator, events: u64) {
+    let producer = producer(broker, "20");
     let began = Instant::now();
     for record in generator.filter(|record| record.topic == TOPIC).take(events as usize) {
         write(&producer, &record);
     }
     producer.flush(ROUND_MAX).unwrap();
     eprintln!("{events} records were written in {:.1?}", began.elapsed());
+}
+
+fn producer(broker: &Broker, linger_ms: &str) -> BaseProducer {
+    let mut config = broker.client();
+    config.set("linger.ms", linger_ms).set("batch.size", "1000000").set("message.max.bytes", "2000000");
+    config.create().unwrap()
+}
+
+/// Writes events at a steady rate; the time at which each is handed over goes to `handed` first.
+fn write_live(producer: &BaseProducer, generator: &mut Generator, handed: &Mutex<Vec<Instant>>) {
+    let (rate, seconds) = (setting("TARN_BENCH_RATE", 10_000), setting("TARN_BENCH_SECONDS", 20));
+    let (began, mut sent) = (Instant::now(), 0);
+    // By the log's clock, which must not run ahead of this machine's.
+    generator.set_gap_us(500_000 / rate.max(1));
+    while sent < rate * seconds {
+        std::thread::sleep(Duration::from_millis(1));
+        generator.advance_clock_to(now_ms());
+        let due = ((began.elapsed().as_secs_f64() * rate as f64) as u64).min(rate * seconds);
+        for record in generator.by_ref().filter(|record| record.topic == TOPIC).take((due - sent) as usize) {
+            handed.lock().unwrap().push(Instant::now());
+            write(producer, &record);
+        }
+        sent = due;
+    }
+    producer.flush(ROUND_MAX).unwrap();
+}
+
+/// Milliseconds until the published view held each of the events that are written meanwhile.
+fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, views: &str) -> Vec<f64> {
+    let first = *written;
+    let handed = Mutex::new(Vec::new());
+    let mut millis = Vec::new();
+    serve(broker, first, views, |service| {
+        let producer = producer(broker, "0");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write_live(&producer, generator, &handed));
+            loop {
+                let is_over = writer.is_finished();
+                let next = service.publisher.view().position().next_offset(TOPIC, 0).unwrap() as u64;
+                let now = Instant::now();
+                let handed = handed.lock().unwrap();
+                let shown = &handed[millis.len()..(next.saturating_sub(first)) as usize];
+                millis.extend(shown.iter().map(|handed| (now - *handed).as_secs_f64() * 1e3));
+                if is_over && millis.len() == handed.len() {
+                    break;
+                }
+                drop(handed);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+    });
+    *written += millis.len() as u64;
+    millis
 }
 
 fn write(producer: &BaseProducer, record: &Generated) {
@@ -141,8 +208,8 @@ fn count(broker: &Broker, events: u64) {
     assert!(bytes > 0);
 }
 
-/// Reads all records, folds them and shows what comes of it, views included.
-fn serve(broker: &Broker, events: u64, views: &str) {
+/// Reads all records, folds them and shows what comes of it, views included; and does something while it runs.
+fn serve(broker: &Broker, events: u64, views: &str, meanwhile: impl FnOnce(&Service)) {
     let mut config = Config::default();
     config.source.kind = SourceKind::Kafka;
     config.source.kafka.brokers = broker.address();
@@ -158,6 +225,7 @@ fn serve(broker: &Broker, events: u64, views: &str) {
         assert!(Instant::now() < deadline, "{:?}", service.publisher.view().position());
         std::thread::sleep(Duration::from_millis(5));
     }
+    meanwhile(&service);
     running.stop();
     running.join().unwrap();
 }
