@@ -52,7 +52,10 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::start(Box::leak(Box::new(parts)), folder.path(), Security::Plaintext);
     broker.create_topic(1);
-    let mut generator = Generator::new(GeneratorConfig { resources: (events / 5) as usize, ..Default::default() });
+    // As old as it takes to be written by the log's clock: what is older than a week the broker would delete.
+    let start_ms = now_ms() - 2 * events - 60_000;
+    let config = GeneratorConfig { resources: (events / 5) as usize, start_ms, ..Default::default() };
+    let mut generator = Generator::new(config);
     fill(&broker, &mut generator, events);
     let subjects = ["bare consumer", "Tarn to the published view", "Tarn with all shipped views"];
     let mut all = [const { Vec::new() }; 3];
@@ -103,6 +106,7 @@ fn fill(broker: &Broker, generator: &mut Generator, events: u64) {
         write(&producer, &record);
     }
     producer.flush(ROUND_MAX).unwrap();
+    assert_eq!(broker.watermarks(), [(0, events as i64)], "the broker keeps what it was given");
     eprintln!("{events} records were written in {:.1?}", began.elapsed());
 }
 
@@ -156,6 +160,7 @@ fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, views: 
         });
     });
     *written += millis.len() as u64;
+    assert_eq!(broker.watermarks(), [(0, *written as i64)], "the broker keeps what it was given");
     millis
 }
 

@@ -42,6 +42,7 @@ fn parts(test: &str) -> Option<&'static Parts> {
     match PARTS.get_or_init(Parts::find) {
         Ok(parts) => Some(parts),
         Err(missing) => {
+            assert!(std::env::var("TARN_PIPELINE").as_deref() != Ok("required"), "{NEEDED}; {missing}");
             skip(test, &format!("{NEEDED}; {missing}"));
             None
         }
@@ -84,6 +85,7 @@ impl Pipeline {
         let postgres = Postgres::start(parts, path);
         let broker = Broker::start(parts, path, security);
         broker.create_topic(partitions);
+        broker.create_other_topics();
         let connect = Connect::start(parts, path, &broker, &postgres);
         let inventory = Inventory::new(postgres.client());
         let tarn = Tarn::start(path, &broker);
@@ -145,12 +147,10 @@ impl Pipeline {
 
     /// Nothing was rejected, and nothing was lost.
     fn nothing_is_amiss(&self) {
+        // That a broker is there again is known by its statistics, which may come after its records.
+        self.tarn.until_phase("reading");
         let status = self.tarn.status();
-        assert_eq!(
-            (&status["complete"], &status["sourceState"]["phase"]),
-            (&true.into(), &"reading".into()),
-            "{status}"
-        );
+        assert_eq!(status["complete"], true, "{status}");
         let quarantine = crate::served::get(self.tarn.readers(), "/api/tarn/v1/quarantine").json();
         assert_eq!(quarantine["items"], json!([]), "{quarantine}");
     }

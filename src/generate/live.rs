@@ -71,13 +71,12 @@ impl Source for LiveGenerator {
             self.status.end_of_log().has_ended(self.position.clone());
             return Ok(Polled::End);
         }
+        // Not when all that is due is sent: a rate beyond what this machine can do would never let it be ready.
+        if self.sent >= self.preload && self.status.look(|state| state.end_at_start.is_none()) {
+            let position = self.position.clone();
+            self.status.update(|state| state.end_at_start = Some(position));
+        }
         if self.sent >= self.due() {
-            if self.sent >= self.preload {
-                let position = self.position.clone();
-                self.status.update(|state| {
-                    state.end_at_start.get_or_insert(position);
-                });
-            }
             let until_next = Duration::from_secs_f64(1.0 / self.events_per_second.max(0.001));
             // Not after every event of a fast stream: what is due comes together.
             std::thread::sleep(wait.min(until_next.max(Duration::from_millis(2))));

@@ -1,8 +1,10 @@
 //! Apache Kafka: one node in KRaft mode, broker and controller at once, and what an operator does to its topics.
 //!
 //! Promises: the same port and the same log over restarts; with [`Security::Scram`] nobody gets in without a password
-//! and nothing travels in the clear. Topics that are missing are made by the broker when Connect writes to them.
+//! and nothing travels in the clear. Topics are made by who sets the pipeline up, never by the broker: a client that asks
+//! for one that was deleted does not bring it back.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::future::Future;
@@ -22,6 +24,12 @@ use super::programs::{self, Program, command, free_port};
 
 /// The topic that Tarn reads.
 pub const TOPIC: &str = tarn::generate::RESOURCES_TOPIC;
+
+/// The topic that tells that the connector is alive.
+pub const HEARTBEATS: &str = "debezium-heartbeat.kessel-inventory";
+
+/// The topics that Connect writes to beside the first.
+const OTHER_TOPICS: [&str; 2] = [tarn::generate::TUPLES_TOPIC, HEARTBEATS];
 
 /// Whoever starts it may wait so long; two processors can be busy with other tests.
 pub const START_MAX: Duration = Duration::from_secs(120);
@@ -145,11 +153,22 @@ impl Broker {
         runtime.block_on(act(&client))
     }
 
-    /// Makes the topic that Tarn reads, as nobody else has yet.
+    /// Makes the topic that Tarn reads.
     pub fn create_topic(&self, partitions: i32) {
-        let topic = NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(1));
+        self.create(TOPIC, partitions);
+    }
+
+    /// Makes the others.
+    pub fn create_other_topics(&self) {
+        for topic in OTHER_TOPICS {
+            self.create(topic, 1);
+        }
+    }
+
+    fn create(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let made = self.administer(|admin| admin.create_topics([&topic], &options())).expect("Kafka answers");
-        assert_eq!(made, [Ok(TOPIC.to_owned())]);
+        assert_eq!(made, [Ok(name.to_owned())]);
     }
 
     pub fn delete_topic(&self) {
@@ -169,6 +188,28 @@ impl Broker {
         let packed = AlterConfig::new(ResourceSpecifier::Topic(TOPIC)).set("compression.type", codec);
         let altered = self.administer(|admin| admin.alter_configs([&packed], &options())).expect("Kafka answers");
         assert!(altered.iter().all(Result::is_ok), "{altered:?}");
+    }
+
+    /// How the batches of the first partition are packed, as the log's format numbers it; 0 is not at all.
+    pub fn codecs(&self) -> BTreeSet<u8> {
+        let folder = self.folder.join(format!("kafka/{TOPIC}-0"));
+        let logs = fs::read_dir(folder).expect("it is there").map(|file| file.expect("it is there").path());
+        let mut codecs = BTreeSet::new();
+        for log in logs.filter(|path| path.extension().is_some_and(|end| end == "log")) {
+            let bytes = fs::read(log).expect("it is there");
+            let mut rest = &bytes[..];
+            // A batch: its offset (8 bytes), the length of what follows (4), and in byte 22 the end of its attributes. What is
+            // laid out for later batches is zero.
+            while let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *rest {
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if length == 0 || rest.len() < 12 + length {
+                    break;
+                }
+                codecs.insert(rest[22] & 7);
+                rest = &rest[12 + length..];
+            }
+        }
+        codecs
     }
 
     /// Takes what is before `offset` from a partition, as retention does.
@@ -222,7 +263,7 @@ impl Broker {
         );
         // One node; as little as possible to start; and one that was killed is given up, and let in again, soon.
         text.push_str(
-            "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+            "auto.create.topics.enable=false\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
              broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n\

@@ -25,9 +25,6 @@ const SHIPPED: &str = include_str!("../../config/compose/inventory-connector.jso
 /// The connector's name, in its worker and to itself.
 const CONNECTOR: &str = "kessel-inventory-api-connector";
 
-/// The topic that tells that the connector is alive.
-pub const HEARTBEATS: &str = "debezium-heartbeat.kessel-inventory";
-
 /// The replication slot.
 const SLOT: &str = "inventory_api_debezium";
 

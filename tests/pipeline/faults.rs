@@ -8,7 +8,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use super::connect::{HEARTBEATS, settings};
+use super::broker::HEARTBEATS;
+use super::connect::settings;
 use super::inventory::Inventory;
 use super::traffic::Traffic;
 use super::{Pipeline, patiently};
@@ -127,9 +128,9 @@ fn tarn_is_killed_ten_times() {
     });
     pipeline.equals_postgres();
     pipeline.nothing_is_amiss();
-    let (_, applied) = passed_over_and_applied(&pipeline.tarn.status());
-    let written = pipeline.broker.watermarks()[0].1;
-    assert!(i64::try_from(applied).expect("few") < written, "it did not begin anew: {applied} of {written}");
+    let (passed_over, applied) = passed_over_and_applied(&pipeline.tarn.status());
+    let (met, written) = (i64::try_from(passed_over + applied).expect("few"), pipeline.broker.watermarks()[0].1);
+    assert!(met < written / 2, "it did not begin anew: {met} of {written}");
 }
 
 #[test]
@@ -160,12 +161,12 @@ fn all_three_are_killed_again_and_again() {
     pipeline.nothing_is_amiss();
 }
 
-/// How old the newest heartbeat is that Tarn has heard.
-fn heartbeat_age_ms(pipeline: &Pipeline) -> u64 {
+/// How old the newest heartbeat is that Tarn has heard; none: it heard none yet.
+fn heartbeat_age_ms(pipeline: &Pipeline) -> Option<u64> {
     let status = pipeline.tarn.status();
     let heartbeats = &status["sourceState"]["heartbeats"];
     assert_eq!(heartbeats["topic"], HEARTBEATS, "{status}");
-    heartbeats["newestAgeMs"].as_u64().unwrap_or_else(|| panic!("none was heard: {status}"))
+    heartbeats["newestAgeMs"].as_u64()
 }
 
 /// One report that Connect cannot write stops the whole pipeline. Nothing tells but the heartbeats, which end: of what
@@ -176,7 +177,7 @@ fn a_report_that_connect_cannot_write_stops_the_pipeline() {
     let mut traffic = Traffic::new(15, 100);
     traffic.happen(&mut pipeline.inventory, 200);
     pipeline.equals_postgres();
-    patiently("heartbeats are heard", || heartbeat_age_ms(&pipeline) < 2_500);
+    patiently("heartbeats are heard", || heartbeat_age_ms(&pipeline).is_some_and(|age| age < 2_500));
     let mut report = traffic.some_whole();
     let good = report.data.replace(json!({"ansible_host": "mixed", "odd": [1, "one"]}));
     pipeline.inventory.report(&report);
@@ -185,20 +186,15 @@ fn a_report_that_connect_cannot_write_stops_the_pipeline() {
     let (end, beats) = (pipeline.broker.watermarks(), pipeline.broker.end_of(HEARTBEATS));
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!((pipeline.broker.watermarks(), pipeline.broker.end_of(HEARTBEATS)), (end, beats), "nothing comes");
-    let told = pipeline.tarn.status()["sourceState"]["heartbeats"].clone();
-    assert!(told["topic"] == HEARTBEATS && told["newestAgeMs"].as_u64() > Some(2_900), "{told}");
+    assert!(heartbeat_age_ms(&pipeline) > Some(2_900), "{}", pipeline.tarn.status());
     assert!(pipeline.tarn.is_ready(), "what is known is served");
-    assert!(heartbeat_age_ms(&pipeline) > 2_900);
     pipeline.nothing_is_amiss();
 
     // The operator lets the connector pass over what it cannot write, and the reporter says it again, well.
     let passing_over = settings(&[("errors.tolerance", "all")]);
     pipeline.connect.configure(&passing_over);
     pipeline.connect.until_reading(&pipeline.postgres);
-    patiently("heartbeats are heard again", || heartbeat_age_ms(&pipeline) < 2_500);
-    patiently("that is told", || {
-        pipeline.tarn.status()["sourceState"]["heartbeats"]["newestAgeMs"].as_u64() < Some(2_500)
-    });
+    patiently("heartbeats are heard again", || heartbeat_age_ms(&pipeline).is_some_and(|age| age < 2_500));
     report.data = good;
     pipeline.inventory.report(&report);
     pipeline.equals_postgres();

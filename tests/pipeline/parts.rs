@@ -80,9 +80,13 @@ impl Parts {
         log: &Path,
     ) -> Program {
         let archive = self.cache.join(format!("{name}.jsa"));
-        let made = properties.with_extension("jsa");
+        // Beside its place, which a move must not leave.
+        let made = self.cache.join(format!("{name}.{}.jsa", std::process::id()));
         let mut command = self.java();
         command.envs(environment.iter().cloned());
+        // Libraries that it unpacks, and leaves when it is killed, go with the test's folder.
+        let folder = properties.parent().expect("it is in a folder");
+        command.arg(format!("-Djava.io.tmpdir={}", folder.display()));
         if archive.exists() {
             command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
         } else {

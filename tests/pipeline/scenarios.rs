@@ -1,7 +1,7 @@
 //! What happens every day: traffic, deletes and revivals, deletes that no event tells of, more partitions, passwords and
 //! packed batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -71,7 +71,8 @@ fn records(pipeline: &Pipeline, partition: i32) -> Vec<Wire> {
     records
 }
 
-/// The recorded records are those that this pipeline makes, byte for byte: it is the one that they were recorded from.
+/// The recorded records are those that this pipeline makes, byte for byte: it is the one that they were recorded from. But
+/// for those that Connect's converter loses a part of: which part, a hash decides.
 #[test]
 fn what_is_on_the_wire_is_what_was_recorded() {
     let Some(mut pipeline) = Pipeline::usual("what_is_on_the_wire") else { return };
@@ -79,14 +80,12 @@ fn what_is_on_the_wire_is_what_was_recorded() {
     let lines = lines.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let of_messages = |line: &Value| {
         let variant = line["variant"].as_str().expect("a name");
-        line["topic"] == TOPIC && variant.starts_with("wal/")
+        line["topic"] == TOPIC && variant.starts_with("wal/") && !variant.contains("lossy")
     };
     let recorded: Vec<Wire> = lines.filter(of_messages).map(|line| Wire::of_line(&line)).collect();
     assert!(recorded.len() >= 12, "{}", recorded.len());
     for record in &recorded {
-        // The converter loses an attribute that the first of two objects has alone: so it was before that.
-        let message = record.message().replace(r#"{"o":{"b":null}}"#, r#"{"o":{"a":1}}"#);
-        pipeline.inventory.emit("kessel.resources", &message);
+        pipeline.inventory.emit("kessel.resources", &record.message());
     }
     patiently("they are written", || pipeline.broker.watermarks()[0].1 >= recorded.len() as i64);
     for (made, recorded) in records(&pipeline, 0).iter().zip(&recorded) {
@@ -220,6 +219,7 @@ fn packed_in_every_way_that_kafka_knows() {
         traffic.happen(&mut pipeline.inventory, 200);
         pipeline.equals_postgres();
     }
+    assert_eq!(pipeline.broker.codecs(), BTreeSet::from([1, 2, 3, 4]), "gzip, snappy, lz4, zstd, and nothing unpacked");
     // All four behind one another, in large fetches.
     pipeline.tarn.stop();
     pipeline.tarn.forget();
@@ -235,14 +235,16 @@ fn the_report_of_the_compose_file_is_shown() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose/report.sql");
     let report = |variables: &[&str]| pipeline.postgres.run(pipeline.parts, file, variables).expect("it is taken");
     let shown = || {
-        let path = "/api/tarn/v1/resources?consistency=atLeastAsAcknowledged&localResourceId=web-1";
-        get(pipeline.tarn.readers(), path).json()["items"].as_array().cloned().unwrap_or_default()
+        let path = "/api/tarn/v1/resources?consistency=atLeastAsAcknowledged&timeout=10s&localResourceId=web-1";
+        let answer = get(pipeline.tarn.readers(), path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["items"].as_array().cloned().expect("a list")
     };
     report(&[]);
     patiently("it is created", || shown().len() == 1);
     let created = shown().remove(0);
     report(&["workspace=elsewhere"]);
-    patiently("it has moved", || shown()[0]["workspaceId"] == "elsewhere");
+    patiently("it has moved", || shown().iter().any(|one| one["workspaceId"] == "elsewhere"));
     report(&["delete=true"]);
     patiently("it is deleted", || shown().is_empty());
     report(&[]);

@@ -13,8 +13,12 @@ use super::faults::{for_a_while, seeded, under_traffic};
 use super::traffic::Traffic;
 use crate::property::number;
 
-/// Rounds until memory is what it stays: snapshots, history and merges have all had their turn.
-const WARM_UP_ROUNDS: usize = 5;
+/// Rounds until memory is what it stays: snapshots, history and merges have all had their turn. Tarn is killed in these
+/// alone, since what it forgets with its process nobody would see grow.
+const WARM_UP_ROUNDS: usize = 8;
+
+/// History is at its longest before the end of that.
+const SETTINGS: [(&str, &str); 1] = [("TARN_HISTORY__RETENTION_MS", "20000")];
 
 /// Resident memory of a state this small may differ by so much between two moments.
 const SLACK_BYTES: u64 = 96 * 1024 * 1024;
@@ -64,7 +68,7 @@ fn break_while_traffic_goes_on(pipeline: &mut Pipeline, traffic: &mut Traffic, f
         }
         for_a_while(random, 2_000);
         match fault {
-            Fault::Tarn => tarn.restart(&[]),
+            Fault::Tarn => tarn.restart(&SETTINGS),
             Fault::KafkaInOrder | Fault::Kafka => broker.restart(),
             Fault::KafkaAndConnect => {
                 broker.restart();
@@ -103,8 +107,13 @@ fn soak() {
     let until = Instant::now() + Duration::from_secs(number("TARN_SOAK_SECONDS").unwrap_or(600));
     let mut traffic = Traffic::new(random.random(), 1_000);
     let (mut rounds, mut first) = (0, None);
+    pipeline.tarn.stop();
+    pipeline.tarn.restart(&SETTINGS);
     while Instant::now() < until {
-        let fault = FAULTS[random.random_range(0..FAULTS.len())];
+        let fault = match FAULTS[random.random_range(0..FAULTS.len())] {
+            Fault::Tarn if rounds >= WARM_UP_ROUNDS => Fault::Nothing,
+            fault => fault,
+        };
         println!("round {rounds}: {fault:?}");
         break_while_traffic_goes_on(&mut pipeline, &mut traffic, fault, &mut random);
         happens_to_resources(&mut pipeline, &traffic, fault, &mut random);

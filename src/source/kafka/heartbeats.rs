@@ -5,6 +5,7 @@
 //! record, in the [`SourceStatus`]. Promises: reading the log rests on nothing of this, which has a client and a thread of
 //! its own; a topic that is missing, made anew or forbidden is looked for again and again. Not here: how old is too old.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::ending::Beside;
 use super::listener::Listener;
+use crate::clock::now_ms;
 use crate::source::{Heartbeats as Told, SourceStatus};
 
 /// How long one question may take, and one wait for a record.
@@ -57,7 +59,7 @@ impl Errand {
             Ok(client) => client,
             Err(error) => return tracing::warn!(%error, "heartbeats are not listened to"),
         };
-        let mut next_look = Instant::now();
+        let (mut next_look, mut heard) = (Instant::now(), BTreeMap::new());
         while !self.stop.load(Ordering::Acquire) {
             if Instant::now() >= next_look {
                 // The last record is read once more each time, and a topic that was made anew is met at its end.
@@ -67,7 +69,11 @@ impl Errand {
                 next_look = Instant::now() + self.interval;
             }
             match client.poll(LOOK) {
-                Some(Ok(record)) => self.note(record.timestamp().to_millis()),
+                // The last one is read again and again.
+                Some(Ok(record)) if heard.insert(record.partition(), record.offset()) != Some(record.offset()) => {
+                    self.note(record.timestamp().to_millis());
+                }
+                Some(Ok(_)) => {}
                 // The other clients tell of the same troubles aloud.
                 Some(Err(error)) => tracing::debug!(error = listener.describe(&error), "heartbeats do not come"),
                 None => {}
@@ -87,6 +93,8 @@ impl Errand {
 
     fn note(&self, written_ms: Option<i64>) {
         let Some(written_ms) = written_ms.and_then(|written_ms| u64::try_from(written_ms).ok()) else { return };
+        // By a clock that is ahead none would be old for as long as that is.
+        let written_ms = written_ms.min(now_ms());
         let is_newer = |newest_ms: Option<u64>| newest_ms.is_none_or(|newest_ms| newest_ms < written_ms);
         // Looked at first: a change makes others read the whole state again.
         if self.status.look(|state| state.heartbeats.as_ref().is_some_and(|told| is_newer(told.newest_ms))) {

@@ -223,7 +223,7 @@ fn says(reason: &str) -> Says {
     match reason.split_once(':').map_or(reason, |(code, _)| code) {
         "AllBrokersDown" => Says::NobodyAnswers,
         unanswered if unanswered.starts_with(UNANSWERED) => Says::NobodyAnswers,
-        "BrokerTransportFailure" => Says::NoConnection,
+        "BrokerTransportFailure" | "OperationTimedOut" => Says::NoConnection,
         _ => Says::Why,
     }
 }
@@ -264,6 +264,7 @@ mod tests {
             "Authentication: SASL authentication error",
             "no metadata of topic: Meta data fetch error",
         ];
+        assert_eq!(says("OperationTimedOut: 1 request(s) timed out: disconnect"), Says::NoConnection);
         for (reason, expected) in
             [(nobody, nobody), (refused, refused), (unanswered, refused), (why, why), (refused, why)]
         {
