@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
 use ::postgres::{Client, Error, IsolationLevel, Row, Transaction};
+use rand::Rng;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// How often a transaction is tried, as Inventory is configured.
-const TRIES: usize = 10;
+/// How often a transaction is tried. Inventory tries ten times, and its client again; here the two are one.
+const TRIES: usize = 200;
 
 /// Inventory's tables without what nothing here reads; times are microseconds since 1970, ids and data are texts.
 /// The generation of common data is our own: it says of which life of the resource they are.
@@ -150,7 +151,11 @@ impl Inventory {
             let done = work(&mut transaction, &mut self.ids).and_then(|done| transaction.commit().map(|()| done));
             match done {
                 Ok(done) => return done,
-                Err(error) if met_another(&error) && tries < TRIES => self.tried_again += 1,
+                Err(error) if met_another(&error) && tries < TRIES => {
+                    self.tried_again += 1;
+                    // Two that try again at once meet each other again.
+                    std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..20)));
+                }
                 Err(error) => panic!("{error:?}"),
             }
         }
