@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Broker, Security, TOPIC};
 use parts::Parts;
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -87,15 +88,18 @@ fn main() {
         &rows.collect::<Vec<_>>(),
     );
     let mut written = events;
-    let followed = [("none", ""), ("shipped", "queries")].map(|(views, folder)| {
-        let mut millis = follow(&broker, &mut generator, &mut written, folder);
-        millis.sort_by(f64::total_cmp);
+    let followed = [
+        follow_bare(&broker, &mut generator, &mut written),
+        follow_tarn(&broker, &mut generator, &mut written, ""),
+        follow_tarn(&broker, &mut generator, &mut written, "queries"),
+    ];
+    let followed = subjects.iter().zip(followed).map(|(name, millis)| {
         let of_all = [0.5, 0.99, 1.0].map(|share| format!("{:.1}", quantile(&millis, share)));
-        [vec![views.to_owned(), millis.len().to_string()], of_all.to_vec()].concat()
+        [vec![(*name).to_owned(), millis.len().to_string()], of_all.to_vec()].concat()
     });
     let rate = setting("TARN_BENCH_RATE", 10_000);
-    let title = format!("kafka: from the producer's hand to the published view, {rate} events a second");
-    print_table(&title, &["views", "events", "p50 ms", "p99 ms", "max ms"], &followed);
+    let title = format!("kafka: from the producer's hand until it is there, {rate} events a second");
+    print_table(&title, &["what", "events", "p50 ms", "p99 ms", "max ms"], &followed.collect::<Vec<_>>());
 }
 
 /// Writes so many records, as Connect does: one batch after the other, in order.
@@ -135,32 +139,51 @@ fn write_live(producer: &BaseProducer, generator: &mut Generator, handed: &Mutex
     producer.flush(ROUND_MAX).unwrap();
 }
 
-/// Milliseconds until the published view held each of the events that are written meanwhile.
-fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, views: &str) -> Vec<f64> {
-    let first = *written;
-    let handed = Mutex::new(Vec::new());
+/// Milliseconds until each of the events that are written meanwhile was there, by what `shown` says of the next offset.
+fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, mut shown: impl FnMut() -> u64) -> Vec<f64> {
+    let (first, handed, producer) = (*written, Mutex::new(Vec::new()), producer(broker, "0"));
     let mut millis = Vec::new();
-    serve(broker, first, views, |service| {
-        let producer = producer(broker, "0");
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| write_live(&producer, generator, &handed));
-            loop {
-                let is_over = writer.is_finished();
-                let next = service.publisher.view().position().next_offset(TOPIC, 0).unwrap() as u64;
-                let now = Instant::now();
-                let handed = handed.lock().unwrap();
-                let shown = &handed[millis.len()..(next.saturating_sub(first)) as usize];
-                millis.extend(shown.iter().map(|handed| (now - *handed).as_secs_f64() * 1e3));
-                if is_over && millis.len() == handed.len() {
-                    break;
-                }
-                drop(handed);
-                std::thread::sleep(Duration::from_micros(200));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_live(&producer, generator, &handed));
+        loop {
+            let (is_over, next, now) = (writer.is_finished(), shown(), Instant::now());
+            let handed = handed.lock().unwrap();
+            let new = &handed[millis.len()..(next.saturating_sub(first)) as usize];
+            millis.extend(new.iter().map(|handed| (now - *handed).as_secs_f64() * 1e3));
+            if is_over && millis.len() == handed.len() {
+                break;
             }
-        });
+        }
     });
     *written += millis.len() as u64;
     assert_eq!(broker.watermarks(), [(0, *written as i64)], "the broker keeps what it was given");
+    millis.sort_by(f64::total_cmp);
+    millis
+}
+
+/// The same until a bare consumer has each.
+fn follow_bare(broker: &Broker, generator: &mut Generator, written: &mut u64) -> Vec<f64> {
+    let consumer = bare(broker, Offset::Offset(*written as i64));
+    let mut next = *written;
+    follow(broker, generator, written, || {
+        match consumer.poll(Duration::from_micros(200)) {
+            Some(Ok(record)) => next = record.offset() as u64 + 1,
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) => panic!("{error}"),
+        }
+        next
+    })
+}
+
+/// The same until the published view holds each.
+fn follow_tarn(broker: &Broker, generator: &mut Generator, written: &mut u64, views: &str) -> Vec<f64> {
+    let mut millis = Vec::new();
+    serve(broker, *written, views, |service| {
+        millis = follow(broker, generator, written, || {
+            std::thread::sleep(Duration::from_micros(200));
+            service.publisher.view().position().next_offset(TOPIC, 0).unwrap() as u64
+        });
+    });
     millis
 }
 
@@ -192,13 +215,19 @@ fn write(producer: &BaseProducer, record: &Generated) {
     producer.poll(Duration::ZERO);
 }
 
-/// Takes all records and looks at none.
-fn count(broker: &Broker, events: u64) {
+/// A consumer with Tarn's settings.
+fn bare(broker: &Broker, from: Offset) -> BaseConsumer {
     let config = KafkaConfig { brokers: broker.address(), group: "bare".to_owned(), ..KafkaConfig::default() };
     let consumer: BaseConsumer = properties::reader(&config, 1).create().unwrap();
     let mut assigned = TopicPartitionList::new();
-    assigned.add_partition_offset(TOPIC, 0, Offset::Beginning).unwrap();
+    assigned.add_partition_offset(TOPIC, 0, from).unwrap();
     consumer.assign(&assigned).unwrap();
+    consumer
+}
+
+/// Takes all records and looks at none.
+fn count(broker: &Broker, events: u64) {
+    let consumer = bare(broker, Offset::Beginning);
     let (mut seen, mut bytes, deadline) = (0, 0, Instant::now() + ROUND_MAX);
     while seen < events {
         match consumer.poll(Duration::from_millis(100)) {
