@@ -6,7 +6,7 @@
 //! same settings of librdkafka, in turns.
 //!
 //! Then events are written as they come, `TARN_BENCH_RATE` (10000) a second for `TARN_BENCH_SECONDS` (20), and each is timed
-//! from its being handed to the producer until the published view holds it.
+//! from its being handed to the producer until a bare consumer has it, or the published view holds it.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
@@ -87,17 +87,16 @@ fn main() {
         &["what", "records/s", "of the bare one", "CPU µs a record", "times"],
         &rows.collect::<Vec<_>>(),
     );
-    let mut written = events;
+    let rate = setting("TARN_BENCH_RATE", 10_000);
     let followed = [
-        follow_bare(&broker, &mut generator, &mut written),
-        follow_tarn(&broker, &mut generator, &mut written, ""),
-        follow_tarn(&broker, &mut generator, &mut written, "queries"),
+        follow_bare(&broker, &mut generator, rate),
+        follow_tarn(&broker, &mut generator, rate, ""),
+        follow_tarn(&broker, &mut generator, rate, "queries"),
     ];
     let followed = subjects.iter().zip(followed).map(|(name, millis)| {
         let of_all = [0.5, 0.99, 1.0].map(|share| format!("{:.1}", quantile(&millis, share)));
         [vec![(*name).to_owned(), millis.len().to_string()], of_all.to_vec()].concat()
     });
-    let rate = setting("TARN_BENCH_RATE", 10_000);
     let title = format!("kafka: from the producer's hand until it is there, {rate} events a second");
     print_table(&title, &["what", "events", "p50 ms", "p99 ms", "max ms"], &followed.collect::<Vec<_>>());
 }
@@ -110,8 +109,14 @@ fn fill(broker: &Broker, generator: &mut Generator, events: u64) {
         write(&producer, &record);
     }
     producer.flush(ROUND_MAX).unwrap();
-    assert_eq!(broker.watermarks(), [(0, events as i64)], "the broker keeps what it was given");
+    assert_eq!(kept(broker), events, "the broker keeps what it was given");
     eprintln!("{events} records were written in {:.1?}", began.elapsed());
+}
+
+/// How many records the topic holds.
+fn kept(broker: &Broker) -> u64 {
+    let [(0, end)] = broker.watermarks()[..] else { panic!("something was deleted") };
+    end as u64
 }
 
 fn producer(broker: &Broker, linger_ms: &str) -> BaseProducer {
@@ -121,15 +126,15 @@ fn producer(broker: &Broker, linger_ms: &str) -> BaseProducer {
 }
 
 /// Writes events at a steady rate; the time at which each is handed over goes to `handed` first.
-fn write_live(producer: &BaseProducer, generator: &mut Generator, handed: &Mutex<Vec<Instant>>) {
-    let (rate, seconds) = (setting("TARN_BENCH_RATE", 10_000), setting("TARN_BENCH_SECONDS", 20));
+fn write_live(producer: &BaseProducer, generator: &mut Generator, rate: u64, handed: &Mutex<Vec<Instant>>) {
+    let all = rate * setting("TARN_BENCH_SECONDS", 20);
     let (began, mut sent) = (Instant::now(), 0);
     // By the log's clock, which must not run ahead of this machine's.
     generator.set_gap_us(500_000 / rate.max(1));
-    while sent < rate * seconds {
+    while sent < all {
         std::thread::sleep(Duration::from_millis(1));
         generator.advance_clock_to(now_ms());
-        let due = ((began.elapsed().as_secs_f64() * rate as f64) as u64).min(rate * seconds);
+        let due = ((began.elapsed().as_secs_f64() * rate as f64) as u64).min(all);
         for record in generator.by_ref().filter(|record| record.topic == TOPIC).take((due - sent) as usize) {
             handed.lock().unwrap().push(Instant::now());
             write(producer, &record);
@@ -140,11 +145,11 @@ fn write_live(producer: &BaseProducer, generator: &mut Generator, handed: &Mutex
 }
 
 /// Milliseconds until each of the events that are written meanwhile was there, by what `shown` says of the next offset.
-fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, mut shown: impl FnMut() -> u64) -> Vec<f64> {
-    let (first, handed, producer) = (*written, Mutex::new(Vec::new()), producer(broker, "0"));
+fn follow(broker: &Broker, generator: &mut Generator, rate: u64, mut shown: impl FnMut() -> u64) -> Vec<f64> {
+    let (first, handed, producer) = (kept(broker), Mutex::new(Vec::new()), producer(broker, "0"));
     let mut millis = Vec::new();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write_live(&producer, generator, &handed));
+        let writer = scope.spawn(|| write_live(&producer, generator, rate, &handed));
         loop {
             let (is_over, next, now) = (writer.is_finished(), shown(), Instant::now());
             let handed = handed.lock().unwrap();
@@ -155,17 +160,16 @@ fn follow(broker: &Broker, generator: &mut Generator, written: &mut u64, mut sho
             }
         }
     });
-    *written += millis.len() as u64;
-    assert_eq!(broker.watermarks(), [(0, *written as i64)], "the broker keeps what it was given");
+    assert_eq!(kept(broker), first + millis.len() as u64, "the broker keeps what it was given");
     millis.sort_by(f64::total_cmp);
     millis
 }
 
 /// The same until a bare consumer has each.
-fn follow_bare(broker: &Broker, generator: &mut Generator, written: &mut u64) -> Vec<f64> {
-    let consumer = bare(broker, Offset::Offset(*written as i64));
-    let mut next = *written;
-    follow(broker, generator, written, || {
+fn follow_bare(broker: &Broker, generator: &mut Generator, rate: u64) -> Vec<f64> {
+    let mut next = kept(broker);
+    let consumer = bare(broker, Offset::Offset(next as i64));
+    follow(broker, generator, rate, || {
         match consumer.poll(Duration::from_micros(200)) {
             Some(Ok(record)) => next = record.offset() as u64 + 1,
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
@@ -176,10 +180,10 @@ fn follow_bare(broker: &Broker, generator: &mut Generator, written: &mut u64) ->
 }
 
 /// The same until the published view holds each.
-fn follow_tarn(broker: &Broker, generator: &mut Generator, written: &mut u64, views: &str) -> Vec<f64> {
+fn follow_tarn(broker: &Broker, generator: &mut Generator, rate: u64, views: &str) -> Vec<f64> {
     let mut millis = Vec::new();
-    serve(broker, *written, views, |service| {
-        millis = follow(broker, generator, written, || {
+    serve(broker, kept(broker), views, |service| {
+        millis = follow(broker, generator, rate, || {
             std::thread::sleep(Duration::from_micros(200));
             service.publisher.view().position().next_offset(TOPIC, 0).unwrap() as u64
         });

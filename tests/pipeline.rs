@@ -1,7 +1,8 @@
 //! Tarn behind the real thing: PostgreSQL, Debezium in Kafka Connect, Apache Kafka and Tarn's own binary, on loopback,
 //! broken in every way that production breaks. Each scenario ends in equality with PostgreSQL.
 //!
-//! Needs PostgreSQL, Java 17 and Maven; where one is missing these tests say so and end, and where `CI` is `true` they fail.
+//! Needs PostgreSQL, Java 17 and Maven; where one is missing these tests say so and end, and where `CI` is `true`, or
+//! `TARN_PIPELINE` is `required` (where strace does not work, `.ci/run` leaves `CI` alone), they fail.
 //! They run one at a time, since each has four programs at work. `cargo test --test it pipeline` runs them alone.
 
 mod broker;
@@ -36,7 +37,7 @@ use truth::{Resources, difference, shown, truth, without_creation};
 /// One pipeline at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Where the parts are; none where a part is missing, which is a failure in CI and said elsewhere.
+/// Where the parts are; none where a part is missing, which is a failure where they are required and said elsewhere.
 fn parts(test: &str) -> Option<&'static Parts> {
     static PARTS: OnceLock<Result<Parts, String>> = OnceLock::new();
     match PARTS.get_or_init(Parts::find) {

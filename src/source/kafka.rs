@@ -204,7 +204,7 @@ impl KafkaSource {
                 self.answered.insert(topic);
                 self.assign_found()?;
             }
-            News::Trouble { reason } => self.shown.on_trouble(reason, Instant::now()),
+            News::Trouble(complaint) => self.shown.on_trouble(complaint, Instant::now()),
             News::Watermarks { ask, answer } => self.on_watermarks(&ask, answer),
         }
         Ok(())
@@ -273,9 +273,9 @@ impl KafkaSource {
             let before = self.listener.with(|told| told.calls);
             match consumer.poll(Duration::ZERO) {
                 Some(Err(error)) => {
-                    let reason = self.listener.describe(&error);
-                    intake::refuse_fatal(&error, &reason)?;
-                    self.shown.on_trouble(reason, Instant::now());
+                    let complaint = self.listener.complaint(&error);
+                    intake::refuse_fatal(&error, &complaint.reason)?;
+                    self.shown.on_trouble(complaint, Instant::now());
                 }
                 // Queues are split off before anything is fetched. To pass over it would be to skip it in silence.
                 Some(Ok(message)) => {

@@ -200,13 +200,13 @@ impl Broker {
             let mut rest = &bytes[..];
             // A batch: its offset (8 bytes), the length of what follows (4), and in byte 22 the end of its attributes. What is
             // laid out for later batches is zero.
-            while let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *rest {
-                let length = u32::from_be_bytes([a, b, c, d]) as usize;
-                if length == 0 || rest.len() < 12 + length {
+            while let Some(length) = rest.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) {
+                let end = 12 + length as usize;
+                if length == 0 || rest.len() < end {
                     break;
                 }
                 codecs.insert(rest[22] & 7);
-                rest = &rest[12 + length..];
+                rest = &rest[end..];
             }
         }
         codecs

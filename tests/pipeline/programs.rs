@@ -123,7 +123,9 @@ impl Program {
         while !self.has_ended() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if let Some((made, place)) = self.leaves.take_if(|_| self.child.try_wait().is_ok_and(|ended| ended.is_some())) {
+        // Who is stuck is still writing it.
+        let has_ended = self.has_ended();
+        if let Some((made, place)) = self.leaves.take().filter(|_| has_ended) {
             // It is not there when the program was stopped before it had begun.
             drop(fs::rename(made, place));
         }

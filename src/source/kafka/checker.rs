@@ -146,7 +146,9 @@ impl Errand {
         let bell = Bell::new();
         while !self.is_over(until) {
             // The words of errors; what matters of them is answered, or not answered in time.
-            listener.serve(client, |reason| tracing::debug!(reason, "the client that checks reports an error"));
+            listener.serve(client, |complaint| {
+                tracing::debug!(reason = complaint.reason, "the client that checks reports an error");
+            });
             let mut is_busy = false;
             for look in looks.iter_mut() {
                 is_busy |= look.go_on(client, listener, &bell);

@@ -123,7 +123,9 @@ fn run(shared: &Shared, config: &ClientConfig) {
         }
         if let Some(client) = &client {
             // The other clients tell of the same troubles aloud.
-            listener.serve(client, |reason| tracing::debug!(reason, "the client that commits reports an error"));
+            listener.serve(client, |complaint| {
+                tracing::debug!(reason = complaint.reason, "the client that commits reports an error");
+            });
         }
     }
 }

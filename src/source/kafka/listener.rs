@@ -12,7 +12,7 @@ use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// What librdkafka told since it was last taken.
 #[derive(Debug, Default)]
@@ -25,6 +25,35 @@ pub(super) struct Told {
     pub(super) another_cluster: bool,
     /// How many calls there were; a poll that returned nothing was not idle when this changed.
     pub(super) calls: u64,
+}
+
+/// What a client complains of.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    pub(super) says: Says,
+    pub(super) reason: String,
+}
+
+/// How much a complaint says of why nothing comes; a later one says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Says {
+    /// That nobody answers.
+    NobodyAnswers,
+    /// That there is no connection.
+    NoConnection,
+    /// Something that the operator can act on: a password, a certificate, a name.
+    Why,
+}
+
+impl Says {
+    /// Librdkafka tells a cause and, by other codes and other clients, what follows from it.
+    fn of(error: &KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => Self::NobodyAnswers,
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => Self::NoConnection,
+            _ => Self::Why,
+        }
+    }
 }
 
 /// Receives what librdkafka has to say.
@@ -51,12 +80,17 @@ impl Listener {
         }
     }
 
+    /// What an error that the last poll returned complains of.
+    pub(super) fn complaint(&self, error: &KafkaError) -> Complaint {
+        Complaint { says: Says::of(error), reason: self.describe(error) }
+    }
+
     /// Takes log lines and errors off the queue of a client that reads nothing.
-    pub(super) fn serve(&self, client: &BaseConsumer<Self>, mut on_error: impl FnMut(String)) {
+    pub(super) fn serve(&self, client: &BaseConsumer<Self>, mut on_error: impl FnMut(Complaint)) {
         loop {
             let before = self.with(|told| told.calls);
             match client.poll(Duration::ZERO) {
-                Some(Err(error)) => on_error(self.describe(&error)),
+                Some(Err(error)) => on_error(self.complaint(&error)),
                 Some(Ok(_)) => {}
                 None if self.with(|told| told.calls) == before => return,
                 None => {}
@@ -145,6 +179,15 @@ mod tests {
         let notice = "Fetch from broker 1 reached end of partition at offset 3254 (HighwaterMark 3254)";
         assert_eq!(end_offset(notice), Some(3254));
         assert_eq!(end_offset("Fetch from broker 1 failed"), None);
+    }
+
+    #[test]
+    fn a_request_that_timed_out_says_no_more_than_a_connection_that_is_gone() {
+        let says = |code| Says::of(&KafkaError::Global(code));
+        assert_eq!(says(RDKafkaErrorCode::OperationTimedOut), Says::NoConnection);
+        assert_eq!(says(RDKafkaErrorCode::BrokerTransportFailure), Says::NoConnection);
+        assert_eq!(says(RDKafkaErrorCode::AllBrokersDown), Says::NobodyAnswers);
+        assert_eq!(says(RDKafkaErrorCode::Authentication), Says::Why);
     }
 
     #[test]

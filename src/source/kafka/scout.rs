@@ -15,8 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::ending::Beside;
-use super::listener::{Bell, Listener};
-use super::shown::UNANSWERED;
+use super::listener::{Bell, Complaint, Listener, Says};
 use super::{KafkaConfig, properties};
 use crate::model::Position;
 use crate::source::end_of_log::{Bell as EndBell, EndOfLog};
@@ -60,7 +59,7 @@ pub(super) enum News {
     /// The cluster answered that the topic cannot be read.
     TopicTrouble { topic: Arc<str>, phase: Phase, reason: String },
     /// The cluster did not answer, or the client has something to complain of.
-    Trouble { reason: String },
+    Trouble(Complaint),
     /// Where a partition begins and ends.
     Watermarks { ask: Ask, answer: Watermarks },
 }
@@ -148,11 +147,11 @@ impl Errand {
                 let interval = if complete { self.interval } else { self.interval.min(MISSING_INTERVAL) };
                 next_look = Instant::now() + interval;
             }
-            self.listener.serve(&self.client, |reason| {
+            self.listener.serve(&self.client, |complaint| {
                 // Whoever answers next may be another one: it is not left unasked for a whole interval.
                 next_name = Instant::now();
                 next_look = next_look.min(next_name + MISSING_INTERVAL);
-                self.send(News::Trouble { reason });
+                self.send(News::Trouble(complaint));
             });
             // Log lines wait no longer than a second.
             let until = next_look.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
@@ -188,7 +187,10 @@ impl Errand {
     fn partitions_of(&self, topic: &Arc<str>) -> News {
         let metadata = match self.client.fetch_metadata(Some(topic), ANSWER_WITHIN) {
             Ok(metadata) => metadata,
-            Err(error) => return News::Trouble { reason: format!("{UNANSWERED} {topic}: {error}") },
+            Err(error) => {
+                let reason = format!("no metadata of {topic}: {error}");
+                return News::Trouble(Complaint { says: Says::NobodyAnswers, reason });
+            }
         };
         let known = metadata.topics().iter().find(|known| known.name() == &**topic);
         let numbers: Vec<i32> = known
@@ -221,7 +223,9 @@ impl Errand {
                     let add = |number: &i32| asked.add_partition_offset(topic, *number, Offset::End);
                     numbers.iter().try_for_each(add).map_err(|error| error.to_string())?;
                 }
-                News::Trouble { reason } | News::TopicTrouble { reason, .. } => return Err(reason.clone()),
+                News::Trouble(Complaint { reason, .. }) | News::TopicTrouble { reason, .. } => {
+                    return Err(reason.clone());
+                }
                 News::Cluster { .. } | News::Watermarks { .. } => {}
             }
             self.send(news);

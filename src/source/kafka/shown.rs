@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Statistics;
 use rdkafka::statistics::Broker;
 
+use super::listener::Complaint;
 use super::partition::{Figures, Partition};
 use crate::clock::now_ms;
 use crate::model::Position;
@@ -21,9 +22,6 @@ use crate::source::{Phase, SourceStatus, TopicTrouble};
 /// A cause that is not told again for so long is none any more; librdkafka repeats what lasts every half minute.
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 
-/// What a question begins with that got no answer.
-pub(super) const UNANSWERED: &str = "no metadata of";
-
 /// The source's state, and what it is put together from.
 pub(super) struct Shown {
     status: SourceStatus,
@@ -31,8 +29,8 @@ pub(super) struct Shown {
     changed: bool,
     phase: Phase,
     troubles: BTreeMap<Arc<str>, TopicTrouble>,
-    /// What the client complained of, until all goes well.
-    trouble: Option<Trouble>,
+    /// What the client complained of, and when it did last, until all goes well.
+    trouble: Option<(Complaint, Instant)>,
     commits_failed: u64,
 }
 
@@ -78,20 +76,19 @@ impl Shown {
     }
 
     /// A client or the cluster has something to complain of.
-    pub(super) fn on_trouble(&mut self, reason: String, now: Instant) {
-        let trouble = Trouble { says: says(&reason), reason, told_at: now };
+    pub(super) fn on_trouble(&mut self, complaint: Complaint, now: Instant) {
         match &mut self.trouble {
-            Some(known) if known.reason == trouble.reason => known.told_at = now,
+            Some((known, told_at)) if known.reason == complaint.reason => *told_at = now,
             // That nobody is there follows from why.
-            Some(known) if known.says > trouble.says && now.duration_since(known.told_at) < TROUBLE_LASTS => {}
+            Some((known, told_at)) if known.says > complaint.says && now.duration_since(*told_at) < TROUBLE_LASTS => {}
             known => {
                 // While it lasts it comes again and again, in turn with others of the same cause.
-                if known.as_ref().is_none_or(|known| known.says < trouble.says) {
-                    tracing::warn!(reason = trouble.reason, "the Kafka client reports an error");
+                if known.as_ref().is_none_or(|(known, _)| known.says < complaint.says) {
+                    tracing::warn!(reason = complaint.reason, "the Kafka client reports an error");
                 } else {
-                    tracing::debug!(reason = trouble.reason, "the Kafka client reports an error");
+                    tracing::debug!(reason = complaint.reason, "the Kafka client reports an error");
                 }
-                *known = Some(trouble);
+                *known = Some((complaint, now));
                 self.changed = true;
             }
         }
@@ -173,7 +170,7 @@ impl Shown {
             Some((state.phase, format!("{} [{}]: {}", state.topic, state.partition, state.last_error?)))
         });
         let worst = [of_topic, of_partition].into_iter().flatten().max_by_key(|(phase, _)| *phase);
-        let last_error = match (worst, self.trouble.as_ref().map(|trouble| trouble.reason.clone())) {
+        let last_error = match (worst, self.trouble.as_ref().map(|(complaint, _)| complaint.reason.clone())) {
             // What the client says of its connections says more than that there is none.
             (Some((Phase::Disconnected, _)) | None, Some(trouble)) => Some(trouble),
             (worst, _) => worst.map(|(_, text)| text),
@@ -195,36 +192,6 @@ impl Shown {
             state.end = end;
             state.end_at_start = end_at_start.or(state.end_at_start.take());
         });
-    }
-}
-
-/// What a client complains of.
-#[derive(Debug)]
-struct Trouble {
-    says: Says,
-    reason: String,
-    /// When it was told last.
-    told_at: Instant,
-}
-
-/// How much a complaint says of why nothing comes; a later one says more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Says {
-    /// That nobody answers.
-    NobodyAnswers,
-    /// That there is no connection.
-    NoConnection,
-    /// Something that the operator can act on: a password, a certificate, a name.
-    Why,
-}
-
-/// Librdkafka tells a cause and, in other words and by other clients, what follows from it.
-fn says(reason: &str) -> Says {
-    match reason.split_once(':').map_or(reason, |(code, _)| code) {
-        "AllBrokersDown" => Says::NobodyAnswers,
-        unanswered if unanswered.starts_with(UNANSWERED) => Says::NobodyAnswers,
-        "BrokerTransportFailure" | "OperationTimedOut" => Says::NoConnection,
-        _ => Says::Why,
     }
 }
 
@@ -251,27 +218,27 @@ fn is_connected(broker: &Broker, silence_max: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::listener::Says;
     use super::*;
 
     #[test]
     fn why_nobody_answers_is_told_rather_than_that_nobody_does() {
         let mut shown = Shown::new(SourceStatus::default(), Duration::from_secs(1));
-        let told = |shown: &Shown| shown.trouble.as_ref().map(|trouble| trouble.reason.clone());
+        let told = |shown: &Shown| shown.trouble.as_ref().map(|(complaint, _)| complaint.reason.clone());
         let now = Instant::now();
         let [nobody, refused, why, unanswered] = [
-            "AllBrokersDown: 1/1 brokers are down",
-            "BrokerTransportFailure: kafka:9092: Connection refused",
-            "Authentication: SASL authentication error",
-            "no metadata of topic: Meta data fetch error",
+            (Says::NobodyAnswers, "AllBrokersDown: 1/1 brokers are down"),
+            (Says::NoConnection, "BrokerTransportFailure: kafka:9092: Connection refused"),
+            (Says::Why, "Authentication: SASL authentication error"),
+            (Says::NobodyAnswers, "no metadata of topic: Meta data fetch error"),
         ];
-        assert_eq!(says("OperationTimedOut: 1 request(s) timed out: disconnect"), Says::NoConnection);
-        for (reason, expected) in
-            [(nobody, nobody), (refused, refused), (unanswered, refused), (why, why), (refused, why)]
+        let complaint = |(says, reason): (Says, &str)| Complaint { says, reason: reason.to_owned() };
+        for (one, expected) in [(nobody, nobody), (refused, refused), (unanswered, refused), (why, why), (refused, why)]
         {
-            shown.on_trouble(reason.to_owned(), now);
-            assert_eq!(told(&shown).as_deref(), Some(expected), "after {reason}");
+            shown.on_trouble(complaint(one), now);
+            assert_eq!(told(&shown).as_deref(), Some(expected.1), "after {}", one.1);
         }
-        shown.on_trouble(refused.to_owned(), now + TROUBLE_LASTS);
-        assert_eq!(told(&shown).as_deref(), Some(refused), "the password is not refused any more");
+        shown.on_trouble(complaint(refused), now + TROUBLE_LASTS);
+        assert_eq!(told(&shown).as_deref(), Some(refused.1), "the password is not refused any more");
     }
 }
