@@ -116,8 +116,8 @@ impl<'a> Drawing<'a> {
         Self { shared, reads, keys, sources: Vec::new(), hydration: Hydration::default(), flow }
     }
 
-    fn outlet<'scope>(&mut self, scope: Scope<'scope, Epoch>, source: Source) -> Rendered<'scope> {
-        let mut outlet = Outlet::default();
+    fn outlet<'scope>(&mut self, scope: Scope<'scope, Epoch>, source: Source, meter: Arc<Meter>) -> Rendered<'scope> {
+        let mut outlet = Outlet::new(meter);
         let rows = scope.input_from(&mut outlet.rows).probe_with(&outlet.everywhere);
         let rows = VecCollection::new(rows);
         let failures = VecCollection::new(scope.input_from(&mut outlet.failures));
@@ -170,7 +170,8 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
             Operator::View { view } => Source::View(Arc::clone(view)),
             _ => Source::Table(Arc::clone(relation)),
         };
-        self.outlet(scope, source)
+        let meter = self.meter(relation, "read");
+        self.outlet(scope, source, meter)
     }
 
     fn shared(&mut self, scope: Scope<'scope, Epoch>, side: &Keyed) -> Option<Index<'scope>> {
@@ -186,7 +187,8 @@ impl<'scope> Sources<'scope> for Drawing<'_> {
     }
 
     fn clock(&mut self, scope: Scope<'scope, Epoch>) -> VecCollection<'scope, Epoch, Row, Diff> {
-        self.outlet(scope, Source::Clock).rows
+        let nothing = Arc::new(Meter::new(Fingerprint::of("clock"), "clock"));
+        self.outlet(scope, Source::Clock, nothing).rows
     }
 
     fn meter(&mut self, relation: &Relation, part: &'static str) -> Arc<Meter> {

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use differential_dataflow::consolidation::consolidate_updates;
 use timely::container::CapacityContainerBuilder;
@@ -19,6 +20,7 @@ use super::changes::{Change, Changes, Seen};
 use super::merged::Merged;
 use super::tables::{ResourceWalk, TableBatches};
 use super::tail::Tail;
+use crate::dataflow::meter::Meter;
 use crate::dataflow::render::first_telling;
 use crate::dataflow::shared_batch::Diff;
 use crate::model::{Coordinates, Epoch, QuarantineEntry};
@@ -37,8 +39,8 @@ const EPOCH_KEYS: usize = 512;
 const AHEAD_EPOCHS: Epoch = 4;
 
 /// Where a scan puts what it reads.
-#[derive(Default)]
 pub(in crate::dataflow) struct Outlet {
+    meter: Arc<Meter>,
     pub(in crate::dataflow) rows: Updates<Row>,
     pub(in crate::dataflow) failures: Updates<Failure>,
     /// How far the rows of all workers have come.
@@ -46,6 +48,11 @@ pub(in crate::dataflow) struct Outlet {
 }
 
 impl Outlet {
+    /// Of a scan that notes here what it does.
+    pub(in crate::dataflow) fn new(meter: Arc<Meter>) -> Self {
+        Self { meter, rows: Updates::default(), failures: Updates::default(), everywhere: probe::Handle::default() }
+    }
+
     /// No updates before this epoch come any more.
     pub(in crate::dataflow) fn advance_to(&mut self, upper: Epoch) {
         if *self.rows.time() < upper {
@@ -63,6 +70,7 @@ impl Outlet {
     fn send(&mut self, mut rows: Vec<(Row, Epoch, Diff)>, mut failures: Vec<(Failure, Epoch, Diff)>) {
         consolidate_updates_of(&mut rows);
         consolidate_updates_of(&mut failures);
+        self.meter.gave(rows.len());
         self.rows.send_batch(&mut rows);
         self.failures.send_batch(&mut failures);
     }
@@ -180,6 +188,7 @@ impl TableScan {
     }
 
     fn give(&mut self, changes: &Changes) {
+        let began = Instant::now();
         match self.table.kind {
             TableKind::Quarantine => self.rejects(&changes.rejects),
             _ => {
@@ -191,6 +200,7 @@ impl TableScan {
             }
         }
         self.outlet.advance_to(changes.upper);
+        self.outlet.meter.worked(began);
     }
 
     /// What a change means for the rows of this scan.
@@ -227,6 +237,7 @@ impl TableScan {
 
     /// `key`: by what an entry can be found, which a row that fails tells though the program does not read it.
     fn evaluate(&mut self, columns: Columns, when: impl Fn(usize) -> (Epoch, Diff), key: impl Fn(usize) -> String) {
+        self.outlet.meter.took(columns.places.len() + columns.failures.len());
         let evaluated = self.program.run_columns(&columns.batch);
         let update = |row, place: usize| {
             let (epoch, diff) = when(place);
@@ -267,7 +278,7 @@ impl Scan for TableScan {
             }
             return;
         };
-        let epoch = slices.next(keys);
+        let (began, epoch) = (Instant::now(), slices.next(keys));
         let more = match walk {
             Walk::Resources(walk) => {
                 let (mut seen, table) = (Vec::with_capacity(keys), &self.table);
@@ -295,6 +306,7 @@ impl Scan for TableScan {
         if !more {
             self.hydrating = None;
         }
+        self.outlet.meter.worked(began);
     }
 }
 
@@ -331,11 +343,17 @@ impl ViewScan {
         }
         let upper = self.tail.poll();
         if *self.outlet.rows.time() < upper {
-            let mut rows = Vec::new();
+            let (began, mut rows) = (Instant::now(), Vec::new());
             self.tail.take(upper, |row, (), epoch, diff| rows.push((row.clone(), epoch, diff)));
-            self.outlet.send(rows, Vec::new());
+            self.send(rows);
             self.outlet.advance_to(upper);
+            self.outlet.meter.worked(began);
         }
+    }
+
+    fn send(&mut self, rows: Vec<(Row, Epoch, Diff)>) {
+        self.outlet.meter.took(rows.len());
+        self.outlet.send(rows, Vec::new());
     }
 }
 
@@ -346,14 +364,16 @@ impl Scan for ViewScan {
 
     fn catch_up(&mut self, keys: usize) {
         let Some((walk, slices)) = &mut self.hydrating else { return };
-        let (epoch, mut rows) = (slices.next(keys), Vec::new());
+        let (began, epoch, mut rows) = (Instant::now(), slices.next(keys), Vec::new());
         let more = walk.next(keys, |row, (), diff| rows.push((row.clone(), epoch, diff)));
+        let reached = slices.reached(more);
         self.outlet.advance_to(epoch);
-        self.outlet.send(rows, Vec::new());
-        self.outlet.advance_to(slices.reached(more));
+        self.send(rows);
+        self.outlet.advance_to(reached);
         if !more {
             self.hydrating = None;
         }
+        self.outlet.meter.worked(began);
     }
 
     fn is_ahead(&self) -> bool {
