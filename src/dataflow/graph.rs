@@ -169,9 +169,15 @@ pub(super) fn upper<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>) -
     upper.as_option().copied().unwrap_or(Epoch::MAX)
 }
 
+/// Lets a trace compact up to here. Costs nothing where it may already.
 pub(super) fn compact<K: Row, V: Row>(trace: &mut TraceAgent<SharedSpine<K, V>>, since: Epoch, upper: Epoch) {
-    trace.set_logical_compaction(Antichain::from_elem(since).borrow());
-    trace.set_physical_compaction(Antichain::from_elem(upper).borrow());
+    let (since, upper) = (Antichain::from_elem(since), Antichain::from_elem(upper));
+    if trace.get_logical_compaction() != since.borrow() {
+        trace.set_logical_compaction(since.borrow());
+    }
+    if trace.get_physical_compaction() != upper.borrow() {
+        trace.set_physical_compaction(upper.borrow());
+    }
 }
 
 impl Traces {

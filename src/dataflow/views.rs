@@ -25,7 +25,7 @@ mod scan;
 mod tables;
 mod tail;
 
-pub(super) use installed::{CatchingUp, VIEW, Views};
+pub(super) use installed::{CatchingUp, Progress, VIEW, Views};
 pub use log::{NewView, ViewCommand, ViewLog};
 pub(super) use pace::Pace;
 pub use scan::SLICE_KEYS;

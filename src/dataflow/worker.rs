@@ -25,7 +25,7 @@ use super::merging::{self, Workload};
 use super::restored::Restored;
 use super::shard::Shard;
 pub use super::shard::ShardConfig;
-use super::views::{CatchingUp, Pace, VIEW, ViewCommand, Views};
+use super::views::{CatchingUp, Pace, Progress, VIEW, ViewCommand, Views};
 use crate::decode::{Decoder, Limits};
 use crate::model::Epoch;
 use crate::source::RecordBatch;
@@ -231,7 +231,7 @@ impl Setup {
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
         let views = Views::new(worker, &traces.tables(), self.keys, self.config.slice_keys);
         let (sink, workload, pace) = (Arc::clone(&self.sink), Workload::new(), Pace::new(self.config.slice_keys));
-        Part { input: Some(input), traces, views, commands, sink, workload, pace }
+        Part { input: Some(input), traces, views, commands, sink, workload, pace, is_further: false }
     }
 }
 
@@ -245,6 +245,8 @@ struct Part {
     sink: Arc<dyn CutSink>,
     workload: Workload,
     pace: Pace,
+    /// Whether some views have come further than the last cut says.
+    is_further: bool,
 }
 
 impl Part {
@@ -263,6 +265,7 @@ impl Part {
             CatchingUp::Waits => rest.min(self.pace.gap(began)),
             CatchingUp::Slice => Duration::ZERO,
         };
+        let rest = if self.is_further { Duration::ZERO } else { rest };
         match &next {
             Some(Next::Wait) if !rest.is_zero() => drop(worker.step_or_park(Some(rest))),
             Some(Next::Now | Next::Wait) => drop(worker.step()),
@@ -273,13 +276,24 @@ impl Part {
         if catching_up == CatchingUp::Slice {
             self.pace.took(began, Instant::now());
         }
-        let floors = self.sink.floors();
-        if (self.traces.advance(floors.tables) | self.views.advance(&floors))
-            && let Some(cut) = self.traces.cut(|| self.views.cut())
-        {
-            self.sink.deliver(worker.index(), cut);
-        }
+        self.hand_over(worker.index());
         next.is_some()
+    }
+
+    /// Hands over a cut if there is something new: of tables at once, of views when all of them have come as far, or some
+    /// have and no more do. An epoch that each view reaches in a turn of its own would make a cut for every one.
+    fn hand_over(&mut self, worker: usize) {
+        let floors = self.sink.floors();
+        let (tables, views) = (self.traces.advance(floors.tables), self.views.advance(&floors));
+        let is_due = match views {
+            Progress::All => true,
+            Progress::Some => tables,
+            Progress::None => tables || self.is_further,
+        };
+        self.is_further = !is_due && (self.is_further || views == Progress::Some);
+        if is_due && let Some(cut) = self.traces.cut(|| self.views.cut()) {
+            self.sink.deliver(worker, cut);
+        }
     }
 
     /// The dataflow ends by itself once its input is closed and its traces are let go.

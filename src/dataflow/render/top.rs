@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
 use differential_dataflow::consolidation::consolidate_updates;
+use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 
 use super::evaluate::{Made, Outcome, Repeats, evaluate};
@@ -24,7 +25,26 @@ use crate::model::Epoch;
 use crate::sql::{Row, Standing, Top};
 
 /// A row's group, what sorts it there, and the row itself.
-type Place = (Hashed, Row, Row);
+type Place = (Hashed, Order, Row);
+
+/// What sorts a row in its group. Its first bytes are at hand, and most comparisons look at no others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Order {
+    /// As a number that sorts as they do.
+    first: u64,
+    whole: Row,
+}
+
+impl Order {
+    fn new(whole: Row) -> Self {
+        let mut first = [0; size_of::<u64>()];
+        let bytes = whole.bytes();
+        let count = bytes.len().min(first.len());
+        first[..count].copy_from_slice(&bytes[..count]);
+        // Bytes that are missing sort before all others, and where they are zeros the whole decides.
+        Self { first: u64::from_be_bytes(first), whole }
+    }
+}
 
 /// The first rows of each group.
 pub(super) fn top<'scope>(
@@ -39,7 +59,7 @@ pub(super) fn top<'scope>(
     let places = move |rows: &[&Row]| {
         let standings = standing.run(rows);
         let place = |(at, Standing { partition, order }): (usize, Standing)| {
-            (at, (Hashed::new(keys, partition), order, rows[at].clone()))
+            (at, (Hashed::new(keys, partition), Order::new(order), rows[at].clone()))
         };
         Made { rows: standings.rows.into_iter().map(place).collect(), failures: standings.failures }
     };
@@ -56,26 +76,27 @@ struct Ranking {
     waiting: Waiting<Place, Diff>,
     counts: BTreeMap<Place, Diff>,
     held: Held,
-    /// Sorts before all others.
-    least: Row,
+    /// Sort before all others.
+    least: (Order, Row),
     /// The last row that was told, of those that were taken in silently, and how many its group has up to it.
     told: Option<(Place, usize)>,
 }
 
 /// What an entry takes. All entries of a group share its row.
 fn entry_bytes((_, order, row): &Place) -> usize {
-    size_of::<(Hashed, Diff)>() + bytes_of(order) + bytes_of(row)
+    size_of::<(Hashed, u64, Diff)>() + bytes_of(&order.whole) + bytes_of(row)
 }
 
 impl Ranking {
     fn new(top: Arc<Top>) -> Self {
         let (waiting, counts, held) = (Waiting::new(), BTreeMap::new(), Held::default());
-        Self { top, waiting, counts, held, least: Row::empty(), told: None }
+        Self { top, waiting, counts, held, least: (Order::new(Row::empty()), Row::empty()), told: None }
     }
 
     /// The rows of a group in order, with how often each is there.
     fn group<'a>(&'a self, partition: &Hashed) -> impl Iterator<Item = (&'a Place, Diff)> {
-        let first = (partition.clone(), self.least.clone(), self.least.clone());
+        let (order, row) = self.least.clone();
+        let first = (partition.clone(), order, row);
         let partition = partition.clone();
         let from_first = self.counts.range((Bound::Included(first), Bound::Unbounded));
         from_first.take_while(move |(place, _)| place.0 == partition).map(|(place, count)| (place, *count))

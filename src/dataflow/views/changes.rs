@@ -3,7 +3,6 @@
 //! A resource stands in one table or another by its state and by whether it is an orphan, which are told by two
 //! arrangements; here they are brought together, epoch by epoch. Computed once for all scans of a worker.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use timely::worker::Worker;
@@ -54,6 +53,14 @@ pub(in crate::dataflow) struct ChangeFeed {
     orphans: Tail<ResourceId, ResourceId>,
     quarantine: Tail<Coordinates, Arc<QuarantineEntry>>,
     upper: Epoch,
+}
+
+/// One thing that is told of a resource at an epoch.
+enum Telling {
+    /// This was its state before, or is after it.
+    State(Arc<State>, Diff),
+    /// Who took its place has changed.
+    Orphan,
 }
 
 /// What is told of a resource at an epoch by its two arrangements.
@@ -108,23 +115,41 @@ impl ChangeFeed {
             return None;
         }
         self.upper = upper;
-        let mut told: BTreeMap<(Epoch, ResourceId), Told> = BTreeMap::new();
+        let mut told: Vec<((Epoch, ResourceId), Telling)> = Vec::new();
         self.states.take(upper, |id, state, epoch, diff| {
-            let told = told.entry((epoch, *id)).or_default();
-            told.state = true;
-            let side = if diff > 0 { &mut told.state_after } else { &mut told.state_before };
-            *side = Some(Arc::clone(state));
+            told.push(((epoch, *id), Telling::State(Arc::clone(state), diff)));
         });
-        self.orphans.take(upper, |id, _by, epoch, _diff| told.entry((epoch, *id)).or_default().orphan = true);
+        self.orphans.take(upper, |id, _by, epoch, _diff| told.push(((epoch, *id), Telling::Orphan)));
         let mut rejects = Vec::new();
         self.quarantine.take(upper, |_, entry, epoch, diff| rejects.push((Arc::clone(entry), epoch, diff)));
         let (states, orphans) = (self.states.batches(), self.orphans.batches());
-        let resources = told.into_iter().filter_map(|((epoch, id), told)| told.change(id, epoch, &states, &orphans));
-        Some(Changes { resources: resources.collect(), rejects, upper })
+        // Mostly in order already: a batch is, and is of one epoch.
+        told.sort_by_key(|(place, _)| *place);
+        let (mut told, mut resources) = (told.into_iter().peekable(), Vec::new());
+        while let Some((place, telling)) = told.next() {
+            let mut all = Told::default();
+            all.note(telling);
+            while let Some((_, telling)) = told.next_if(|(next, _)| *next == place) {
+                all.note(telling);
+            }
+            resources.extend(all.change(place.1, place.0, &states, &orphans));
+        }
+        Some(Changes { resources, rejects, upper })
     }
 }
 
 impl Told {
+    fn note(&mut self, telling: Telling) {
+        match telling {
+            Telling::State(state, diff) => {
+                self.state = true;
+                let side = if diff > 0 { &mut self.state_after } else { &mut self.state_before };
+                *side = Some(state);
+            }
+            Telling::Orphan => self.orphan = true,
+        }
+    }
+
     /// The change, if there is one after all.
     fn change(
         mut self,

@@ -33,6 +33,8 @@ pub(in crate::dataflow) struct Views {
     feed: ChangeFeed,
     installed: BTreeMap<ViewId, Installed>,
     shared: BTreeMap<SharedKey, SharedArrangement>,
+    /// The least upper of those that have caught up.
+    least: Epoch,
 }
 
 /// What there was to catch up with in a turn.
@@ -46,6 +48,17 @@ pub(in crate::dataflow) enum CatchingUp {
     Waits,
     /// Something, but another worker has to come further first, which will be heard.
     Ahead,
+}
+
+/// What has come further since it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::dataflow) enum Progress {
+    /// Nothing.
+    None,
+    /// Something, but not all that has caught up: more will be heard.
+    Some,
+    /// All that has caught up, or what the others wait for.
+    All,
 }
 
 /// One view.
@@ -67,7 +80,7 @@ impl Views {
     /// The views of a worker whose tables are these; none yet. New ones read so many keys at a time.
     pub(in crate::dataflow) fn new(worker: &Worker, tables: &Tables, keys: HashKeys, slice_keys: usize) -> Self {
         let feed = ChangeFeed::new(worker, tables);
-        Self { keys, slice_keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new() }
+        Self { keys, slice_keys, feed, installed: BTreeMap::new(), shared: BTreeMap::new(), least: 0 }
     }
 
     /// Does what it is told.
@@ -192,8 +205,8 @@ impl Views {
         catching_up
     }
 
-    /// Whether any view has come further since the last cut; compaction goes as far as `floors` say.
-    pub(in crate::dataflow) fn advance(&mut self, floors: &Floors) -> bool {
+    /// What has come further since the last time; compaction goes as far as `floors` say.
+    pub(in crate::dataflow) fn advance(&mut self, floors: &Floors) -> Progress {
         // Never beyond what a trace has itself, which may be behind: what begins to read it reads what it had last.
         let up_to = |floor: Epoch, upper: Epoch| floor.min(upper.saturating_sub(1));
         let since = |upper: Epoch| up_to(floors.published, upper);
@@ -202,7 +215,7 @@ impl Views {
             graph::compact(&mut shared.rows, since(rows), rows);
             graph::compact(&mut shared.failures, since(failures), failures);
         }
-        let mut further = false;
+        let (mut further, mut least) = (false, Epoch::MAX);
         for (id, view) in &mut self.installed {
             let floor = floors.view(*id);
             let (rows, failures) = (graph::upper(&mut view.rows), graph::upper(&mut view.failures));
@@ -212,8 +225,15 @@ impl Views {
             view.since = view.since.max(up_to(floor, rows));
             graph::compact(&mut view.rows, view.since, rows);
             graph::compact(&mut view.failures, up_to(floor, failures), failures);
+            if !view.flow.is_behind() {
+                least = least.min(upper);
+            }
         }
-        further
+        match (further, std::mem::replace(&mut self.least, least) < least) {
+            (true, true) => Progress::All,
+            (true, false) => Progress::Some,
+            (false, _) => Progress::None,
+        }
     }
 
     /// The batches of all views that are complete.

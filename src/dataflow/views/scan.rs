@@ -68,19 +68,24 @@ impl Outlet {
     }
 
     fn send(&mut self, mut rows: Vec<(Row, Epoch, Diff)>, mut failures: Vec<(Failure, Epoch, Diff)>) {
-        consolidate_updates_of(&mut rows);
-        consolidate_updates_of(&mut failures);
         self.meter.gave(rows.len());
         self.rows.send_batch(&mut rows);
         self.failures.send_batch(&mut failures);
     }
 }
 
-/// Adds up equal updates.
-fn consolidate_updates_of<D: Ord>(updates: &mut Vec<(D, Epoch, Diff)>) {
-    if updates.len() > 1 {
-        consolidate_updates(updates);
+/// Leaves out updates that stand side by side and cancel: a change that makes the same row of a resource as before.
+fn cancel_neighbours<D: Eq>(updates: &mut Vec<(D, Epoch, Diff)>) {
+    let mut kept: Vec<(D, Epoch, Diff)> = Vec::with_capacity(updates.len());
+    for (datum, epoch, diff) in updates.drain(..) {
+        let cancels = |last: &(D, Epoch, Diff)| last.1 == epoch && last.2 == -diff && last.0 == datum;
+        if kept.last().is_some_and(cancels) {
+            kept.pop();
+        } else {
+            kept.push((datum, epoch, diff));
+        }
     }
+    *updates = kept;
 }
 
 /// What is there when a dataflow begins, taken in slices.
@@ -254,7 +259,15 @@ impl TableScan {
             let (epoch, diff) = when(place);
             (failure, epoch, diff)
         });
-        self.outlet.send(rows.collect(), failures.collect());
+        let (mut rows, mut failures): (Vec<_>, Vec<_>) = (rows.collect(), failures.collect());
+        if self.hydrating.is_some() {
+            // Much of what is made of different resources may be the same.
+            consolidate_updates(&mut rows);
+        } else {
+            cancel_neighbours(&mut rows);
+            cancel_neighbours(&mut failures);
+        }
+        self.outlet.send(rows, failures);
     }
 }
 
