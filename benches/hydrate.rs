@@ -1,7 +1,6 @@
-//! A new view over a million resources while 10,000 events a second are folded: how long until it is shown, what it holds,
-//! and what reads and freshness are meanwhile.
+//! A new view over a million resources while events are folded: how long until it is shown, what it holds, and what reads and freshness are meanwhile.
 //!
-//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size, `TARN_BENCH_VIEWS=0` leaves out the shipped
+//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size, `TARN_BENCH_RATE` (10000) the events a second, `TARN_BENCH_VIEWS=0` leaves out the shipped
 //! views. Each shipped view comes alone and goes again;
 //! the first rows are of nothing that comes, for comparison. "most ms behind" is the age of what is shown, looked at as
 //! fast as it is answered. RSS grows by the pages that a view takes beyond what others have left.
@@ -29,13 +28,14 @@ const QUIET: Duration = Duration::from_secs(4);
 
 fn main() {
     let resources = setting("TARN_BENCH_RESOURCES", 1_000_000);
+    let rate = setting("TARN_BENCH_RATE", 10_000);
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         ("TARN_SOURCE__KIND", "generator".to_owned()),
         ("TARN_SOURCE__GENERATOR__RESOURCES", resources.to_string()),
         // Some are reported often and some seldom: not all are there after so many events.
         ("TARN_SOURCE__GENERATOR__PRELOAD", (resources * 4).to_string()),
-        ("TARN_SOURCE__GENERATOR__EVENTS_PER_SECOND", "10000".to_owned()),
+        ("TARN_SOURCE__GENERATOR__EVENTS_PER_SECOND", rate.to_string()),
         ("TARN_VIEWS__DIRECTORY", folder.path().display().to_string()),
         ("TARN_VIEWS__WATCH_INTERVAL_MS", "0".to_owned()),
     ];
@@ -54,7 +54,7 @@ fn main() {
         rows.push(installed(&server, name, &fs::read_to_string(&path).unwrap(), &file));
     }
     let live = server.live();
-    let title = format!("hydrate: a new view over {live} live resources, 10,000 events a second meanwhile");
+    let title = format!("hydrate: a new view over {live} live resources, {rate} events a second meanwhile");
     let head =
         ["view", "shown after s", "look-up p50 ms", "p99 ms", "most ms behind", "rows", "held MB", "RSS grew MB"];
     print_table(&title, &head, &rows);

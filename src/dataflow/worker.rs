@@ -77,6 +77,8 @@ pub struct Engine {
 const REST: Duration = Duration::from_millis(100);
 /// So much work is worth waking the workers for before the epoch is sealed.
 const WAKE_BYTES: usize = 128 * 1024;
+/// For so many turns what some views have is not handed over while others are about to have it too.
+const FURTHER_TURNS_MAX: u32 = 4;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -231,7 +233,7 @@ impl Setup {
             worker.dataflow(|scope| graph::build(scope, &mut input, decoder, shard, slices, counters, ignored));
         let views = Views::new(worker, &traces.tables(), self.keys, self.config.slice_keys);
         let (sink, workload, pace) = (Arc::clone(&self.sink), Workload::new(), Pace::new(self.config.slice_keys));
-        Part { input: Some(input), traces, views, commands, sink, workload, pace, is_further: false }
+        Part { input: Some(input), traces, views, commands, sink, workload, pace, further: 0 }
     }
 }
 
@@ -245,8 +247,8 @@ struct Part {
     sink: Arc<dyn CutSink>,
     workload: Workload,
     pace: Pace,
-    /// Whether some views have come further than the last cut says.
-    is_further: bool,
+    /// In how many turns some views have come further than the last cut says.
+    further: u32,
 }
 
 impl Part {
@@ -265,7 +267,7 @@ impl Part {
             CatchingUp::Waits => rest.min(self.pace.gap(began)),
             CatchingUp::Slice => Duration::ZERO,
         };
-        let rest = if self.is_further { Duration::ZERO } else { rest };
+        let rest = if self.further > 0 { Duration::ZERO } else { rest };
         match &next {
             Some(Next::Wait) if !rest.is_zero() => drop(worker.step_or_park(Some(rest))),
             Some(Next::Now | Next::Wait) => drop(worker.step()),
@@ -273,24 +275,26 @@ impl Part {
             Some(Next::End) => self.input = None,
             None => {}
         }
-        if catching_up == CatchingUp::Slice {
-            self.pace.took(began, Instant::now());
+        match catching_up {
+            CatchingUp::Slice => self.pace.took(began, Instant::now()),
+            CatchingUp::Nothing => self.pace.forget(),
+            CatchingUp::Waits | CatchingUp::Ahead => {}
         }
         self.hand_over(worker.index());
         next.is_some()
     }
 
-    /// Hands over a cut if there is something new: of tables at once, of views when all of them have come as far, or some
-    /// have and no more do. An epoch that each view reaches in a turn of its own would make a cut for every one.
+    /// Hands over a cut if there is something new: of tables at once, of views when all have come as far, no more of them
+    /// do, or that has taken some turns. An epoch that each view reaches in a turn of its own would make a cut for every one.
     fn hand_over(&mut self, worker: usize) {
         let floors = self.sink.floors();
         let (tables, views) = (self.traces.advance(floors.tables), self.views.advance(&floors));
         let is_due = match views {
             Progress::All => true,
-            Progress::Some => tables,
-            Progress::None => tables || self.is_further,
+            Progress::Some => tables || self.further >= FURTHER_TURNS_MAX,
+            Progress::None => tables || self.further > 0,
         };
-        self.is_further = !is_due && (self.is_further || views == Progress::Some);
+        self.further = if is_due || views == Progress::None { 0 } else { self.further + 1 };
         if is_due && let Some(cut) = self.traces.cut(|| self.views.cut()) {
             self.sink.deliver(worker, cut);
         }

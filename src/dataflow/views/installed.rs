@@ -33,7 +33,7 @@ pub(in crate::dataflow) struct Views {
     feed: ChangeFeed,
     installed: BTreeMap<ViewId, Installed>,
     shared: BTreeMap<SharedKey, SharedArrangement>,
-    /// The least upper of those that have caught up.
+    /// The least upper of those that are about as far as the tables.
     least: Epoch,
 }
 
@@ -50,14 +50,17 @@ pub(in crate::dataflow) enum CatchingUp {
     Ahead,
 }
 
+/// Nobody waits for a view that is this much behind the tables, in epochs.
+const LATE_EPOCHS: Epoch = 500;
+
 /// What has come further since it was last asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::dataflow) enum Progress {
     /// Nothing.
     None,
-    /// Something, but not all that has caught up: more will be heard.
+    /// Some views, but not all that are about as far as the tables: the others will be heard of soon.
     Some,
-    /// All that has caught up, or what the others wait for.
+    /// All of them.
     All,
 }
 
@@ -70,7 +73,7 @@ struct Installed {
     shared: Arc<[Arc<SharedUse>]>,
     fresh: Listener<Row, ()>,
     fresh_failures: Listener<Failure, ()>,
-    /// The upper of the last cut.
+    /// The upper when it was looked at last.
     upper: Epoch,
     /// How far its rows were compacted.
     since: Epoch,
@@ -225,7 +228,10 @@ impl Views {
             view.since = view.since.max(up_to(floor, rows));
             graph::compact(&mut view.rows, view.since, rows);
             graph::compact(&mut view.failures, up_to(floor, failures), failures);
-            if !view.flow.is_behind() {
+            if !view.is_awaited() {
+                // Nobody sees what it was given until then.
+                drop((view.fresh.take(), view.fresh_failures.take()));
+            } else if upper.saturating_add(LATE_EPOCHS) >= self.feed.upper() {
                 least = least.min(upper);
             }
         }
@@ -238,12 +244,10 @@ impl Views {
 
     /// The batches of all views that are complete.
     pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
-        // What nobody can see is nothing new for anybody either. One that another worker is letting go is no longer what
-        // its rows should be.
+        // What nobody can see is nothing new for anybody either.
         let complete = self.installed.iter_mut().filter_map(|(id, view)| {
             let fresh = (view.fresh.take(), view.fresh_failures.take());
-            let is_complete = view.upper > view.flow.readable_from && !view.flow.ending.has_begun();
-            is_complete.then_some((id, view, fresh))
+            view.is_awaited().then_some((id, view, fresh))
         });
         complete
             .map(|(id, view, (fresh, fresh_failures))| ViewCut {
@@ -259,6 +263,14 @@ impl Views {
                 shared: Arc::clone(&view.shared),
             })
             .collect()
+    }
+}
+
+impl Installed {
+    /// Whether it can be read, and anybody wants to. One that another worker is letting go is no longer what its rows
+    /// should be.
+    fn is_awaited(&self) -> bool {
+        self.upper > self.flow.readable_from && !self.flow.ending.has_begun()
     }
 }
 
@@ -280,8 +292,11 @@ impl Flow {
     /// Catches up by a slice of so many keys, if there may be one.
     fn catch_up(&mut self, keys: usize) -> CatchingUp {
         let table_scans = self.table_scans.iter_mut().map(|scan| scan as &mut dyn Scan);
-        let mut scans = table_scans.chain(self.view_scans.iter_mut().map(|scan| scan as &mut dyn Scan));
-        let Some(scan) = scans.find(|scan| scan.is_behind()) else { return CatchingUp::Nothing };
+        let scans = table_scans.chain(self.view_scans.iter_mut().map(|scan| scan as &mut dyn Scan));
+        // What is read of one of them waits in operators until the others have come as far.
+        let Some(scan) = scans.filter(|scan| scan.is_behind()).min_by_key(|scan| scan.at()) else {
+            return CatchingUp::Nothing;
+        };
         if scan.is_ahead() {
             return CatchingUp::Ahead;
         }

@@ -31,12 +31,7 @@ impl<K: Row, V: Row> Merged<K, V> {
                 if batch.keys().get(*next) != Some(&key) {
                     continue;
                 }
-                for (value, count) in batch.counted(*next, self.epoch) {
-                    match values.iter_mut().find(|(known, _)| known == value) {
-                        Some((_, sum)) => *sum += count,
-                        None => values.push((value.clone(), count)),
-                    }
-                }
+                add_up(&mut values, batch.counted(*next, self.epoch));
                 *next += 1;
             }
             for (value, count) in &values {
@@ -46,5 +41,29 @@ impl<K: Row, V: Row> Merged<K, V> {
             }
         }
         true
+    }
+
+    /// The greatest value that a key has. Keys are asked for in order.
+    pub(in crate::dataflow) fn greatest_of(&mut self, key: &K) -> Option<V> {
+        let mut values = Vec::new();
+        for (batch, next) in &mut self.batches {
+            let keys = batch.keys();
+            while keys.get(*next).is_some_and(|passed| passed < key) {
+                *next += 1;
+            }
+            if keys.get(*next) == Some(key) {
+                add_up(&mut values, batch.counted(*next, self.epoch));
+            }
+        }
+        values.into_iter().filter(|(_, count)| *count > 0).map(|(value, _)| value).max()
+    }
+}
+
+fn add_up<'a, V: Row>(values: &mut Vec<(V, Diff)>, counted: impl Iterator<Item = (&'a V, Diff)>) {
+    for (value, count) in counted {
+        match values.iter_mut().find(|(known, _)| known == value) {
+            Some((_, sum)) => *sum += count,
+            None => values.push((value.clone(), count)),
+        }
     }
 }

@@ -93,6 +93,9 @@ pub(in crate::dataflow) trait Scan {
     /// Whether there is something to catch up with.
     fn is_behind(&self) -> bool;
 
+    /// The epoch of the next slice of what was there when it began; the last one of all when that is done.
+    fn at(&self) -> Epoch;
+
     /// Whether another worker has to come further first.
     fn is_ahead(&self) -> bool;
 
@@ -276,6 +279,10 @@ impl Scan for TableScan {
         self.hydrating.is_some() || !self.behind.is_empty()
     }
 
+    fn at(&self) -> Epoch {
+        self.hydrating.as_ref().map_or(Epoch::MAX, |(_, slices)| slices.epoch())
+    }
+
     fn is_ahead(&self) -> bool {
         self.hydrating.as_ref().is_some_and(|(_, slices)| self.outlet.is_ahead(slices.epoch()))
     }
@@ -387,6 +394,10 @@ impl Scan for ViewScan {
             self.hydrating = None;
         }
         self.outlet.meter.worked(began);
+    }
+
+    fn at(&self) -> Epoch {
+        self.hydrating.as_ref().map_or(Epoch::MAX, |(_, slices)| slices.epoch())
     }
 
     fn is_ahead(&self) -> bool {

@@ -17,7 +17,7 @@ pub(in crate::dataflow) struct TableBatches {
 impl TableBatches {
     /// A walk over all resources that are remembered, in order of id.
     pub(in crate::dataflow) fn resources(self, epoch: Epoch) -> ResourceWalk {
-        ResourceWalk { states: Merged::new(self.states, epoch), orphans: self.orphans, epoch }
+        ResourceWalk { states: Merged::new(self.states, epoch), orphans: Merged::new(self.orphans, epoch) }
     }
 
     /// A walk over the quarantine.
@@ -29,8 +29,7 @@ impl TableBatches {
 /// A walk over all resources at an epoch.
 pub(in crate::dataflow) struct ResourceWalk {
     states: Merged<ResourceId, Arc<State>>,
-    orphans: Vec<Batch<ResourceId, ResourceId>>,
-    epoch: Epoch,
+    orphans: Merged<ResourceId, ResourceId>,
 }
 
 impl ResourceWalk {
@@ -41,9 +40,9 @@ impl ResourceWalk {
 
     /// The next `count` resources; whether there are more.
     pub(in crate::dataflow) fn next(&mut self, count: usize, mut each: impl FnMut(Seen)) -> bool {
-        let (orphans, epoch) = (&self.orphans, self.epoch);
-        self.states.next(count, |id, state, _count| {
-            each(Seen { state: Arc::clone(state), orphaned_by: value_at(orphans, id, epoch).copied() });
+        let Self { states, orphans } = self;
+        states.next(count, |id, state, _count| {
+            each(Seen { state: Arc::clone(state), orphaned_by: orphans.greatest_of(id) });
         })
     }
 }
