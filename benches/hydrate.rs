@@ -1,9 +1,10 @@
-//! A new view over a million resources while events are folded: how long until it is shown, what it holds, and what reads and freshness are meanwhile.
+//! A new view over a million resources while events are folded: how long until it is shown, what it holds, and what reads
+//! and freshness are meanwhile.
 //!
-//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size, `TARN_BENCH_RATE` (10000) the events a second, `TARN_BENCH_VIEWS=0` leaves out the shipped
-//! views. Each shipped view comes alone and goes again;
-//! the first rows are of nothing that comes, for comparison. "most ms behind" is the age of what is shown, looked at as
-//! fast as it is answered. RSS grows by the pages that a view takes beyond what others have left.
+//! `cargo bench --bench hydrate`; `TARN_BENCH_RESOURCES` changes its size, `TARN_BENCH_RATE` (10000) the events a second,
+//! `TARN_BENCH_VIEWS=0` leaves out the shipped views. Each shipped view comes alone and goes again; the first rows are of
+//! nothing that comes, for comparison. "most ms behind" is the age of what is shown, looked at as fast as it is answered.
+//! RSS grows by the pages that a view takes beyond what others have left.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
