@@ -242,6 +242,13 @@ impl Views {
         }
     }
 
+    /// At which epochs the scans of a view read what was there when it began; none of those that have read it all.
+    #[cfg(test)]
+    pub(in crate::dataflow) fn hydrating_at(&self, id: ViewId) -> Vec<Epoch> {
+        let scans = self.installed.get(&id).into_iter().flat_map(|view| &view.flow.table_scans);
+        scans.map(Scan::at).filter(|at| *at < Epoch::MAX).collect()
+    }
+
     /// The batches of all views that are complete.
     pub(in crate::dataflow) fn cut(&mut self) -> Vec<ViewCut> {
         // What nobody can see is nothing new for anybody either.

@@ -1,4 +1,4 @@
-//! What a worker keeps of a view that is behind what is shown.
+//! What a worker keeps of a view that is behind what is shown, and how a view catches up that reads several tables.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,5 +113,26 @@ fn what_begins_to_read_a_view_that_is_behind_reads_all_that_it_had_last() {
     rejecting.install(2, plan("over"), &[("base", 1)]);
     rejecting.go_on();
     assert_eq!(rejecting.shown.rows(ViewId(2)), Some((41, 41)));
+    rejecting.worker.end();
+}
+
+#[test]
+fn what_several_scans_of_a_view_read_comes_side_by_side() {
+    let sql = r#"SELECT "offset" AS place FROM quarantine UNION ALL SELECT "offset" + 1000 FROM quarantine"#;
+    let planned = plan_queries(&[QueryFile::new("both", sql)], &Tables::read(None, &Topics::default()).unwrap());
+    let mut rejecting = Rejecting::new();
+    (0..100).for_each(|_| rejecting.go_on());
+    rejecting.install(1, &planned.views[0], &[]);
+    let (mut both, mut turns) = (0, 0);
+    while rejecting.shown.rows(ViewId(1)) != Some((100, 200)) {
+        turns += 1;
+        assert!(turns < 10_000, "{:?}", rejecting.shown.rows(ViewId(1)));
+        rejecting.worker.turn();
+        if let [one, other] = rejecting.worker.part.views.hydrating_at(ViewId(1))[..] {
+            assert!(one.abs_diff(other) <= 1, "{one} and {other}");
+            both += 1;
+        }
+    }
+    assert!(both >= 10, "both read in {both} slices");
     rejecting.worker.end();
 }
