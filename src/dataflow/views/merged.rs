@@ -31,7 +31,8 @@ impl<K: Row, V: Row> Merged<K, V> {
                 if batch.keys().get(*next) != Some(&key) {
                     continue;
                 }
-                add_up(&mut values, batch.counted(*next, self.epoch));
+                let counted = batch.counted(*next, self.epoch);
+                add_up(&mut values, counted.map(|(value, count)| (value.clone(), count)));
                 *next += 1;
             }
             for (value, count) in &values {
@@ -55,15 +56,21 @@ impl<K: Row, V: Row> Merged<K, V> {
                 add_up(&mut values, batch.counted(*next, self.epoch));
             }
         }
-        values.into_iter().filter(|(_, count)| *count > 0).map(|(value, _)| value).max()
+        greatest(values).cloned()
     }
 }
 
-fn add_up<'a, V: Row>(values: &mut Vec<(V, Diff)>, counted: impl Iterator<Item = (&'a V, Diff)>) {
+/// Adds counts of values to those that are known.
+pub(super) fn add_up<V: PartialEq>(values: &mut Vec<(V, Diff)>, counted: impl Iterator<Item = (V, Diff)>) {
     for (value, count) in counted {
-        match values.iter_mut().find(|(known, _)| known == value) {
+        match values.iter_mut().find(|(known, _)| *known == value) {
             Some((_, sum)) => *sum += count,
-            None => values.push((value.clone(), count)),
+            None => values.push((value, count)),
         }
     }
+}
+
+/// The greatest value that is there.
+pub(super) fn greatest<V: Ord>(values: Vec<(V, Diff)>) -> Option<V> {
+    values.into_iter().filter(|(_, count)| *count > 0).map(|(value, _)| value).max()
 }

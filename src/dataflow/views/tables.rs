@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::changes::Seen;
-use super::merged::Merged;
-use crate::dataflow::shared_batch::{Batch, Diff, Row};
+use super::merged::{Merged, add_up, greatest};
+use crate::dataflow::shared_batch::{Batch, Row};
 use crate::model::{Coordinates, Epoch, QuarantineEntry, ResourceId, State};
 
 /// The batches of what tables are made of.
@@ -53,15 +53,11 @@ pub(in crate::dataflow) fn value_at<'a, V: Row>(
     id: &ResourceId,
     epoch: Epoch,
 ) -> Option<&'a V> {
-    let mut counts: Vec<(&V, Diff)> = Vec::new();
+    let mut values = Vec::new();
     for batch in batches {
-        let Ok(index) = batch.keys().binary_search(id) else { continue };
-        for (value, count) in batch.counted(index, epoch) {
-            match counts.iter_mut().find(|(known, _)| *known == value) {
-                Some((_, sum)) => *sum += count,
-                None => counts.push((value, count)),
-            }
+        if let Ok(index) = batch.keys().binary_search(id) {
+            add_up(&mut values, batch.counted(index, epoch));
         }
     }
-    counts.into_iter().filter(|(_, count)| *count > 0).map(|(value, _)| value).max()
+    greatest(values)
 }
