@@ -63,6 +63,7 @@ pub use reading::{KeyColumns, OrderBy, RANGE_START_BYTES_MAX, Reading, ReadingEr
 pub use refusal::Refusal;
 pub use relation::{Fingerprint, Keep, Keyed, Operator, RecursionId, Relation};
 pub use row::{Codec, Row};
+pub use session::Effort;
 pub use table::{Columns, Parts, Resource, TIME_ZONE, Table, TableKind};
 pub use tables::Tables;
 pub use top::{Standing, Standings, Top};

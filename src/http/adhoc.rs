@@ -19,7 +19,7 @@ use super::views::{absent, why_absent};
 use super::watched::Client;
 use super::{ApiError, App, answer, instant};
 use crate::published::ReadView;
-use crate::sql::{Absent, Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
+use crate::sql::{Absent, Effort, Format, Instant, QueryAnswer, QueryError, QueryInput, QueryLimits, type_name};
 
 /// Says whether there are more rows than the limit allows.
 pub(super) const TRUNCATED: &str = "tarn-truncated";
@@ -165,6 +165,7 @@ fn input(app: &App, view: &Arc<ReadView>) -> QueryInput {
         absent,
         instant: Arc::clone(view) as Arc<dyn Instant>,
         epoch: view.epoch(),
+        effort: Effort::Fast,
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use super::instant::{AtInstant, Instant, Read, Relation};
 use super::row::Codec;
-use super::session;
+use super::session::{self, Effort};
 use super::tables::Tables;
 use super::type_name::type_name;
 use super::view_plan::ViewPlan;
@@ -113,6 +113,8 @@ pub struct QueryInput {
     pub instant: Arc<dyn Instant>,
     /// Its epoch: what `now()` is.
     pub epoch: Epoch,
+    /// How much is done to make it fast.
+    pub effort: Effort,
 }
 
 /// Where queries run.
@@ -216,7 +218,7 @@ async fn in_time<T>(task: JoinHandle<T>, timeout: Duration) -> Result<T, QueryEr
 
 async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<QueryAnswer, QueryError> {
     let environment = environment(limits).map_err(|error| QueryError::Failed(error.to_string()))?;
-    let context = session::ad_hoc(input.epoch, environment);
+    let context = session::ad_hoc(input.epoch, environment, input.effort);
     let read = Arc::new(Read::default());
     let tables = input.tables.iter().map(|table| (table.kind.name().to_owned(), Relation::Table(Arc::clone(table))));
     let views = input.views.iter().map(|plan| (plan.name.to_string(), Relation::View(Arc::clone(plan))));
@@ -232,8 +234,7 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
     }
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
     let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));
-    let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
-    let plan = frame.create_physical_plan().await.map_err(refused)?;
+    let plan = session::executable(&context, &plan).await.map_err(refused)?;
     let plan = guards::guarded(plan).and_then(yielding).map_err(failed)?;
     let schema = plan.schema();
     let mut names = BTreeSet::new();

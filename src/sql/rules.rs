@@ -12,6 +12,7 @@
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
 //! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
+//! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
@@ -22,8 +23,9 @@ mod distinct_on;
 mod durations;
 mod floats;
 mod joined_if;
+pub(super) mod kept_rows;
 pub(super) mod lengths;
-mod memberships;
+pub(super) mod memberships;
 mod one_group;
 mod overflows;
 mod ties;

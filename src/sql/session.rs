@@ -3,29 +3,16 @@
 //! Views and ad-hoc queries have the same functions and the same meaning; they differ in what `now()` is and in how a plan
 //! is optimised: for a view, so that lowering has little to tell apart, for a query, so that it is fast.
 
+mod optimizers;
+
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
-use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
-use datafusion::optimizer::eliminate_filter::EliminateFilter;
-use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
-use datafusion::optimizer::eliminate_join::EliminateJoin;
-use datafusion::optimizer::eliminate_limit::EliminateLimit;
-use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::optimize_unions::OptimizeUnions;
-use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as AnyStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
@@ -34,6 +21,7 @@ use futures_util::FutureExt;
 use super::functions::bounded::{Counted, text_aggregate};
 use super::functions::{aggregates, json, times};
 use super::refusal::{Objection, Source};
+use super::rules::memberships::{WITHOUT_KEY, is_without_key};
 use super::rules::{Now, analyzer_rules};
 use super::syntax;
 use super::table::TIME_ZONE;
@@ -51,6 +39,15 @@ const AD_HOC_BATCH_ROWS: usize = 1024;
 /// Functions that mean nothing here: they tell of files and of the engine.
 const NO_FUNCTIONS: [&str; 3] = ["file_row_index", "input_file_name", "version"];
 
+/// How much is done to a plan before it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// All that makes it fast.
+    Fast,
+    /// What it cannot be run without, so that little can go wrong: for tests, which compare.
+    Least,
+}
+
 /// A session that plans views.
 pub(super) fn maintained() -> SessionContext {
     let mut config = config();
@@ -58,20 +55,18 @@ pub(super) fn maintained() -> SessionContext {
     options.optimizer.max_passes = OPTIMIZER_ROUNDS;
     // They become joins, which are maintained as all others; that they have one row at most is seen to before.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    session(builder(config, Now::Passing, None).with_optimizer_rules(maintained_rules()))
+    session(builder(config, Now::Passing, None).with_optimizer_rules(optimizers::maintained()))
 }
 
 /// A session that answers queries as of an epoch.
-pub fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>) -> SessionContext {
-    let mut rules = Optimizer::new().rules;
-    // It gives two columns one name where what is grouped by is made of another column that is grouped by.
-    rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
+pub(super) fn ad_hoc(epoch: Epoch, environment: Arc<RuntimeEnv>, effort: Effort) -> SessionContext {
     let mut config = config().with_batch_size(AD_HOC_BATCH_ROWS);
     // Columns may have other metadata after optimisation, which means nothing here.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     let counted = Arc::new(Counted::new(&environment.memory_pool));
     let builder = builder(config, Now::At(epoch), Some(counted));
-    session(builder.with_runtime_env(environment).with_optimizer_rules(rules))
+    let builder = builder.with_runtime_env(environment).with_optimizer_rules(optimizers::logical(effort));
+    session(builder.with_physical_optimizer_rules(optimizers::physical(effort)))
 }
 
 /// The plan of a text that is one query over what is registered in the session, not optimised yet.
@@ -81,6 +76,21 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
     let query = query.map_err(|objection| refused(sql, objection))?;
     let planned = state.statement_to_plan(statement(query)).await;
     planned.map_err(|error| refused(sql, error))
+}
+
+/// The plan of a query as it is run.
+pub(super) async fn executable(
+    context: &SessionContext,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let state = context.state();
+    let plan = state.optimize(plan)?;
+    plan.apply(|node| match node {
+        // It would be run as if it knew nothing of nulls.
+        LogicalPlan::Join(join) if is_without_key(join) => plan_err!("NOT IN (SELECT ..): {WITHOUT_KEY}"),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    state.query_planner().create_physical_plan(&plan, &state).await
 }
 
 /// What a query reads, by name; nothing where it cannot be understood.
@@ -144,35 +154,4 @@ fn session(builder: SessionStateBuilder) -> SessionContext {
     aggregates::register(&context);
     context.register_udaf(text_aggregate());
     context
-}
-
-/// DataFusion's rules in their order, without those that lead away from what is maintained:
-///
-/// - `ReplaceDistinctWithAggregate`: `DISTINCT` is an operator
-/// - `SingleDistinctToGroupBy`: so is a distinct aggregate, and sums of sums are not exact
-/// - `PushDownLimit`: would hide limits in scans, sorts and joins
-/// - `FilterNullJoinKeys`: keys drop nulls by themselves
-/// - `EliminateGroupByConstant`: saves nothing in a key, and a constant is a group that may be missing
-/// - `CommonSubexprEliminate`: would split programs that are evaluated in one go
-/// - `ExtractLeafExpressions`, `PushDownLeafProjections`: of use to files that hold nested columns
-/// - `UnionsToFilter`: would read a table once, but a row that fails would fail for all parts
-fn maintained_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    vec![
-        Arc::new(RewriteSetComparison::new()),
-        Arc::new(OptimizeUnions::new()),
-        Arc::new(SimplifyExpressions::new()),
-        Arc::new(EliminateJoin::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
-        Arc::new(EliminateDuplicatedExpr::new()),
-        Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(EliminateLimit::new()),
-        Arc::new(PropagateEmptyRelation::new()),
-        Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
-        Arc::new(OptimizeProjections::new()),
-    ]
 }

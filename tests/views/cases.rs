@@ -64,6 +64,8 @@ pub struct Tally {
     pub names_with_rows: BTreeSet<String>,
     /// Those whose text could not be answered, by reason.
     pub unanswered: BTreeMap<String, usize>,
+    /// Those whose text could not be answered without being optimised, by reason.
+    pub not_plain: BTreeMap<String, usize>,
 }
 
 impl Tally {
@@ -74,6 +76,9 @@ impl Tally {
         self.names_with_rows.extend(other.names_with_rows);
         for (reason, count) in other.unanswered {
             *self.unanswered.entry(reason).or_default() += count;
+        }
+        for (reason, count) in other.not_plain {
+            *self.not_plain.entry(reason).or_default() += count;
         }
     }
 
@@ -108,10 +113,14 @@ impl Case {
             for of in view.catalog().views() {
                 tally.compared += 1;
                 match compare(view, of, tables, known[&*of.plan.sql]) {
-                    Comparison::Equal { rows: 0 } => {}
-                    Comparison::Equal { .. } => {
-                        tally.with_rows += 1;
-                        tally.names_with_rows.insert(of.plan.name.to_string());
+                    Comparison::Equal { rows, plain } => {
+                        if rows > 0 {
+                            tally.with_rows += 1;
+                            tally.names_with_rows.insert(of.plan.name.to_string());
+                        }
+                        if let Err(reason) = plain {
+                            *tally.not_plain.entry(reason).or_default() += 1;
+                        }
                     }
                     Comparison::Unanswered(reason) => *tally.unanswered.entry(reason).or_default() += 1,
                     Comparison::Different(text) => return Err(wrong(&of.plan.name, text)),

@@ -3,7 +3,8 @@
 //! Both are compared as rows of bytes, so bit for bit, with their types: as multisets, or in order where the text has an
 //! order. A query over rows of which some cannot be evaluated fails as a whole when it is asked ad hoc, so another text
 //! says what it means for the others. A text that cannot be answered all the same is compared with nothing; how often
-//! that happens is for the caller to bound.
+//! that happens is for the caller to bound. The answer is compared too with that of the same text to which nothing is done
+//! that it can be run without.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use tarn::published::{CatalogView, ReadView};
-use tarn::sql::{Codec, Failure, QueryError, QueryInput, QueryLimits, QueryRunner, Row, Tables};
+use tarn::sql::{Codec, Effort, Failure, QueryError, QueryInput, QueryLimits, QueryRunner, Row, Tables};
 use tokio::runtime::Runtime;
 
 use super::cases::Wanted;
@@ -35,6 +36,8 @@ pub enum Comparison {
     Equal {
         /// How many rows there are.
         rows: usize,
+        /// Whether the text asked without what makes it fast is answered so too, or why it is not answered.
+        plain: Result<(), String>,
     },
     /// The text cannot be answered, and why.
     Unanswered(String),
@@ -69,13 +72,14 @@ impl Answer {
 }
 
 /// What a text answers at an instant.
-pub fn ask(sql: &str, view: &Arc<ReadView>, tables: &Arc<Tables>) -> Result<Answer, QueryError> {
+pub fn ask(sql: &str, view: &Arc<ReadView>, tables: &Arc<Tables>, effort: Effort) -> Result<Answer, QueryError> {
     let input = QueryInput {
         tables: Arc::clone(tables),
         views: view.catalog().views().map(|view| Arc::clone(&view.plan)).collect(),
         instant: Arc::clone(view) as Arc<dyn tarn::sql::Instant>,
         epoch: view.epoch(),
         absent: std::collections::BTreeMap::new(),
+        effort,
     };
     let answer = WAITING.block_on(RUNNER.run(sql.to_owned(), input, LIMITS, ()))?;
     assert!(!answer.is_cut, "an answer of a small log has few rows");
@@ -104,8 +108,9 @@ pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, wan
         return Comparison::Unanswered(failure.reason.to_string());
     }
     let failures: Vec<_> = view.failures(of.id).collect();
-    let asked = ask(wanted.instead.as_ref().unwrap_or(&wanted.sql), view, tables);
-    let counted = wanted.failures.as_ref().map(|sql| ask(sql, view, tables)).transpose();
+    let meant = wanted.instead.as_ref().unwrap_or(&wanted.sql);
+    let asked = ask(meant, view, tables, Effort::Fast);
+    let counted = wanted.failures.as_ref().map(|sql| ask(sql, view, tables, Effort::Fast)).transpose();
     let (answer, count) = match (asked, counted) {
         (Ok(answer), Ok(count)) => (answer, count),
         (Err(QueryError::Failed(why)), _) | (_, Err(QueryError::Failed(why))) => return Comparison::Unanswered(why),
@@ -125,6 +130,10 @@ pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, wan
         let some: Vec<_> = failures.iter().take(3).collect();
         return Comparison::Different(format!("{different}rows that could not be evaluated: {some:?}"));
     }
+    let plain = match plainly(&answer, meant, view, tables, wanted.in_order) {
+        Ok(plain) => plain,
+        Err(different) => return Comparison::Different(different),
+    };
     if let Some(count) = count.filter(|count| count.unread == 0) {
         let expected = count.batch.column(0).as_primitive::<Int64Type>().value(0);
         // The text that counts them need not read the columns that the view shows.
@@ -134,7 +143,29 @@ pub fn compare(view: &Arc<ReadView>, of: &CatalogView, tables: &Arc<Tables>, wan
             return Comparison::Different(format!("{found} rows fail, but {expected} should: {failures:?}"));
         }
     }
-    Comparison::Equal { rows: shown.batch.num_rows() }
+    Comparison::Equal { rows: shown.batch.num_rows(), plain }
+}
+
+/// Compares an answer with what the same text answers when little is done to it first: a view and its text share rules of
+/// DataFusion's optimiser, which may be wrong about both. Inside: why it cannot be answered so.
+fn plainly(
+    answer: &Answer,
+    meant: &str,
+    view: &Arc<ReadView>,
+    tables: &Arc<Tables>,
+    in_order: bool,
+) -> Result<Result<(), String>, String> {
+    let plain = match ask(meant, view, tables, Effort::Least) {
+        Ok(plain) => plain,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if plain.unread != answer.unread {
+        return Ok(Err("it reads columns of rows that cannot be read".to_owned()));
+    }
+    let different = difference(answer, &plain, in_order);
+    different.map_or(Ok(Ok(())), |different| {
+        Err(format!("it is what its text answers, but not what the text answers without being optimised. {different}"))
+    })
 }
 
 /// Whether a row failed because of a column that its table could not make of what the resource says.

@@ -309,6 +309,8 @@ impl Total {
         let Tally { compared, with_rows, .. } = self.tally;
         let unanswered = self.tally.count_unanswered();
         assert!(unanswered * 100 <= compared * 5, "{unanswered} of {compared} comparisons have no answer");
+        let not_plain: usize = self.tally.not_plain.values().sum();
+        assert!(not_plain * 100 <= compared * 10, "{not_plain} of {compared} texts have no answer unless optimised");
         assert!(with_rows * 100 >= compared * 50, "{with_rows} of {compared} comparisons are of views with rows");
     }
 }

@@ -18,6 +18,7 @@ use crate::sql::program::Program;
 use crate::sql::refusal::{Objection, Place};
 use crate::sql::relation::{Keep, Keyed, Operator, Relation};
 use crate::sql::row::Codec;
+use crate::sql::rules::memberships::{WITHOUT_KEY, is_without_key};
 
 /// A side of a join.
 struct Side {
@@ -109,10 +110,8 @@ fn check_types(left: &Side, right: &Side) -> Result<(), Objection> {
 
 /// Every row with every other one is maintained only where one side has a row at most.
 fn check_key(join: &Join, left: &Lowered, right: &Lowered) -> Result<(), Objection> {
-    if join.null_aware && (join.on.len() != 1 || join.filter.is_some()) {
-        let message = "what it looks in depends on the row, and a null in it would have to count for that row alone; \
-                       write NOT EXISTS (SELECT .. WHERE ..)";
-        return Err(Objection::new(Place::Words(&["NOT", "IN"]), "NOT IN (SELECT ..)", message));
+    if is_without_key(join) {
+        return Err(Objection::new(Place::Words(&["NOT", "IN"]), "NOT IN (SELECT ..)", WITHOUT_KEY));
     }
     let pairs = !matches!(
         join.join_type,

@@ -1,25 +1,35 @@
 //! `x IN (SELECT ..)` as a part of a condition: what is not known stays so.
 //!
-//! `IN` and `NOT IN` that are conditions by themselves are right as DataFusion has them. Where one stands under `OR`, `NOT`
-//! or in another expression, DataFusion looks whether the value is found, and takes what is not known (the value is null,
-//! or a null is among those looked in) for false. That makes no difference where more found rows only ever make the whole
-//! condition more true; elsewhere it would let rows in that SQL leaves out, so there it is said when it is not known.
+//! `IN` that is a condition by itself is right as DataFusion has it, and so is `NOT IN` of a column in what is the same for
+//! all rows. Elsewhere, under `OR`, `NOT` or in another expression, DataFusion looks whether the value is found, and takes
+//! what is not known (the value is null, or a null is among those looked in) for false. That makes no difference where more
+//! found rows only ever make the whole condition more true; elsewhere it would let rows in that SQL leaves out, so there it
+//! is said when it is not known.
 
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 /// The column that is looked in. Without a name of its own the optimizer may take it for two.
 const FOUND: &str = "found";
+
+/// Why a join that knows of nulls is refused if it has anything but a key.
+pub(in crate::sql) const WITHOUT_KEY: &str = "what it looks in depends on the row, or what it looks for does not, and a null would \
+                                              have to count for some rows alone; write NOT EXISTS (SELECT .. WHERE ..)";
+
+/// Whether a join knows of nulls and cannot say so by its key.
+pub(in crate::sql) fn is_without_key(join: &Join) -> bool {
+    join.null_aware && (join.on.len() != 1 || join.filter.is_some())
+}
 
 /// Says when it is not known whether a value is among others.
 #[derive(Debug)]
@@ -75,14 +85,14 @@ impl Stand {
 fn rewritten(expression: Expr, stand: Stand, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expression {
         Expr::InSubquery(found) => match (stand, found.negated) {
-            (Stand::Alone, _) => Ok(Transformed::no(Expr::InSubquery(found))),
+            (Stand::Alone, negated) if !negated || has_key(&found) => Ok(Transformed::no(Expr::InSubquery(found))),
             (Stand::Rising, false) | (Stand::Falling, true) => {
                 let negated = found.negated;
-                membership(found).map(|found| Transformed::yes(if negated { !found } else { found }))
+                membership(found, schema).map(|found| Transformed::yes(if negated { !found } else { found }))
             }
             _ => with_unknown(found, schema).map(Transformed::yes),
         },
-        Expr::Not(denied) if stand == Stand::Alone && matches!(*denied, Expr::InSubquery(_)) => {
+        Expr::Not(denied) if stand == Stand::Alone && matches!(&*denied, Expr::InSubquery(found) if has_key(found)) => {
             Ok(Transformed::no(Expr::Not(denied)))
         }
         Expr::Not(denied) => {
@@ -100,13 +110,35 @@ fn rewritten(expression: Expr, stand: Stand, schema: &DFSchema) -> Result<Transf
     }
 }
 
+/// Whether `NOT IN` becomes a join whose key knows of nulls: what it looks in is the same for all rows, and what it looks for
+/// is not the same for all of them. Of others DataFusion makes a join that knows nothing of nulls.
+fn has_key(found: &InSubquery) -> bool {
+    found.subquery.outer_ref_columns.is_empty() && found.expr.any_column_refs()
+}
+
 /// Whether the value is found; false where that is not known.
-fn membership(found: InSubquery) -> Result<Expr> {
-    let InSubquery { expr, subquery: Subquery { subquery, outer_ref_columns, spans }, .. } = found;
+fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
+    let has_key = has_key(&found);
+    let InSubquery { expr, subquery: Subquery { subquery, mut outer_ref_columns, spans }, .. } = found;
     let columns = subquery.schema().columns().into_iter();
-    let columns = columns.map(|column| Expr::Column(column).alias(FOUND)).collect();
-    let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, subquery)?));
-    Ok(Expr::InSubquery(InSubquery::new(expr, Subquery { subquery, outer_ref_columns, spans }, false)))
+    let columns: Vec<_> = columns.map(|column| Expr::Column(column).alias(FOUND)).collect();
+    let has_one_column = columns.len() == 1;
+    let plan = LogicalPlan::Projection(Projection::try_new(columns, subquery)?);
+    if has_key || expr.contains_outer() || !has_one_column {
+        let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans };
+        return Ok(Expr::InSubquery(InSubquery::new(expr, subquery, false)));
+    }
+    // Denied it becomes a condition by itself, which must stay without knowing of nulls.
+    let value = expr.transform_up(|inner| {
+        let Expr::Column(column) = inner else { return Ok(Transformed::no(inner)) };
+        let (_, field) = schema.qualified_field_from_column(&column)?;
+        let outer = Expr::OuterReferenceColumn(Arc::clone(field), column);
+        outer_ref_columns.push(outer.clone());
+        Ok(Transformed::yes(outer))
+    })?;
+    let those = Expr::Column(Column::new_unqualified(FOUND)).eq(value.data);
+    let plan = LogicalPlanBuilder::from(plan).filter(those)?.build()?;
+    Ok(Expr::Exists(Exists::new(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans }, false)))
 }
 
 /// The same, but null where that is not known.
@@ -126,7 +158,7 @@ fn with_unknown(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
         unknown.push(found.expr.clone().is_null().and(exists(Arc::clone(plan))));
     }
     let negated = found.negated;
-    let is_found = membership(found)?;
+    let is_found = membership(found, schema)?;
     let whole = match disjunction(unknown) {
         Some(unknown) => is_found.or(unknown.and(Expr::Literal(ScalarValue::Boolean(None), None))),
         None => is_found,

@@ -152,7 +152,7 @@ impl Generator<'_> {
     /// A condition with a query in it.
     fn subquery(&mut self, scope: &[Column], depth: usize) -> String {
         let outer = self.choices.pick(scope).clone();
-        match self.choices.below(6) {
+        match self.choices.below(9) {
             0 => format!("{} IN ({})", outer.written, self.body(&[outer.kind], depth)),
             1 => format!("{} NOT IN ({})", outer.written, self.body(&[outer.kind], depth)),
             2 => format!("EXISTS ({})", self.correlated("1", scope)),
@@ -161,9 +161,25 @@ impl Generator<'_> {
                 let compare = *self.choices.pick(&["=", "<", ">=", "<>"]);
                 format!("{} {compare} {}", outer.written, self.scalar_subquery(outer.kind, scope))
             }
-            _ => {
+            5 => {
                 let one = format!("{} IN ({})", outer.written, self.body(&[outer.kind], depth));
                 format!("({one} OR {})", self.boolean(scope, 1))
+            }
+            6 => {
+                let is = *self.choices.pick(&["IN", "NOT IN"]);
+                format!("{} {is} ({})", self.literal(outer.kind), self.body(&[outer.kind], depth))
+            }
+            7 => {
+                let is = *self.choices.pick(&["IN", "NOT IN"]);
+                let (item, inner) = self.item(0);
+                let found = self.scalar(outer.kind, &inner, 1);
+                let (_, mine, theirs) = self.pair(scope, &inner);
+                format!("{} {is} (SELECT {found} FROM {item} WHERE {theirs} = {mine})", outer.written)
+            }
+            _ => {
+                let is = *self.choices.pick(&["IN", "NOT IN"]);
+                let one = format!("{} {is} ({})", outer.written, self.body(&[outer.kind], depth));
+                format!("NOT ({one} AND {})", self.boolean(scope, 1))
             }
         }
     }

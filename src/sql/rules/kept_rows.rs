@@ -1,0 +1,38 @@
+//! A condition over an aggregate without `GROUP BY` stays there: its one row is there of nothing too.
+//!
+//! DataFusion pushes down what reads nothing but what is grouped by, and a condition that reads no column (because what it
+//! read was a constant) reads nothing but that. Below, it takes away what is counted, and not the count.
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// DataFusion's rule, but for such conditions.
+#[derive(Debug, Default)]
+pub(in crate::sql) struct Rule(PushDownFilter);
+
+impl OptimizerRule for Rule {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if is_over_one_row(&plan) { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Whether it is a condition, or several, over an aggregate without `GROUP BY`, which has nothing to push one by.
+fn is_over_one_row(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Filter(filter) = plan else { return false };
+    match filter.input.as_ref() {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        input => is_over_one_row(input),
+    }
+}
