@@ -17,6 +17,7 @@
 mod arrangement;
 pub mod counters;
 pub mod cut;
+mod discard;
 mod ending;
 pub mod epochs;
 pub mod event_ids;

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tarn::clock::now_ms;
+use tarn::clock::{Clock, now_ms};
+use tarn::dataflow::WallClock;
 use tarn::generate::{Generated, RESOURCES_TOPIC};
 use tarn::model::Position;
 use tarn::published::{ConsistencyToken, TokenKey};
@@ -117,6 +119,35 @@ fn a_token_is_waited_for_and_one_that_cannot_come_is_refused_at_once() {
     let soon = token(now_ms() + 700, 1, incarnation).encode(key);
     assert_eq!(get(at, &format!("{LIST}{}", fresh(&soon))).status, 200);
     drop(feed);
+}
+
+/// A clock that is an hour ahead of the one that reads go by.
+#[derive(Debug)]
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now_ms(&self) -> u64 {
+        now_ms() + 3_600_000
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+#[test]
+fn a_time_is_in_the_future_of_what_is_shown_not_of_the_clock() {
+    // As epochs are after many restarts: each goes on beyond what was reserved before.
+    let (served, feed) = Served::fed_at(quick(), WallClock::new(Arc::new(Ahead)));
+    eventually("ready", || served.service.is_ready());
+    let at = served.readers;
+    feed.send(host(0, 1, "blue")).expect("fed");
+    assert_eq!(workspace(at, 1, &format!("?after={}", event_id(0))), (200, "blue".into()));
+    let soon = served.service.publisher.view().epoch() + 300;
+    assert_eq!(workspace(at, 1, &format!("?asOf={soon}&timeout=10s")), (200, "blue".into()));
+    let late = get(at, &format!("{LIST}?asOf={}&timeout=10s", soon + 60_000));
+    assert_eq!(late.status, 400);
+    assert!(message(&late).contains("in the future"), "{}", late.body);
 }
 
 #[test]

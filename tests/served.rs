@@ -95,6 +95,11 @@ impl Served {
 
     /// On what is sent to it.
     pub fn fed(setup: Setup) -> (Self, mpsc::Sender<Generated>) {
+        Self::fed_at(setup, WallClock::default())
+    }
+
+    /// The same, at the time of a clock.
+    pub fn fed_at(setup: Setup, clock: WallClock) -> (Self, mpsc::Sender<Generated>) {
         let (feed, records) = mpsc::channel();
         let (topics, status) = (Topics::default(), SourceStatus::default());
         status.update(|state| {
@@ -102,8 +107,7 @@ impl Served {
             state.end_at_start = Some(Position::default());
         });
         let source = Box::new(Fed { records, topics: topics.clone() });
-        let started =
-            tarn::service::start_with(setup.config.clone(), source, Box::<WallClock>::default(), topics, status);
+        let started = tarn::service::start_with(setup.config.clone(), source, Box::new(clock), topics, status);
         let (service, running) = started.expect("it starts");
         (Self::around(setup, service, running), feed)
     }

@@ -4,6 +4,8 @@
 //! lets the dataflow and every reader share one copy. [`Batch`] also reads itself by binary search, which is all that a
 //! reader needs: no cursor, no worker.
 
+use std::mem;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use differential_dataflow::trace::implementations::ord_neu::{OrdValBatch, VecOrdValBuilder};
@@ -12,6 +14,7 @@ use differential_dataflow::trace::implementations::{BatchContainer, Vector};
 use differential_dataflow::trace::{Cursor, Navigable};
 use timely::progress::frontier::AntichainRef;
 
+use super::discard;
 use crate::model::Epoch;
 
 /// The multiplicity of a row.
@@ -30,7 +33,27 @@ pub trait Row: Ord + Clone + std::fmt::Debug + Send + Sync + 'static {}
 impl<T: Ord + Clone + std::fmt::Debug + Send + Sync + 'static> Row for T {}
 
 /// An immutable, sorted batch of updates `(key, value, epoch, diff)`.
-pub struct Batch<K: Row, V: Row>(Arc<OrdValBatch<Layout<K, V>>>);
+pub struct Batch<K: Row, V: Row>(Arc<Stored<K, V>>);
+
+/// A batch that is not dropped by whoever holds it last if it is large.
+struct Stored<K: Row, V: Row>(OrdValBatch<Layout<K, V>>);
+
+impl<K: Row, V: Row> Deref for Stored<K, V> {
+    type Target = OrdValBatch<Layout<K, V>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<K: Row, V: Row> Drop for Stored<K, V> {
+    fn drop(&mut self) {
+        if discard::is_large(self.0.updates) {
+            let storage = &mut self.0.storage;
+            discard::discard((mem::take(&mut storage.keys), mem::take(&mut storage.vals.vals)));
+        }
+    }
+}
 
 impl<K: Row, V: Row> Clone for Batch<K, V> {
     fn clone(&self) -> Self {
@@ -46,7 +69,7 @@ impl<K: Row, V: Row> std::fmt::Debug for Batch<K, V> {
 
 impl<K: Row, V: Row> From<OrdValBatch<Layout<K, V>>> for Batch<K, V> {
     fn from(batch: OrdValBatch<Layout<K, V>>) -> Self {
-        Self(Arc::new(batch))
+        Self(Arc::new(Stored(batch)))
     }
 }
 
@@ -160,7 +183,7 @@ pub struct SharedMerger<K: Row, V: Row>(<OrdValBatch<Layout<K, V>> as SpineBatch
 
 impl<K: Row, V: Row> Merger<Batch<K, V>> for SharedMerger<K, V> {
     fn new(first: &Batch<K, V>, second: &Batch<K, V>, since: AntichainRef<'_, Epoch>) -> Self {
-        Self(Merger::new(&*first.0, &*second.0, since))
+        Self(Merger::new(&**first.0, &**second.0, since))
     }
 
     fn work(&mut self, first: &Batch<K, V>, second: &Batch<K, V>, fuel: &mut isize) {

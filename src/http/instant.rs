@@ -155,7 +155,9 @@ async fn of_the_past(app: &App, query: &Query, as_of: Epoch) -> Result<Arc<ReadV
     let publisher = &app.service.publisher;
     if publisher.view().epoch() < as_of {
         let wait = Wait::begin(app, query);
-        if as_of > now_ms().saturating_add(wait.millis()) {
+        // After restarts in quick succession epochs are ahead of the clock, and of the last one much may not be shown yet.
+        let newest = now_ms().max(publisher.view().epoch()).max(app.service.sealed_before);
+        if as_of > newest.saturating_add(wait.millis()) {
             let why = "`asOf` is in the future, further than `timeout` would wait";
             return Err(ApiError::Invalid(why.to_owned()));
         }
