@@ -22,6 +22,11 @@ static DISCARDED: LazyLock<Option<SyncSender<Anything>>> = LazyLock::new(|| {
     spawned.ok().map(|_| sender)
 });
 
+/// Begins the thread, which has the priority of whoever calls this first.
+pub(super) fn begin() {
+    LazyLock::force(&DISCARDED);
+}
+
 /// Whether what has so many updates is worth it.
 pub(super) fn is_large(updates: usize) -> bool {
     updates >= LARGE_UPDATES

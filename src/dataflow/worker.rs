@@ -18,6 +18,7 @@ use timely::worker::Worker;
 
 use super::counters::{Counters, IgnoredLog};
 use super::cut::{CutSink, ViewId};
+use super::discard;
 use super::ending::{Ending, Endings};
 use super::graph::{self, RecordsInput};
 use super::index::HashKeys;
@@ -102,6 +103,7 @@ impl Engine {
         counters: Arc<Counters>,
         ignored: Arc<IgnoredLog>,
     ) -> Result<Self, StartError> {
+        discard::begin();
         let (commands, receivers): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
         let shares = restored.shares(config.workers);
         let parts = Mutex::new(receivers.into_iter().zip(shares).map(Some).collect::<Vec<_>>());

@@ -7,7 +7,7 @@ mod optimizers;
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
@@ -85,7 +85,7 @@ pub(super) async fn executable(
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let state = context.state();
     let plan = state.optimize(plan)?;
-    plan.apply(|node| match node {
+    plan.apply_with_subqueries(|node| match node {
         // It would be run as if it knew nothing of nulls.
         LogicalPlan::Join(join) if is_without_key(join) => plan_err!("NOT IN (SELECT ..): {WITHOUT_KEY}"),
         _ => Ok(TreeNodeRecursion::Continue),

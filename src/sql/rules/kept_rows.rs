@@ -5,7 +5,7 @@
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -28,11 +28,16 @@ impl OptimizerRule for Rule {
     }
 }
 
-/// Whether it is a condition, or several, over an aggregate without `GROUP BY`, which has nothing to push one by.
+/// Whether it is a condition, or several, over an aggregate that may have a row of nothing: one without `GROUP BY`, which
+/// has nothing to push one by, or one with grouping sets.
 fn is_over_one_row(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = plan else { return false };
     match filter.input.as_ref() {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Aggregate(aggregate) => match &aggregate.group_expr[..] {
+            [] => true,
+            // One of them may be empty.
+            grouped => grouped.iter().any(|expression| matches!(expression, Expr::GroupingSet(_))),
+        },
         input => is_over_one_row(input),
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! DataFusion groups by what such rows are found by, and then has no row where there is no group. It makes up for that where
 //! the subquery is a value and has no `HAVING`; so all others become such ones here: `EXISTS` is true or is what `HAVING`
-//! says, `x IN` compares, and `HAVING` decides whether a value is null. What has another form is refused, and so is a limit
-//! that would count rows of all groups at once.
+//! says, `x IN` compares, and `HAVING` decides whether a value is null. What has another form is refused, and so are a limit
+//! and a window that would count rows of all groups at once.
 
 use std::sync::Arc;
 
@@ -157,13 +157,16 @@ fn many(expression: Expr) -> Result<Transformed<Expr>> {
         Expr::Exists(Exists { subquery, negated }) if !subquery.outer_ref_columns.is_empty() => {
             check_no_other(&subquery.subquery)?;
             let Some(plan) = unlimited(&subquery.subquery)? else { return Ok(Transformed::yes(lit(negated))) };
-            check_no_limit(&plan)?;
+            check_each_alone(&plan)?;
             let subquery = Subquery { subquery: Arc::new(plan), ..subquery };
             Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
         }
-        Expr::ScalarSubquery(ref subquery) | Expr::InSubquery(InSubquery { ref subquery, .. })
-            if !subquery.outer_ref_columns.is_empty() =>
-        {
+        Expr::InSubquery(InSubquery { ref subquery, .. }) if !subquery.outer_ref_columns.is_empty() => {
+            check_no_other(&subquery.subquery)?;
+            check_each_alone(&subquery.subquery)?;
+            Ok(Transformed::no(expression))
+        }
+        Expr::ScalarSubquery(ref subquery) if !subquery.outer_ref_columns.is_empty() => {
             check_no_other(&subquery.subquery)?;
             Ok(Transformed::no(expression))
         }
@@ -187,18 +190,26 @@ fn unlimited(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     unlimited(inner)?.map(|inner| plan.with_new_exprs(plan.expressions(), vec![inner])).transpose()
 }
 
-/// A limit counts the rows of all groups at once when these are found by a join.
-fn check_no_limit(plan: &LogicalPlan) -> Result<()> {
-    let counts = |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(_)) && !node.all_out_ref_exprs().is_empty();
-    match first(plan, counts)? {
-        None => Ok(()),
-        Some(_) => {
-            let message = "is not counted for each row around by itself; write (SELECT count(*) FROM .. WHERE ..) > n, \
-                           or a subquery with ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)";
-            let place = Place::Nearest(&["OFFSET", "LIMIT"], None);
-            Err(Objection::new(place, "LIMIT, OFFSET in EXISTS", message).into_error())
-        }
-    }
+/// A limit and a window count the rows of all groups at once when these are found by a join.
+fn check_each_alone(plan: &LogicalPlan) -> Result<()> {
+    let counts = |node: &LogicalPlan| {
+        matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Window(_)) && !node.all_out_ref_exprs().is_empty()
+    };
+    let (place, what, instead) = match first(plan, counts)? {
+        None => return Ok(()),
+        Some(LogicalPlan::Window(_)) => (
+            Place::Words(&["OVER"]),
+            "OVER in a subquery",
+            "it with PARTITION BY what it is found by, and the condition on the row around outside of it",
+        ),
+        Some(_) => (
+            Place::Nearest(&["OFFSET", "LIMIT"], None),
+            "LIMIT, OFFSET in a subquery",
+            "(SELECT count(*) FROM .. WHERE ..) > n, or a subquery with ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..)",
+        ),
+    };
+    let message = format!("is not counted for each row around by itself; write {instead}");
+    Err(Objection::new(place, what, message).into_error())
 }
 
 /// Of an aggregate that is only a part of a subquery it cannot be said that it has a row.
