@@ -12,6 +12,7 @@
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
 //! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
+//! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join |
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
@@ -26,6 +27,7 @@ mod joined_if;
 pub(super) mod kept_rows;
 pub(super) mod lengths;
 pub(super) mod memberships;
+mod names_apart;
 mod one_group;
 mod overflows;
 mod ties;
@@ -58,6 +60,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(one_group::Rule),
         Arc::new(floats::Rule),
         Arc::new(memberships::Rule),
+        Arc::new(names_apart::Rule),
         Arc::new(ties::Rule),
     ]
 }
