@@ -19,13 +19,14 @@ mod tarn;
 mod traffic;
 mod truth;
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use self::postgres::Postgres;
+pub use self::postgres::Postgres;
 use self::tarn::Tarn;
 use crate::support::injected::skip;
 use broker::{Broker, Security};
@@ -40,14 +41,26 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Where the parts are; none where a part is missing, which is a failure where they are required and said elsewhere.
 fn parts(test: &str) -> Option<&'static Parts> {
     static PARTS: OnceLock<Result<Parts, String>> = OnceLock::new();
-    match PARTS.get_or_init(Parts::find) {
-        Ok(parts) => Some(parts),
+    found(test, NEEDED, PARTS.get_or_init(Parts::find).as_ref())
+}
+
+/// What was looked for; none where it is missing, which is a failure where it is required.
+fn found<T>(test: &str, needed: &str, looked_for: Result<T, &String>) -> Option<T> {
+    match looked_for {
+        Ok(found) => Some(found),
         Err(missing) => {
-            assert!(std::env::var("TARN_PIPELINE").as_deref() != Ok("required"), "{NEEDED}; {missing}");
-            skip(test, &format!("{NEEDED}; {missing}"));
+            assert!(std::env::var("TARN_PIPELINE").as_deref() != Ok("required"), "{needed}; {missing}");
+            skip(test, &format!("{needed}; {missing}"));
             None
         }
     }
+}
+
+/// PostgreSQL alone, in this folder, with what a test is told where it is missing.
+pub fn postgres_alone(test: &str, folder: &Path) -> Option<Postgres> {
+    let programs = parts::postgres_programs();
+    let programs = found(test, "PostgreSQL (apt-get install postgresql)", programs.as_ref())?;
+    Some(Postgres::start(programs, folder))
 }
 
 /// A test fails when what it waits for takes longer: four programs share two processors with other tests.
@@ -83,7 +96,7 @@ impl Pipeline {
         let began = Instant::now();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
-        let postgres = Postgres::start(parts, path);
+        let postgres = Postgres::start(parts.postgres(), path);
         let broker = Broker::start(parts, path, security);
         broker.create_topic(partitions);
         broker.create_other_topics();

@@ -6,6 +6,7 @@
 //! | `late` | views that come when what they read is there already |
 //! | `paced` | how others' epochs fare while a view comes, turn by turn |
 //! | `random` | generated queries over random logs, many in one engine, over views, installed late, replaced and removed |
+//! | `second_opinion` | what PostgreSQL answers to generated queries, asked ad hoc: both paths share a planner, which may be wrong |
 //! | `shipped` | the views of `queries/` over generated logs of an Inventory |
 //! | `slt` | the texts and answers of `tests/sql/*.slt`, and every refusal with its words |
 //!
@@ -22,5 +23,6 @@ mod late;
 mod paced;
 mod pages;
 mod random;
+mod second_opinion;
 mod shipped;
 mod slt;

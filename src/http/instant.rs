@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::query::{Kind, Parameter, Query, moment_of};
 use super::waiting::{Until, Wait};
 use super::{ApiError, App};
-use crate::clock::now_ms;
 use crate::model::{Epoch, EventId};
 use crate::published::{ConsistencyToken, NotKept, ReadView};
 
@@ -153,11 +152,10 @@ pub(super) async fn asked(app: &App, query: &Query) -> Result<Arc<ReadView>, Api
 /// The instant of a time.
 async fn of_the_past(app: &App, query: &Query, as_of: Epoch) -> Result<Arc<ReadView>, ApiError> {
     let publisher = &app.service.publisher;
-    if publisher.view().epoch() < as_of {
+    let view = publisher.view();
+    if view.epoch() < as_of {
         let wait = Wait::begin(app, query);
-        // After restarts in quick succession epochs are ahead of the clock, and of the last one much may not be shown yet.
-        let newest = now_ms().max(publisher.view().epoch()).max(app.service.sealed_before);
-        if as_of > newest.saturating_add(wait.millis()) {
+        if as_of > wait.newest_in_time(&view) {
             let why = "`asOf` is in the future, further than `timeout` would wait";
             return Err(ApiError::Invalid(why.to_owned()));
         }

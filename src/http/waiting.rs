@@ -21,8 +21,8 @@ use crate::source::Phase;
 
 /// How long is waited when nothing is said.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
-/// An epoch is from the future when it is later than the clock by more than this: the clock may have been set back a
-/// little, and epochs go on ahead of it.
+/// An epoch is from the future when it is later by more than this than any can be that was shown: the clock may have been
+/// set back a little.
 const AHEAD_MAX_MS: u64 = 5_000;
 /// When the end of the log could not be told, it is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -77,9 +77,15 @@ impl<'a> Wait<'a> {
         Self { app, query, timeout, until: Instant::now() + timeout }
     }
 
-    /// How long it is at most.
-    pub(super) fn millis(&self) -> u64 {
-        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+    /// The newest instant that can come in time.
+    pub(super) fn newest_in_time(&self, view: &ReadView) -> Epoch {
+        self.newest_by_now(view).saturating_add(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The newest instant that can have been shown. After restarts in quick succession epochs are ahead of the clock, and
+    /// of the last one much may not be shown again yet.
+    fn newest_by_now(&self, view: &ReadView) -> Epoch {
+        now_ms().max(view.epoch()).max(self.app.service.sealed_before)
     }
 
     /// The first instant that is seen to include something.
@@ -165,11 +171,9 @@ impl<'a> Wait<'a> {
 
     /// A token that nothing here can have given is refused at once.
     fn refuse_what_cannot_be(&self, token: &ConsistencyToken) -> Result<(), ApiError> {
-        let service = &self.app.service;
-        let view = service.publisher.view();
+        let view = self.app.service.publisher.view();
         self.is_of_this_life(token, &view)?;
-        let latest = now_ms().saturating_add(AHEAD_MAX_MS).max(view.epoch()).max(service.sealed_before);
-        if token.epoch > latest {
+        if token.epoch > self.newest_by_now(&view).saturating_add(AHEAD_MAX_MS) {
             let why = "the `token` is from the future: nothing that late was ever shown by this store; forget it";
             return Err(ApiError::Conflict(why.to_owned()));
         }

@@ -12,7 +12,7 @@
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
 //! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
-//! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join |
+//! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join, and what it is found by is a column |
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, plan_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
+use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -78,19 +78,33 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
     planned.map_err(|error| refused(sql, error))
 }
 
-/// The plan of a query as it is run.
+/// The plan of a query as it is run: with all rules, and where that is refused without the one that is known to be at fault.
 pub(super) async fn executable(
     context: &SessionContext,
     plan: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let state = context.state();
+    let refused = match optimized(&state, plan).await {
+        Ok(plan) => return Ok(plan),
+        Err(refused) => refused,
+    };
+    match optimizers::without_shared_expressions(state.optimizers()) {
+        Some(rules) => {
+            let state = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
+            optimized(&state, plan).await
+        }
+        None => Err(refused),
+    }
+}
+
+async fn optimized(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let plan = state.optimize(plan)?;
     plan.apply_with_subqueries(|node| match node {
         // It would be run as if it knew nothing of nulls.
         LogicalPlan::Join(join) if is_without_key(join) => plan_err!("NOT IN (SELECT ..): {WITHOUT_KEY}"),
         _ => Ok(TreeNodeRecursion::Continue),
     })?;
-    state.query_planner().create_physical_plan(&plan, &state).await
+    state.query_planner().create_physical_plan(&plan, state).await
 }
 
 /// What a query reads, by name; nothing where it cannot be understood.

@@ -42,13 +42,13 @@ impl Parts {
             let output = Command::new(program).arg(argument).output();
             output.map_err(|error| format!("`{program}` cannot be run here: {error}"))?;
         }
-        let postgres = postgres_programs().ok_or("there is no `initdb` here")?;
+        let postgres = postgres_programs()?;
         Ok(Self { postgres, cache: fetched()? })
     }
 
-    /// A program of PostgreSQL's.
-    pub fn postgres(&self, name: &str) -> PathBuf {
-        self.postgres.join(name)
+    /// Where PostgreSQL's programs are.
+    pub fn postgres(&self) -> &Path {
+        &self.postgres
     }
 
     /// The folder that Connect finds the connector in.
@@ -99,12 +99,14 @@ impl Parts {
 }
 
 /// Where `initdb` is: on the path, or where Debian puts it, the newest first.
-fn postgres_programs() -> Option<PathBuf> {
-    let of_path = env::split_paths(&env::var_os("PATH")?).collect::<Vec<_>>();
+pub fn postgres_programs() -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let of_path = env::split_paths(&path).collect::<Vec<_>>();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut of_debian: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
     of_debian.sort();
-    of_debian.into_iter().rev().chain(of_path).find(|folder| folder.join("initdb").exists())
+    let found = of_debian.into_iter().rev().chain(of_path).find(|folder| folder.join("initdb").exists());
+    found.ok_or_else(|| "there is no `initdb` here".to_owned())
 }
 
 /// The folder with the jars that the `pom.xml` names, fetched if it is not there.

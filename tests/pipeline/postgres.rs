@@ -11,7 +11,7 @@ use std::time::Duration;
 use ::postgres::{Client, Config, NoTls};
 
 use super::parts::Parts;
-use super::programs::{self, Program, command, free_port, is_root};
+use super::programs::{Program, command, free_port, is_root, run};
 
 /// The user that Debian's package makes.
 const USER: &str = "postgres";
@@ -40,7 +40,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts one with an empty database.
-    pub fn start(parts: &Parts, folder: &Path) -> Self {
+    pub fn start(programs: &Path, folder: &Path) -> Self {
         let data = folder.join("postgres");
         fs::create_dir(&data).expect("an empty folder");
         let user = is_root().then_some(USER);
@@ -50,11 +50,11 @@ impl Postgres {
             let [uid, gid] = ["-u", "-g"].map(|which| Some(id(which)));
             chown(&data, uid, gid).expect("root may");
         }
-        let mut initdb = command(&parts.postgres("initdb"), user);
+        let mut initdb = command(&programs.join("initdb"), user);
         initdb.args(["--username", USER, "--auth", "trust", "--no-sync", "--no-locale", "--encoding", "UTF8", "-D"]);
-        programs::run(initdb.arg(&data).current_dir("/")).expect("initdb works");
+        run(initdb.arg(&data).current_dir("/")).expect("initdb works");
         let port = free_port();
-        let mut server = command(&parts.postgres("postgres"), user);
+        let mut server = command(&programs.join("postgres"), user);
         server.arg("-D").arg(&data).args(["-p", &port.to_string()]).current_dir("/");
         for setting in SETTINGS {
             server.args(["-c", setting]);
@@ -87,18 +87,23 @@ impl Postgres {
 
     /// Runs a file of SQL as `compose.yaml` does, with these variables.
     pub fn run(&self, parts: &Parts, file: &str, variables: &[&str]) -> Result<(), String> {
-        let mut psql = command(&parts.postgres("psql"), None);
+        let mut psql = command(&parts.postgres().join("psql"), None);
         psql.args(["--no-psqlrc", "--file", file]);
         for variable in variables {
             psql.args(["-v", variable]);
         }
         psql.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
-        programs::run(psql.env("PGUSER", USER).env("PGDATABASE", DATABASE))
+        run(psql.env("PGUSER", USER).env("PGDATABASE", DATABASE))
     }
 
     /// A connection to Inventory's database.
     pub fn client(&self) -> Client {
-        connected(self.port, DATABASE).expect("PostgreSQL is there")
+        self.client_of(DATABASE)
+    }
+
+    /// A connection to any of its databases.
+    pub fn client_of(&self, database: &str) -> Client {
+        connected(self.port, database).expect("PostgreSQL is there")
     }
 
     /// Whether somebody reads a replication slot.

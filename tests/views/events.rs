@@ -138,6 +138,11 @@ pub fn random_log(choices: &mut Choices, records_max: usize) -> Vec<Given> {
         extreme: *choices.pick(&[0, 0, 0, 10]),
         poison: *choices.pick(&[0, 5, 10]),
     };
+    log_with(choices, records_max, odd)
+}
+
+/// A log of at most so many records, so odd.
+pub fn log_with(choices: &mut Choices, records_max: usize, odd: Oddities) -> Vec<Given> {
     let resources = choices.between(1, 12);
     let gap_ms = *choices.pick(&[1_u64, 0, 500, 5_000, 60_000]);
     let mut at_ms = START_MS;

@@ -127,25 +127,22 @@ pub fn tables() -> Vec<Readable> {
 
 /// Makes one query, with columns of these kinds if they are given.
 pub fn generate(choices: &mut Choices, readable: &[Readable], kinds: Option<&[Kind]>) -> Generated {
-    let mut generator = Generator { choices, readable, with: Vec::new(), names: 0 };
+    let mut generator = Generator { choices, readable, with: Vec::new(), names: 0, is_common: false };
     if kinds.is_none() && generator.choices.chance(8) {
         let depth = generator.choices.below(3);
         let failing::Texts { sql, instead, failures, kinds } = generator.failing(depth);
         return Generated { sql, kinds, in_order: false, instead: Some(instead), failures };
     }
     let kinds = kinds.map_or_else(|| generator.kinds(4), <[Kind]>::to_vec);
-    let depth = [0, 1, 2, 3][generator.choices.weighted(&[20, 45, 25, 10])];
-    let body = generator.body(&kinds, depth);
-    let (sql, in_order) = match generator.choices.weighted(&[50, 35, 15]) {
-        0 => (body, false),
-        1 => (format!("SELECT * FROM ({body}) AS ordered ORDER BY {}", generator.order(kinds.len())), true),
-        _ => {
-            let order = generator.order(kinds.len());
-            let limit = generator.limit();
-            (format!("SELECT * FROM ({body}) AS ordered ORDER BY {order} {limit}"), true)
-        }
-    };
-    Generated { sql, kinds, in_order, instead: None, failures: None }
+    generator.query(kinds)
+}
+
+/// Makes one query of the SQL that PostgreSQL and DataFusion have in common, with one answer alone: rows have an order
+/// that leaves no ties where some of them are chosen, and sums of numbers do not depend on theirs.
+pub fn generate_common(choices: &mut Choices, readable: &[Readable]) -> Generated {
+    let mut generator = Generator { choices, readable, with: Vec::new(), names: 0, is_common: true };
+    let kinds = generator.kinds(4);
+    generator.query(kinds)
 }
 
 struct Generator<'a> {
@@ -155,6 +152,8 @@ struct Generator<'a> {
     with: Vec<Readable>,
     /// So many names were given.
     names: usize,
+    /// Whether PostgreSQL must mean the same by it.
+    is_common: bool,
 }
 
 impl Generator<'_> {
@@ -162,6 +161,22 @@ impl Generator<'_> {
     fn name(&mut self, prefix: &str) -> String {
         self.names += 1;
         format!("{prefix}{}", self.names)
+    }
+
+    /// A query of columns of these kinds, with an order or without.
+    fn query(&mut self, kinds: Vec<Kind>) -> Generated {
+        let depth = [0, 1, 2, 3][self.choices.weighted(&[20, 45, 25, 10])];
+        let body = self.body(&kinds, depth);
+        let (sql, in_order) = match self.choices.weighted(&[50, 35, 15]) {
+            0 => (body, false),
+            1 => (format!("SELECT * FROM ({body}) AS ordered ORDER BY {}", self.order(kinds.len())), true),
+            _ => {
+                let order = self.order(kinds.len());
+                let limit = self.limit();
+                (format!("SELECT * FROM ({body}) AS ordered ORDER BY {order} {limit}"), true)
+            }
+        };
+        Generated { sql, kinds, in_order, instead: None, failures: None }
     }
 
     fn kinds(&mut self, most: usize) -> Vec<Kind> {
@@ -197,7 +212,12 @@ impl Generator<'_> {
             let way = choices.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST", " ASC NULLS LAST"]);
             format!("c{}{way}", choices.between(1, count))
         };
-        (0..by).map(|_| one(self.choices)).collect::<Vec<_>>().join(", ")
+        let mut order: Vec<String> = (0..by).map(|_| one(self.choices)).collect();
+        if self.is_common {
+            // What decides between ties with us.
+            order.extend((1..=count).map(|number| format!("c{number} ASC NULLS FIRST")));
+        }
+        order.join(", ")
     }
 
     fn limit(&mut self) -> String {

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
@@ -124,7 +124,7 @@ fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let columns: Vec<_> = columns.map(|column| Expr::Column(column).alias(FOUND)).collect();
     let has_one_column = columns.len() == 1;
     let plan = LogicalPlan::Projection(Projection::try_new(columns, subquery)?);
-    if has_key || expr.contains_outer() || !has_one_column || knows_of(&plan, &expr)? {
+    if has_key || expr.contains_outer() || !has_one_column {
         let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans };
         return Ok(Expr::InSubquery(InSubquery::new(expr, subquery, false)));
     }
@@ -139,17 +139,6 @@ fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let those = Expr::Column(Column::new_unqualified(FOUND)).eq(value.data);
     let plan = LogicalPlanBuilder::from(plan).filter(those)?.build()?;
     Ok(Expr::Exists(Exists::new(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans }, false)))
-}
-
-/// Whether a column of the value is called as one of the subquery is: beside each other they would be taken for one.
-fn knows_of(plan: &LogicalPlan, value: &Expr) -> Result<bool> {
-    let columns = value.column_refs();
-    let mut knows = false;
-    plan.apply_with_subqueries(|node| {
-        knows |= columns.iter().any(|column| node.schema().has_column(column));
-        Ok(if knows { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(knows)
 }
 
 /// The same, but null where that is not known.

@@ -1,20 +1,24 @@
-//! Columns of a subquery that are called alike stay apart when it becomes a join.
+//! Columns of a subquery stay what they are when it becomes a join.
 //!
 //! What meets the row around (`p.id = g.id`, of which `g` is around) leaves the subquery for the condition of that join, and
-//! its columns go along, under the name of the subquery: `p.id` and `h.id` would both be `id` of it then, and DataFusion takes
-//! both for the first. So where names meet, such columns get names of their own.
+//! its columns go along, under the name of the subquery: `p.id` and `h.id` would both be `id` of it then, and a column of the
+//! subquery that is called as one of the row around is taken for that. So what meets the row around, and what is looked in by
+//! `IN`, gets a name of its own. That an expression has one (`lower(p.id) = g.id`) makes it a column too, which is all that
+//! DataFusion takes out of an aggregate.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, TableReference};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::logical_plan::Subquery;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Projection};
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::sql::refusal::{Objection, Place};
 
 /// Gives them names of their own.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl AnalyzerRule for Rule {
         // The plans of all subqueries come in such a node, those of expressions too.
         let rewrite = |node: LogicalPlan| match node {
             LogicalPlan::Subquery(subquery) => Ok(names.apart(subquery)?.update_data(LogicalPlan::Subquery)),
-            node => Ok(Transformed::no(node)),
+            node => node.map_expressions(|expression| expression.transform_up(|inner| names.looked_in(inner))),
         };
         plan.transform_up_with_subqueries(rewrite).data()
     }
@@ -40,59 +44,129 @@ impl AnalyzerRule for Rule {
 struct Names(Cell<usize>);
 
 impl Names {
+    fn next(&self) -> String {
+        self.0.set(self.0.get() + 1);
+        format!("__met_{}", self.0.get())
+    }
+
+    /// `x IN (SELECT ..)` with a name for the column that is looked in.
+    fn looked_in(&self, expression: Expr) -> Result<Transformed<Expr>> {
+        let Expr::InSubquery(InSubquery { expr, subquery: Subquery { subquery, outer_ref_columns, spans }, negated }) =
+            expression
+        else {
+            return Ok(Transformed::no(expression));
+        };
+        let columns = subquery.schema().columns();
+        let named = columns.into_iter().map(|column| Expr::Column(column).alias(self.next())).collect();
+        let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(named, subquery)?));
+        let subquery = Subquery { subquery, outer_ref_columns, spans };
+        Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+    }
+
     fn apart(&self, subquery: Subquery) -> Result<Transformed<Subquery>> {
-        if subquery.outer_ref_columns.is_empty() || !have_names_in_common(&subquery.subquery)? {
+        let outer: Vec<Column> = subquery.outer_ref_columns.iter().filter_map(outer_column).collect();
+        if outer.is_empty() {
             return Ok(Transformed::no(subquery));
         }
         let plan = subquery.subquery.as_ref().clone().transform_up(|node| match node {
-            LogicalPlan::Filter(filter) if filter.predicate.contains_outer() => self.renamed(filter),
+            LogicalPlan::Filter(filter) if filter.predicate.contains_outer() => self.renamed(filter, &outer),
             node => Ok(Transformed::no(node)),
         })?;
         Ok(Transformed::yes(Subquery { subquery: Arc::new(plan.data), ..subquery }))
     }
 
-    /// The filter over copies of the columns that meet the row around, and then without them.
-    fn renamed(&self, filter: Filter) -> Result<Transformed<LogicalPlan>> {
-        let own: Vec<Expr> = filter.input.schema().columns().into_iter().map(Expr::Column).collect();
-        let mut copies: BTreeMap<Column, String> = BTreeMap::new();
-        let mut conditions = Vec::new();
-        for condition in split_conjunction_owned(filter.predicate) {
-            let renamed = |inner: Expr| {
-                let Expr::Column(column) = inner else { return Ok(Transformed::no(inner)) };
-                let name = copies.entry(column).or_insert_with(|| {
-                    self.0.set(self.0.get() + 1);
-                    format!("__met_{}", self.0.get())
-                });
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name.clone()))))
-            };
-            conditions.push(if condition.contains_outer() { condition.transform_up(renamed)?.data } else { condition });
+    /// The filter over what meets the row around under other names, and then without these.
+    fn renamed(&self, filter: Filter, outer: &[Column]) -> Result<Transformed<LogicalPlan>> {
+        let conditions = split_conjunction_owned(filter.predicate);
+        let (meeting, own): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(Expr::contains_outer);
+        let input = match conjunction(own) {
+            Some(own) => Arc::new(LogicalPlan::Filter(Filter::try_new(own, filter.input)?)),
+            None => filter.input,
+        };
+        let mut met = Met { names: self, known: Vec::new() };
+        let (mut below, mut above) = (Vec::new(), Vec::new());
+        for column in input.schema().columns() {
+            if outer.iter().any(|outer| is_taken_for(outer, &column)) {
+                check_is_met_alone(&column, &meeting)?;
+                let Expr::Column(hidden) = met.column(Expr::Column(column.clone())) else { unreachable!("a column") };
+                above.push(Expr::Column(hidden).alias_qualified(column.relation, column.name));
+            } else {
+                below.push(Expr::Column(column.clone()));
+                above.push(Expr::Column(column));
+            }
         }
-        let copies = copies.into_iter().map(|(column, name)| Expr::Column(column).alias(name));
-        let with_copies = Projection::try_new(own.iter().cloned().chain(copies).collect(), filter.input)?;
-        let condition = conjunction(conditions).expect("a filter has a condition");
-        let filter = Filter::try_new(condition, Arc::new(LogicalPlan::Projection(with_copies)))?;
-        let without = Projection::try_new(own, Arc::new(LogicalPlan::Filter(filter)))?;
-        Ok(Transformed::yes(LogicalPlan::Projection(without)))
+        let condition = meeting.into_iter().map(|condition| met.condition(condition)).collect::<Result<Vec<_>>>()?;
+        let condition = conjunction(condition).expect("a filter has a condition");
+        below.extend(met.known.into_iter().map(|(expression, name)| expression.alias(name)));
+        let below = LogicalPlan::Projection(Projection::try_new(below, input)?);
+        let filter = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(below))?);
+        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(above, Arc::new(filter))?)))
     }
 }
 
-/// Whether two columns are called alike among those that meet the row around and those that the subquery selects.
-fn have_names_in_common(plan: &LogicalPlan) -> Result<bool> {
-    let mut known: BTreeSet<(String, Option<TableReference>)> = BTreeSet::new();
-    let mut note = |column: &Column| {
-        known.insert((column.name.clone(), column.relation.clone()));
-    };
-    plan.schema().columns().iter().for_each(&mut note);
-    plan.apply(|node| {
-        if let LogicalPlan::Filter(filter) = node {
-            for condition in split_conjunction(&filter.predicate) {
-                if condition.contains_outer() {
-                    condition.column_refs().into_iter().for_each(&mut note);
-                }
-            }
+/// What meets the row around, and what it is called.
+struct Met<'a> {
+    names: &'a Names,
+    known: Vec<(Expr, String)>,
+}
+
+impl Met<'_> {
+    /// The column that holds an expression.
+    fn column(&mut self, expression: Expr) -> Expr {
+        let known = self.known.iter().find(|(known, _)| *known == expression);
+        let name = known.map(|(_, name)| name.clone()).unwrap_or_else(|| {
+            let name = self.names.next();
+            self.known.push((expression, name.clone()));
+            name
+        });
+        Expr::Column(Column::new_unqualified(name))
+    }
+
+    /// A condition that names these columns alone, and those of the row around.
+    fn condition(&mut self, condition: Expr) -> Result<Expr> {
+        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition {
+            let mut side = |side: Expr| match side.any_column_refs() && !side.contains_outer() && !has_subquery(&side)? {
+                true => Ok(self.column(side)),
+                false => self.renamed(side),
+            };
+            let (left, right) = (side(*left)?, side(*right)?);
+            return Ok(left.eq(right));
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    let names: BTreeSet<&String> = known.iter().map(|(name, _)| name).collect();
-    Ok(names.len() < known.len())
+        self.renamed(condition)
+    }
+
+    fn renamed(&mut self, condition: Expr) -> Result<Expr> {
+        let rename = |inner: Expr| match inner {
+            Expr::Column(_) => Ok(Transformed::yes(self.column(inner))),
+            inner => Ok(Transformed::no(inner)),
+        };
+        condition.transform_up(rename).data()
+    }
+}
+
+fn outer_column(expression: &Expr) -> Option<Column> {
+    match expression {
+        Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a column of the row around is taken for one of the subquery.
+fn is_taken_for(outer: &Column, own: &Column) -> bool {
+    outer.name == own.name && (outer.relation.is_none() || outer.relation == own.relation)
+}
+
+fn has_subquery(expression: &Expr) -> Result<bool> {
+    expression.exists(|inner| Ok(matches!(inner, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
+}
+
+/// A subquery in the condition itself would still name the column as it was called.
+fn check_is_met_alone(column: &Column, conditions: &[Expr]) -> Result<()> {
+    for condition in conditions {
+        if has_subquery(condition)? {
+            let message = "the row around has such a column too; give it another name with AS in a subquery in FROM";
+            return Err(Objection::new(Place::Query, format!("column {column}"), message).into_error());
+        }
+    }
+    Ok(())
 }

@@ -33,7 +33,8 @@ use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 use super::Effort;
 use crate::sql::rules::kept_rows;
 
-type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+type Rules = Vec<Rule>;
 type PhysicalRules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
 /// For views: DataFusion's rules in their order, without those that lead away from what is maintained:
@@ -67,11 +68,8 @@ pub(super) fn maintained() -> Rules {
     ]
 }
 
-/// For ad-hoc queries: all of DataFusion's rules but those that take one column for another:
-///
-/// - `EliminateGroupByConstant` gives two columns one name where what is grouped by is made of another column that is
-///   grouped by
-/// - `CommonSubexprEliminate` makes plans that name columns which are no longer there, and are refused then
+/// For ad-hoc queries: all of DataFusion's rules but `EliminateGroupByConstant`, which gives two columns one name where what
+/// is grouped by is made of another column that is grouped by.
 pub(super) fn logical(effort: Effort) -> Rules {
     if effort == Effort::Least {
         return vec![
@@ -90,15 +88,21 @@ pub(super) fn logical(effort: Effort) -> Rules {
         ];
     }
     let mut rules = Optimizer::new().rules;
-    rules.retain(|rule| {
-        ![EliminateGroupByConstant::new().name(), CommonSubexprEliminate::new().name()].contains(&rule.name())
-    });
+    rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
     for rule in &mut rules {
         if rule.name() == PushDownFilter::new().name() {
             *rule = Arc::new(kept_rows::Rule::default());
         }
     }
     rules
+}
+
+/// The same without `CommonSubexprEliminate`: what is written several times is computed as often, but that rule makes plans
+/// that name columns which are no longer there. Nothing when it is not among them.
+pub(super) fn without_shared_expressions(rules: &[Rule]) -> Option<Rules> {
+    let shares = CommonSubexprEliminate::new();
+    let others: Rules = rules.iter().filter(|rule| rule.name() != shares.name()).cloned().collect();
+    (others.len() < rules.len()).then_some(others)
 }
 
 /// The same for what such a plan has become: all but `FilterPushdown`, which finds columns by name alone, so that of two

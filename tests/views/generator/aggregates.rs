@@ -74,6 +74,8 @@ impl Generator<'_> {
             }
             Kind::Decimal => {
                 let function = *self.choices.pick(&["sum", "avg", "min", "max"]);
+                // How many digits a quotient has differs.
+                let function = if self.is_common && function == "avg" { "sum" } else { function };
                 format!("{function}({})", self.scalar(kind, scope, depth))
             }
             Kind::Bool => {

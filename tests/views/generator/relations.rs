@@ -57,6 +57,8 @@ impl Generator<'_> {
         let joins = [0, 1, 2][self.choices.weighted(if depth > 0 { &[50, 38, 12] } else { &[75, 25, 0] })];
         for _ in 0..joins {
             let join = JOINS[self.choices.weighted(&[30, 20, 10, 12, 8, 8, 8])];
+            let is_half = join.contains("SEMI") || join.contains("ANTI");
+            let join = if is_half && self.is_common { "LEFT JOIN" } else { join };
             if join == "CROSS JOIN" {
                 // To a side of one row.
                 let name = self.name("t");
@@ -69,7 +71,7 @@ impl Generator<'_> {
             let (item, columns) = self.item(depth.saturating_sub(1));
             let on = self.on(&scope, &columns);
             from = format!("{from} {join} {item} ON {on}");
-            if !join.contains("SEMI") && !join.contains("ANTI") {
+            if !is_half || self.is_common {
                 scope.extend(columns);
             }
         }
@@ -86,6 +88,10 @@ impl Generator<'_> {
         let theirs = self.choices.pick(right).clone();
         let text = |column: Column| match column.kind {
             Kind::Text => column.written,
+            // As a text each writes it in its own way.
+            Kind::Float | Kind::Time | Kind::Decimal if self.is_common => {
+                format!("CASE WHEN {} IS NULL THEN 'red'::text ELSE 'a'::text END", column.written)
+            }
             _ => format!("CAST({} AS VARCHAR)", column.written),
         };
         (Kind::Text, text(mine), text(theirs))

@@ -70,7 +70,8 @@ impl Generator<'_> {
             }
             Kind::Date => {
                 let date = self.scalar(kind, scope, 0);
-                format!("{date} + INTERVAL '{} day'", self.choices.below(3))
+                let later = format!("{date} + INTERVAL '{} day'", self.choices.below(3));
+                if self.is_common { format!("CAST({later} AS DATE)") } else { later }
             }
         }
     }
@@ -94,10 +95,12 @@ impl Generator<'_> {
                 Some(data) => {
                     format!("({data} ->> '{}')", self.choices.pick(&["colour", "count", "gadget", "tags", "x"]))
                 }
+                None if self.is_common => format!("btrim({text}, 'ra')"),
                 None => format!("trim({text})"),
             },
             _ => match self.data(scope) {
                 Some(data) => format!("({data} -> 'tags' -> 0)"),
+                None if self.is_common => format!("rtrim({text}, 'd')"),
                 None => format!("initcap({text})"),
             },
         }
@@ -116,6 +119,10 @@ impl Generator<'_> {
             2 => format!("({one} * {other})"),
             3 => format!("({one} / nullif({other}, 0))"),
             4 => format!("({one} % 3)"),
+            5 if self.is_common => format!("abs({one})"),
+            7 if self.is_common => {
+                format!("CAST(floor(extract(second FROM {})) AS BIGINT)", self.scalar(Kind::Time, scope, 0))
+            }
             5 => format!("TRY_CAST({} AS BIGINT)", self.scalar(Kind::Text, scope, 0)),
             6 => format!("character_length({})", self.scalar(Kind::Text, scope, depth)),
             7 => format!("CAST(extract(second FROM {}) AS BIGINT)", self.scalar(Kind::Time, scope, 0)),
@@ -127,6 +134,11 @@ impl Generator<'_> {
     fn float(&mut self, scope: &[Column], depth: usize) -> String {
         let (one, other) = (self.scalar(Kind::Float, scope, depth), self.scalar(Kind::Float, scope, 0));
         match self.choices.below(9) {
+            // Whatever is summed has few binary digits.
+            3 | 6 if self.is_common => format!("({one} * 0.5)"),
+            4 if self.is_common => format!("floor({one})"),
+            7 if self.is_common => format!("CAST({} AS DOUBLE)", self.scalar(Kind::Int, scope, 0)),
+            8 if self.is_common => format!("(CAST({} AS DOUBLE) / 4)", self.scalar(Kind::Int, scope, 0)),
             0 => format!("({one} + {other})"),
             1 => format!("({one} - {other})"),
             2 => format!("({one} * {other})"),
@@ -201,6 +213,7 @@ impl Generator<'_> {
         let of: &[&str] = match kind {
             Kind::Text => &["'red'", "'a'", "'w1'", "''", "'gadget'", "'b'", "'12'", "'r%d'", "'räd_'"],
             Kind::Int => &["1", "0", "3", "-1", "7", "2"],
+            Kind::Float if self.is_common => &["1.0", "0.25", "0.0", "2.5", "-1.5", "16.0"],
             Kind::Float => &["1.0", "0.1", "0.0", "2.5", "-1.5", "1e16"],
             Kind::Bool => &["true", "false"],
             Kind::Time => &[
@@ -223,6 +236,12 @@ impl Generator<'_> {
             };
             return format!("CAST(NULL AS {of})");
         }
-        (*self.choices.pick(of)).to_owned()
+        let written = *self.choices.pick(of);
+        match kind {
+            // Alone, PostgreSQL does not know what these are.
+            Kind::Text if self.is_common => format!("{written}::text"),
+            Kind::Float if self.is_common => format!("CAST({written} AS DOUBLE)"),
+            _ => written.to_owned(),
+        }
     }
 }
