@@ -2,23 +2,24 @@
 //!
 //! What meets the row around (`p.id = g.id`, of which `g` is around) leaves the subquery for the condition of that join, and
 //! its columns go along, under the name of the subquery: `p.id` and `h.id` would both be `id` of it then, and a column of the
-//! subquery that is called as one of the row around is taken for that. So what meets the row around, and what is looked in by
-//! `IN`, gets a name of its own. That an expression has one (`lower(p.id) = g.id`) makes it a column too, which is all that
-//! DataFusion takes out of an aggregate.
+//! subquery that is called as one of the row around is taken for that. So what meets the row around, and what a subquery
+//! selects, gets a name of its own. That an expression has one (`lower(p.id) = g.id`) makes it a column too, which is all
+//! that DataFusion takes out of an aggregate.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, Result};
-use datafusion::logical_expr::expr::InSubquery;
+use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Projection};
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::sql::refusal::{Objection, Place};
+use super::rewrite_expressions;
+use crate::sql::refusal::{MET, Objection, Place};
 
 /// Gives them names of their own.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl AnalyzerRule for Rule {
         // The plans of all subqueries come in such a node, those of expressions too.
         let rewrite = |node: LogicalPlan| match node {
             LogicalPlan::Subquery(subquery) => Ok(names.apart(subquery)?.update_data(LogicalPlan::Subquery)),
-            node => node.map_expressions(|expression| expression.transform_up(|inner| names.looked_in(inner))),
+            node => rewrite_expressions(node, |expression| expression.transform_up(|inner| names.named(inner))),
         };
         plan.transform_up_with_subqueries(rewrite).data()
     }
@@ -46,21 +47,28 @@ struct Names(Cell<usize>);
 impl Names {
     fn next(&self) -> String {
         self.0.set(self.0.get() + 1);
-        format!("__met_{}", self.0.get())
+        format!("{MET}{}", self.0.get())
     }
 
-    /// `x IN (SELECT ..)` with a name for the column that is looked in.
-    fn looked_in(&self, expression: Expr) -> Result<Transformed<Expr>> {
-        let Expr::InSubquery(InSubquery { expr, subquery: Subquery { subquery, outer_ref_columns, spans }, negated }) =
-            expression
-        else {
-            return Ok(Transformed::no(expression));
+    /// A subquery in an expression with names for its columns.
+    fn named(&self, expression: Expr) -> Result<Transformed<Expr>> {
+        let renamed = |subquery: Subquery| {
+            let Subquery { subquery, outer_ref_columns, spans } = subquery;
+            let columns = subquery.schema().columns().into_iter();
+            let columns = columns.map(|column| Expr::Column(column).alias(self.next())).collect();
+            let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, subquery)?));
+            Ok::<_, DataFusionError>(Subquery { subquery, outer_ref_columns, spans })
         };
-        let columns = subquery.schema().columns();
-        let named = columns.into_iter().map(|column| Expr::Column(column).alias(self.next())).collect();
-        let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(named, subquery)?));
-        let subquery = Subquery { subquery, outer_ref_columns, spans };
-        Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+        Ok(Transformed::yes(match expression {
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                Expr::InSubquery(InSubquery { expr, subquery: renamed(subquery)?, negated })
+            }
+            Expr::Exists(Exists { subquery, negated }) => {
+                Expr::Exists(Exists { subquery: renamed(subquery)?, negated })
+            }
+            Expr::ScalarSubquery(subquery) => Expr::ScalarSubquery(renamed(subquery)?),
+            expression => return Ok(Transformed::no(expression)),
+        }))
     }
 
     fn apart(&self, subquery: Subquery) -> Result<Transformed<Subquery>> {
@@ -125,7 +133,8 @@ impl Met<'_> {
     /// A condition that names these columns alone, and those of the row around.
     fn condition(&mut self, condition: Expr) -> Result<Expr> {
         if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition {
-            let mut side = |side: Expr| match side.any_column_refs() && !side.contains_outer() && !has_subquery(&side)? {
+            let mut side = |side: Expr| match side.any_column_refs() && !side.contains_outer() && !has_subquery(&side)?
+            {
                 true => Ok(self.column(side)),
                 false => self.renamed(side),
             };

@@ -97,16 +97,27 @@ impl Generator<'_> {
         (Kind::Text, text(mine), text(theirs))
     }
 
+    /// What is compared of each side.
+    fn sides(&mut self, left: &[Column], right: &[Column]) -> (String, String) {
+        let (kind, mine, theirs) = self.pair(left, right);
+        match (kind, self.choices.chance(12)) {
+            (Kind::Text, true) => (format!("lower({mine})"), format!("lower({theirs})")),
+            (Kind::Int, true) => (format!("{mine} % 3"), format!("({theirs} + 1) % 3")),
+            _ => (mine, theirs),
+        }
+    }
+
+    /// An equality between what is outside and what is inside, as it is below an aggregate or in what `NOT IN` looks in.
+    fn equal(&mut self, outer: &[Column], inner: &[Column]) -> String {
+        let (mine, theirs) = self.sides(outer, inner);
+        format!("{theirs} = {mine}")
+    }
+
     /// Equalities between the sides, and now and then a condition more.
     fn on(&mut self, left: &[Column], right: &[Column]) -> String {
         let mut conditions = Vec::new();
         for _ in 0..=usize::from(self.choices.chance(15)) {
-            let (kind, mine, theirs) = self.pair(left, right);
-            let (mine, theirs) = match (kind, self.choices.chance(12)) {
-                (Kind::Text, true) => (format!("lower({mine})"), format!("lower({theirs})")),
-                (Kind::Int, true) => (format!("{mine} % 3"), format!("({theirs} + 1) % 3")),
-                _ => (mine, theirs),
-            };
+            let (mine, theirs) = self.sides(left, right);
             conditions.push(match self.choices.chance(8) {
                 // What follows would be taken for a part of it.
                 true => format!("({mine} IS NOT DISTINCT FROM {theirs})"),
@@ -161,8 +172,8 @@ impl Generator<'_> {
         match self.choices.below(9) {
             0 => format!("{} IN ({})", outer.written, self.body(&[outer.kind], depth)),
             1 => format!("{} NOT IN ({})", outer.written, self.body(&[outer.kind], depth)),
-            2 => format!("EXISTS ({})", self.correlated("1", scope)),
-            3 => format!("NOT EXISTS ({})", self.correlated("1", scope)),
+            2 => format!("EXISTS ({})", self.correlated("1", scope, depth)),
+            3 => format!("NOT EXISTS ({})", self.correlated("1", scope, depth)),
             4 => {
                 let compare = *self.choices.pick(&["=", "<", ">=", "<>"]);
                 format!("{} {compare} {}", outer.written, self.scalar_subquery(outer.kind, scope))
@@ -177,10 +188,10 @@ impl Generator<'_> {
             }
             7 => {
                 let is = *self.choices.pick(&["IN", "NOT IN"]);
-                let (item, inner) = self.item(0);
+                let (from, inner) = if self.choices.chance(35) { self.from(depth) } else { self.item(0) };
                 let found = self.scalar(outer.kind, &inner, 1);
-                let (_, mine, theirs) = self.pair(scope, &inner);
-                format!("{} {is} (SELECT {found} FROM {item} WHERE {theirs} = {mine})", outer.written)
+                let equal = self.equal(scope, &inner);
+                format!("{} {is} (SELECT {found} FROM {from} WHERE {equal})", outer.written)
             }
             _ => {
                 let is = *self.choices.pick(&["IN", "NOT IN"]);
@@ -191,10 +202,12 @@ impl Generator<'_> {
     }
 
     /// A query over a table whose rows depend on columns outside.
-    fn correlated(&mut self, selected: &str, outer: &[Column]) -> String {
-        let (item, inner) = self.item(0);
+    fn correlated(&mut self, selected: &str, outer: &[Column], depth: usize) -> String {
+        let (from, inner) = if self.choices.chance(35) { self.from(depth) } else { self.item(0) };
         let on = self.on(outer, &inner);
-        format!("SELECT {selected} FROM {item} WHERE {on}")
+        let own =
+            if self.choices.chance(30) { format!(" AND {}", self.condition(&inner, depth)) } else { String::new() };
+        format!("SELECT {selected} FROM {from} WHERE {on}{own}")
     }
 
     /// A query that is one value.
@@ -202,11 +215,10 @@ impl Generator<'_> {
         if self.choices.chance(40) {
             return format!("({})", self.global(&[kind], 0));
         }
-        let (item, inner) = self.item(0);
+        let (from, inner) = if self.choices.chance(35) { self.from(0) } else { self.item(0) };
         let value = self.aggregate(kind, &inner);
-        // Below an aggregate, columns alone may be compared with what is outside.
-        let (_, mine, theirs) = self.pair(outer, &inner);
-        format!("(SELECT {value} FROM {item} WHERE {theirs} = {mine})")
+        let equal = self.equal(outer, &inner);
+        format!("(SELECT {value} FROM {from} WHERE {equal})")
     }
 }
 

@@ -74,8 +74,9 @@ impl Postgres {
         let written = (1..).zip(kinds).map(|(place, kind)| written(&format!("c{place}"), *kind));
         let asked = format!("SELECT {} FROM ({sql}) AS answer", written.collect::<Vec<_>>().join(", "));
         let messages = self.client.simple_query(&asked);
-        let messages = messages
-            .map_err(|error| error.as_db_error().map_or_else(|| error.to_string(), |known| known.message().to_owned()))?;
+        let messages = messages.map_err(|error| {
+            error.as_db_error().map_or_else(|| error.to_string(), |known| known.message().to_owned())
+        })?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
