@@ -6,4 +6,5 @@ pub(super) mod bounded;
 pub(super) mod canonical;
 pub(super) mod first_epoch;
 pub mod json;
+pub(super) mod opaque;
 pub(super) mod times;

@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
-pub(super) use place::{MET, Place};
+pub(super) use place::Place;
 pub(super) use sayings::in_plain_words;
 
 /// A query that is refused.

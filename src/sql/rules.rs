@@ -14,6 +14,7 @@
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join, and what it is found by is a column |
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
+//! | `lists` | (of the optimiser) lists that one value is looked for in are not made one, which would know nothing of nulls |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
@@ -26,6 +27,7 @@ mod floats;
 mod joined_if;
 pub(super) mod kept_rows;
 pub(super) mod lengths;
+pub(super) mod lists;
 pub(super) mod memberships;
 mod names_apart;
 mod one_group;

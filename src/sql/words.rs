@@ -16,10 +16,13 @@ use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::functions::arithmetic;
 use super::functions::bounded::CONCATENATION;
+use super::functions::opaque::OPAQUE;
 use super::rules::lengths;
 
 /// No more of a constant is shown: a query may say `repeat('x', 1000000)`, and every row that fails tells its expression.
 const LETTERS_MAX: usize = 100;
+/// What begins the name of a column that the query does not name.
+const MADE: &str = "__made_";
 /// As it is written.
 const COUNT: &str = "count(*)";
 /// What that becomes.
@@ -40,6 +43,7 @@ fn as_written(expression: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn Physical
             let operator = BinaryExpr::new(Arc::clone(left), Operator::StringConcat, Arc::clone(right));
             Transformed::yes(Arc::new(operator))
         }
+        Some((OPAQUE, [inner, ..])) => Transformed::yes(Arc::clone(inner)),
         Some((name, [left, right])) if let Some(operator) = arithmetic::operator(name) => {
             Transformed::yes(Arc::new(BinaryExpr::new(Arc::clone(left), operator, Arc::clone(right))))
         }
@@ -74,9 +78,28 @@ pub(super) fn sql_over(expression: &Arc<dyn PhysicalExpr>, columns: &SchemaRef) 
     sql(&named.data().expect("nothing fails"))
 }
 
-/// The name of a column that DataFusion names after what it is made of, or a text with such names.
+/// The name of a column that DataFusion names after what it is made of, or a text with such names; without what tells
+/// names of ours apart.
 pub(super) fn name(text: &str) -> String {
-    text.replace(COUNT_OF_ONES, COUNT)
+    let mut parts = text.split(MADE);
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        name.push_str(rest.strip_prefix('_').unwrap_or(rest));
+    }
+    name.replace(COUNT_OF_ONES, COUNT)
+}
+
+/// The name of a column that the query does not name, or names as another one is called: a number that no other such
+/// column has, and what it is.
+pub(super) fn made_name(number: usize, what: &str) -> String {
+    let what: String = what.chars().take(LETTERS_MAX).collect();
+    format!("{MADE}{number}_{what}")
+}
+
+/// Whether nobody wrote it.
+pub(super) fn is_made_name(name: &str) -> bool {
+    name.starts_with(MADE)
 }
 
 /// A plan, an operator a line.
@@ -122,5 +145,8 @@ mod tests {
         let text = Arc::new(Literal::new(ScalarValue::from("it's")));
         let text: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(column(1), Operator::Eq, text));
         assert_eq!(sql_over(&text, &columns), "b = 'it''s'");
+        let made = made_name(12, "lower(a)");
+        assert!(is_made_name(&made) && !is_made_name("lower(a)"));
+        assert_eq!(name(&format!("x.{made} = {}", made_name(3, "b"))), "x.lower(a) = b");
     }
 }

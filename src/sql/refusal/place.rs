@@ -10,8 +10,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-/// What columns are called that get a name because they meet the row around a subquery; a number follows.
-pub(in crate::sql) const MET: &str = "__met_";
+use crate::sql::words;
 
 /// What is known of where something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +45,7 @@ impl Place {
             .apply(|inner| {
                 match inner {
                     // Nobody wrote it.
-                    Expr::Column(column) if column.name.starts_with(MET) => {}
+                    Expr::Column(column) if words::is_made_name(&column.name) => {}
                     Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => match Self::of_column(column) {
                         place @ Self::At(_) => at = Some(place),
                         place => named = named.take().or(Some(place)),

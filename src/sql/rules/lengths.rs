@@ -14,6 +14,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::rewrite_expressions;
 use crate::sql::functions::arithmetic;
 use crate::sql::functions::bounded::{Bounded, CONCATENATION, Concatenation, Counted, patterns};
+use crate::sql::functions::opaque::OPAQUE;
 
 static CONCATENATE: LazyLock<ScalarUDF> = LazyLock::new(|| ScalarUDF::from(Concatenation::new()));
 
@@ -95,6 +96,9 @@ pub(in crate::sql) fn as_written(plan: &LogicalPlan) -> Result<LogicalPlan> {
                 Operator::StringConcat,
                 Box::new(right),
             ))))
+        }
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if func.name() == OPAQUE => {
+            Ok(Transformed::yes(args.swap_remove(0)))
         }
         Expr::ScalarFunction(ScalarFunction { func, args }) => match (arithmetic::operator(func.name()), &args[..]) {
             (Some(operator), [left, right]) => Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(

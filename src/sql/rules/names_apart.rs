@@ -7,19 +7,21 @@
 //! that DataFusion takes out of an aggregate.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Projection};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite_expressions;
-use crate::sql::refusal::{MET, Objection, Place};
+use crate::sql::refusal::{Objection, Place};
+use crate::sql::words;
 
 /// Gives them names of their own.
 #[derive(Debug)]
@@ -45,17 +47,23 @@ impl AnalyzerRule for Rule {
 struct Names(Cell<usize>);
 
 impl Names {
-    fn next(&self) -> String {
+    /// A name that nothing else has and that tells people what is called so.
+    fn next(&self, expression: &Expr) -> String {
         self.0.set(self.0.get() + 1);
-        format!("{MET}{}", self.0.get())
+        let number = self.0.get();
+        match expression {
+            Expr::Column(column) => words::made_name(number, &column.name),
+            expression => words::made_name(number, &expression.schema_name().to_string()),
+        }
     }
 
     /// A subquery in an expression with names for its columns.
     fn named(&self, expression: Expr) -> Result<Transformed<Expr>> {
         let renamed = |subquery: Subquery| {
             let Subquery { subquery, outer_ref_columns, spans } = subquery;
-            let columns = subquery.schema().columns().into_iter();
-            let columns = columns.map(|column| Expr::Column(column).alias(self.next())).collect();
+            let columns = subquery.schema().columns().into_iter().map(Expr::Column);
+            let columns = columns.map(|column| (self.next(&column), column)).map(|(name, column)| column.alias(name));
+            let columns = columns.collect();
             let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, subquery)?));
             Ok::<_, DataFusionError>(Subquery { subquery, outer_ref_columns, spans })
         };
@@ -76,11 +84,26 @@ impl Names {
         if outer.is_empty() {
             return Ok(Transformed::no(subquery));
         }
-        let plan = subquery.subquery.as_ref().clone().transform_up(|node| match node {
-            LogicalPlan::Filter(filter) if filter.predicate.contains_outer() => self.renamed(filter, &outer),
-            node => Ok(Transformed::no(node)),
-        })?;
-        Ok(Transformed::yes(Subquery { subquery: Arc::new(plan.data), ..subquery }))
+        let must = have_names_in_common(&subquery.subquery, &outer)?;
+        let plan = self.within(subquery.subquery.as_ref().clone(), &outer, true, must)?;
+        Ok(Transformed::yes(Subquery { subquery: Arc::new(plan), ..subquery }))
+    }
+
+    /// The same with what meets the row around renamed in all filters of which new columns come out at the top, or in all.
+    fn within(&self, plan: LogicalPlan, outer: &[Column], comes_out: bool, must: bool) -> Result<LogicalPlan> {
+        let passes = match &plan {
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => true,
+            // Others group by what they are found by, under its own name.
+            LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+            _ => false,
+        };
+        let inside = |child| self.within(child, outer, comes_out && passes, must).map(Transformed::yes);
+        match plan.map_children(inside).data()? {
+            LogicalPlan::Filter(filter) if (comes_out || must) && filter.predicate.contains_outer() => {
+                self.renamed(filter, outer).data()
+            }
+            plan => Ok(plan),
+        }
     }
 
     /// The filter over what meets the row around under other names, and then without these.
@@ -123,7 +146,7 @@ impl Met<'_> {
     fn column(&mut self, expression: Expr) -> Expr {
         let known = self.known.iter().find(|(known, _)| *known == expression);
         let name = known.map(|(_, name)| name.clone()).unwrap_or_else(|| {
-            let name = self.names.next();
+            let name = self.names.next(&expression);
             self.known.push((expression, name.clone()));
             name
         });
@@ -158,6 +181,23 @@ fn outer_column(expression: &Expr) -> Option<Column> {
         Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
         _ => None,
     }
+}
+
+/// Whether two columns are called alike among those that meet the row around and those that the subquery selects, or one of
+/// them is taken for one of the row around.
+fn have_names_in_common(plan: &LogicalPlan, outer: &[Column]) -> Result<bool> {
+    let mut known: BTreeSet<Column> = plan.schema().columns().into_iter().collect();
+    plan.apply(|node| {
+        if let LogicalPlan::Filter(filter) = node {
+            let conditions = split_conjunction(&filter.predicate).into_iter();
+            let meeting = conditions.filter(|condition| condition.contains_outer());
+            known.extend(meeting.flat_map(Expr::column_refs).cloned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let names: BTreeSet<&str> = known.iter().map(|column| column.name.as_str()).collect();
+    let is_taken = known.iter().any(|own| outer.iter().any(|outer| is_taken_for(outer, own)));
+    Ok(names.len() < known.len() || is_taken)
 }
 
 /// Whether a column of the row around is taken for one of the subquery.

@@ -3,8 +3,11 @@
 //!
 //! DataFusion groups by what such rows are found by, and then has no row where there is no group. It makes up for that where
 //! the subquery is a value and has no `HAVING`; so all others become such ones here: `EXISTS` is true or is what `HAVING`
-//! says, `x IN` compares, and `HAVING` decides whether a value is null. What has another form is refused, and so are a limit
-//! and a window that would count rows of all groups at once.
+//! says, `x IN` compares, and `HAVING` decides whether a value is null. It makes up for what is computed of aggregates, so
+//! what is constant is made to look so. What has another form is refused, and so are a limit and a window that would count
+//! rows of all groups at once.
+//!
+//! A value that does not depend on the row may have no row, and is null then, whatever its column is.
 
 use std::sync::Arc;
 
@@ -14,10 +17,13 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType, Subquery};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Limit, LogicalPlan, Projection, lit, when};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, lit, when,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite_expressions;
+use crate::sql::functions::opaque::{OPAQUE, opaque};
 use crate::sql::refusal::{Objection, Place};
 
 /// The column that says whether the row is there.
@@ -37,6 +43,13 @@ impl AnalyzerRule for Rule {
             // The plans of all subqueries come in such a node; of those of LATERAL it is one side of a join.
             if let LogicalPlan::Join(join) = &node {
                 check_lateral(&join.right)?;
+            }
+            if let LogicalPlan::Subquery(subquery) = &node
+                && OneRow::of(subquery)?.is_some()
+            {
+                let plan = computed_of_aggregates(&subquery.subquery)?;
+                let subquery = Subquery { subquery: Arc::new(plan), ..subquery.clone() };
+                return Ok(Transformed::yes(LogicalPlan::Subquery(subquery)));
             }
             rewrite_expressions(node, |expression| expression.transform_up(rewritten))
         })?;
@@ -81,7 +94,8 @@ impl OneRow {
                 let Some(mut row) = Self::under(&filter.input)? else { return Ok(None) };
                 let condition = vec![filter.predicate.clone().alias(KEPT)];
                 let computed = Projection::try_new(condition, Arc::new(row.plan.clone()))?;
-                row.conditions.push(Condition::Computed(LogicalPlan::Projection(computed)));
+                let computed = computed_of_aggregates(&LogicalPlan::Projection(computed))?;
+                row.conditions.push(Condition::Computed(computed));
                 Ok(Some(row))
             }
             LogicalPlan::Projection(projection) => Self::under(&projection.input)?.map(on_top).transpose(),
@@ -130,7 +144,7 @@ fn rewritten(expression: Expr) -> Result<Transformed<Expr>> {
         Expr::InSubquery(InSubquery { subquery, .. }) => subquery,
         _ => return Ok(Transformed::no(expression)),
     };
-    let Some(row) = OneRow::of(subquery)? else { return many(expression) };
+    let Some(row) = OneRow::of(subquery)? else { return many(expression).and_then(null_of_nothing) };
     let is_there = row.is_there(subquery);
     let negated_if = |negated: bool, expr: Expr| if negated { !expr } else { expr };
     Ok(Transformed::yes(match (expression, is_there) {
@@ -147,8 +161,66 @@ fn rewritten(expression: Expr) -> Result<Transformed<Expr>> {
             let nothing = ScalarValue::try_from(row.plan.schema().field(0).data_type())?;
             when(is_there, value(row.plan, &subquery)).otherwise(Expr::Literal(nothing, None))?
         }
+        // Without an order, a limit or DISTINCT, which say nothing of one row.
+        (Expr::ScalarSubquery(subquery), None) => value(row.plan, &subquery),
         (expression, _) => return Ok(Transformed::no(expression)),
     }))
+}
+
+/// The plan with what is selected of one row made of its aggregates, the constant too: of a constant, and of what is found
+/// to be one, DataFusion does not know that it is there of nothing.
+fn computed_of_aggregates(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return match plan {
+            LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Distinct(_) => {
+                let input = computed_of_aggregates(plan.inputs()[0])?;
+                plan.with_new_exprs(plan.expressions(), vec![input])
+            }
+            plan => Ok(plan.clone()),
+        };
+    };
+    let input = computed_of_aggregates(&projection.input)?;
+    let Some(aggregate) = input.schema().columns().into_iter().next() else { return Ok(plan.clone()) };
+    let expressions = projection.expr.iter().map(|expression| {
+        let (relation, name) = expression.qualified_name();
+        match expression.clone().unalias() {
+            Expr::Column(_) => expression.clone(),
+            Expr::ScalarFunction(function) if function.name() == OPAQUE => expression.clone(),
+            computed => opaque(computed, Expr::Column(aggregate.clone())).alias_qualified(relation, name),
+        }
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(expressions.collect(), Arc::new(input))?))
+}
+
+/// A value that is the same for all rows and may have no row: then it is null, also where its column never is.
+fn null_of_nothing(expression: Transformed<Expr>) -> Result<Transformed<Expr>> {
+    let Expr::ScalarSubquery(subquery) = &expression.data else { return Ok(expression) };
+    let plan = &subquery.subquery;
+    let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable());
+    if !subquery.outer_ref_columns.is_empty() || is_nullable || has_always_a_row(plan) {
+        return Ok(expression);
+    }
+    let columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let one = LogicalPlanBuilder::empty(true);
+    let beside = one.join_on(plan.as_ref().clone(), JoinType::Left, std::iter::empty::<Expr>())?.project(columns)?;
+    let subquery = Subquery { subquery: Arc::new(beside.build()?), ..subquery.clone() };
+    Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
+}
+
+/// Whether it has a row, whatever is in the tables.
+fn has_always_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(relation) => relation.produce_one_row,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            has_always_a_row(plan.inputs()[0])
+        }
+        _ => false,
+    }
 }
 
 /// Of a subquery that may have many rows.

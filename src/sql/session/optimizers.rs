@@ -31,7 +31,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 
 use super::Effort;
-use crate::sql::rules::kept_rows;
+use crate::sql::rules::{kept_rows, lists};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 type Rules = Vec<Rule>;
@@ -51,7 +51,7 @@ pub(super) fn maintained() -> Rules {
     vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(OptimizeUnions::new()),
-        Arc::new(SimplifyExpressions::new()),
+        Arc::new(lists::Rule::default()),
         Arc::new(EliminateJoin::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
@@ -75,7 +75,7 @@ pub(super) fn logical(effort: Effort) -> Rules {
         return vec![
             Arc::new(RewriteSetComparison::new()),
             // What `coalesce` and others are made of.
-            Arc::new(SimplifyExpressions::new()),
+            Arc::new(lists::Rule::default()),
             Arc::new(ReplaceDistinctWithAggregate::new()),
             Arc::new(DecorrelatePredicateSubquery::new()),
             Arc::new(ScalarSubqueryToJoin::new()),
@@ -92,6 +92,8 @@ pub(super) fn logical(effort: Effort) -> Rules {
     for rule in &mut rules {
         if rule.name() == PushDownFilter::new().name() {
             *rule = Arc::new(kept_rows::Rule::default());
+        } else if rule.name() == SimplifyExpressions::new().name() {
+            *rule = Arc::new(lists::Rule::default());
         }
     }
     rules
