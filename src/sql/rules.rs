@@ -15,6 +15,7 @@
 //! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join, and what it is found by is a column |
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `lists` | (of the optimiser) lists that one value is looked for in are not made one, which would know nothing of nulls |
+//! | `null_keys` | (of the optimiser) joins that hold nulls equal stay apart from those that do not |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
@@ -30,6 +31,7 @@ pub(super) mod lengths;
 pub(super) mod lists;
 pub(super) mod memberships;
 mod names_apart;
+pub(super) mod null_keys;
 mod one_group;
 mod overflows;
 mod ties;

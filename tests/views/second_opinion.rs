@@ -10,6 +10,7 @@ mod postgres;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use tarn::model::Topics;
 use tarn::published::ReadView;
 use tarn::sql::{Effort, Tables};
@@ -103,8 +104,14 @@ fn compare(postgres: &mut Postgres, view: &Arc<ReadView>, tables: &Arc<Tables>, 
         return Opinion::Same { rows };
     }
     let told = |rows: &[Texts]| rows.iter().take(12).map(|row| format!("  {row:?}\n")).collect::<String>();
+    // So that it is known where to look.
+    let plain = ask(&query.sql, view, tables, Effort::Least).map(|answer| texts(&answer, &query.kinds));
+    let plain = plain.map_or_else(|error| format!("{error}\n"), |rows| told(&rows));
     let (many, few) = (sorted.len(), theirs.len());
-    Opinion::Different(format!("{many} rows:\n{}of PostgreSQL {few} rows:\n{}", told(&sorted), told(&theirs)))
+    let (ours, theirs) = (told(&sorted), told(&theirs));
+    Opinion::Different(format!(
+        "{many} rows:\n{ours}of PostgreSQL {few} rows:\n{theirs}without being optimised:\n{plain}"
+    ))
 }
 
 /// What is wrong, with the simplest query found that is wrong over the same rows.
@@ -126,6 +133,11 @@ fn told(
     };
     let least = shrink(choices.taken(), SHRINK_TRIES, |given| find(given).map(|(taken, ..)| taken));
     let (_, query, text) = find(least).expect("the simplest that is wrong");
+    for table in readable.iter().filter(|table| query.sql.contains(&table.name)) {
+        let rows = ask(&format!("SELECT * FROM {}", table.name), view, tables, Effort::Least).expect("rows of a table");
+        let shown = pretty_format_batches(&[rows.batch]).expect("columns of text");
+        eprintln!("{}\n{shown}", table.name);
+    }
     format!(
         "seed {seed}; again: TARN_VIEWS_SEED={seed} cargo test --test it views::second_opinion\n{}\n{text}",
         query.sql

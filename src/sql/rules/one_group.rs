@@ -206,7 +206,7 @@ fn null_of_nothing(expression: Transformed<Expr>) -> Result<Transformed<Expr>> {
     }
     let columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
     let one = LogicalPlanBuilder::empty(true);
-    let beside = one.join_on(plan.as_ref().clone(), JoinType::Left, std::iter::empty::<Expr>())?.project(columns)?;
+    let beside = one.join_on(plan.as_ref().clone(), JoinType::Left, [lit(true)])?.project(columns)?;
     let subquery = Subquery { subquery: Arc::new(beside.build()?), ..subquery.clone() };
     Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
 }

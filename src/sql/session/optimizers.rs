@@ -31,7 +31,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 
 use super::Effort;
-use crate::sql::rules::{kept_rows, lists};
+use crate::sql::rules::{kept_rows, lists, null_keys};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 type Rules = Vec<Rule>;
@@ -59,7 +59,7 @@ pub(super) fn maintained() -> Rules {
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(null_keys::Rule::default()),
         Arc::new(EliminateLimit::new()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
@@ -94,6 +94,8 @@ pub(super) fn logical(effort: Effort) -> Rules {
             *rule = Arc::new(kept_rows::Rule::default());
         } else if rule.name() == SimplifyExpressions::new().name() {
             *rule = Arc::new(lists::Rule::default());
+        } else if rule.name() == EliminateCrossJoin::new().name() {
+            *rule = Arc::new(null_keys::Rule::default());
         }
     }
     rules

@@ -1,0 +1,41 @@
+//! Joins that hold nulls equal stay apart from those that do not.
+//!
+//! To find an order in which every join has a key, DataFusion takes a row of inner joins and what is asked of it apart and
+//! makes other joins of that, all of which hold nulls equal if the last one did. So where one does
+//! (`ON a.x IS NOT DISTINCT FROM b.x`), joins stay as they were written.
+
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{NullEquality, Result};
+use datafusion::logical_expr::{JoinType, LogicalPlan};
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// DataFusion's rule, but for such joins.
+#[derive(Debug, Default)]
+pub(in crate::sql) struct Rule(EliminateCrossJoin);
+
+impl OptimizerRule for Rule {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if holds_nulls_equal(&plan)? { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+fn holds_nulls_equal(plan: &LogicalPlan) -> Result<bool> {
+    let mut holds = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node {
+            holds |= join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull;
+        }
+        Ok(if holds { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(holds)
+}
