@@ -2,20 +2,45 @@
 //!
 //! To find an order in which every join has a key, DataFusion takes a row of inner joins and what is asked of it apart and
 //! makes other joins of that, all of which hold nulls equal if the last one did. So where one does
-//! (`ON a.x IS NOT DISTINCT FROM b.x`), joins stay as they were written.
+//! (`ON a.x IS NOT DISTINCT FROM b.x`), joins stay as they were written. And to a key that holds nulls equal no other is
+//! added, which does not: that stays a condition.
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{NullEquality, Result};
 use datafusion::logical_expr::{JoinType, LogicalPlan};
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// DataFusion's rule, but for such joins.
+/// DataFusion's rule that puts joins into another order, but for such joins.
 #[derive(Debug, Default)]
-pub(in crate::sql) struct Rule(EliminateCrossJoin);
+pub(in crate::sql) struct Order(EliminateCrossJoin);
 
-impl OptimizerRule for Rule {
+/// DataFusion's rule that makes keys of conditions, but for such joins.
+#[derive(Debug, Default)]
+pub(in crate::sql) struct Keys(ExtractEquijoinPredicate);
+
+impl OptimizerRule for Keys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() => {
+                Ok(Transformed::no(plan))
+            }
+            _ => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+impl OptimizerRule for Order {
     fn name(&self) -> &str {
         self.0.name()
     }

@@ -5,23 +5,19 @@ use std::sync::Arc;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
 use datafusion::optimizer::eliminate_join::EliminateJoin;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
@@ -56,10 +52,10 @@ pub(super) fn maintained() -> Rules {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(null_keys::Keys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(null_keys::Rule::default()),
+        Arc::new(null_keys::Order::default()),
         Arc::new(EliminateLimit::new()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
@@ -81,7 +77,7 @@ pub(super) fn logical(effort: Effort) -> Rules {
             Arc::new(ScalarSubqueryToJoin::new()),
             Arc::new(DecorrelateLateralJoin::new()),
             // Keys know of nulls, as `NOT IN` must, and conditions do not.
-            Arc::new(ExtractEquijoinPredicate::new()),
+            Arc::new(null_keys::Keys::default()),
             // A sort that has no limit itself goes when nothing above wants an order, and a limit does not.
             Arc::new(EliminateLimit::new()),
             Arc::new(PushDownLimit::new()),
@@ -89,13 +85,16 @@ pub(super) fn logical(effort: Effort) -> Rules {
     }
     let mut rules = Optimizer::new().rules;
     rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
+    let mended: Rules = vec![
+        Arc::new(kept_rows::Rule::default()),
+        Arc::new(lists::Rule::default()),
+        Arc::new(null_keys::Keys::default()),
+        Arc::new(null_keys::Order::default()),
+    ];
     for rule in &mut rules {
-        if rule.name() == PushDownFilter::new().name() {
-            *rule = Arc::new(kept_rows::Rule::default());
-        } else if rule.name() == SimplifyExpressions::new().name() {
-            *rule = Arc::new(lists::Rule::default());
-        } else if rule.name() == EliminateCrossJoin::new().name() {
-            *rule = Arc::new(null_keys::Rule::default());
+        // They have the names of those that they stand for.
+        if let Some(mended) = mended.iter().find(|mended| mended.name() == rule.name()) {
+            *rule = Arc::clone(mended);
         }
     }
     rules
