@@ -114,6 +114,42 @@ fn what_is_no_query_is_refused() {
     assert_eq!(divided.status, 422, "{}", divided.body);
 }
 
+#[test]
+fn subqueries_that_cannot_be_taken_apart_are_told_by_what_is_written() {
+    let (served, _feed) = Served::fed(Setup::default());
+    for (condition, words) in [
+        (
+            "EXISTS (SELECT 1 FROM host b JOIN host c ON b.resource_id = c.resource_id AND c.topic = a.topic)",
+            "column a.topic: is of the row around the subquery, and stands within ON; write the condition in WHERE",
+        ),
+        (
+            "EXISTS (SELECT 1 FROM (SELECT count(*) AS n FROM host b WHERE b.topic = a.topic) t WHERE n > 1)",
+            "stands within a subquery in FROM that has an aggregate; select there",
+        ),
+        (
+            "a.topic = (SELECT b.topic FROM host b WHERE b.resource_id = a.resource_id ORDER BY b.topic LIMIT 1)",
+            "stands within what LIMIT or OVER counts, which is not done for each row around by itself; write max(..)",
+        ),
+        (
+            "a.topic IN (SELECT b.topic FROM host b WHERE b.topic IN (SELECT c.topic FROM host c WHERE c.data = a.data))",
+            "column a.data: is of a row further out than the one right around the subquery",
+        ),
+        (
+            "a.\"offset\" > (SELECT max(b.\"offset\") FROM host b WHERE b.topic > a.topic)",
+            "scalar subquery: can be an aggregate that meets the rows around it by equalities",
+        ),
+        (
+            "CASE WHEN a.topic IN (SELECT b.topic FROM host b) THEN 1 END = 1",
+            "IN (SELECT ..): can be a condition in WHERE",
+        ),
+    ] {
+        let sql = format!("SELECT resource_id FROM host a WHERE {condition}");
+        let answer = ask(served.readers, &sql);
+        let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.status == 400 && message.contains(words), "{sql}: {}", answer.body);
+    }
+}
+
 /// A query for a text that is as often twice as long.
 fn doubled(text: &str, times: usize) -> String {
     let first = format!("SELECT {text} AS t FROM host LIMIT 1");

@@ -233,7 +233,7 @@ async fn answer(sql: &str, input: &QueryInput, limits: QueryLimits) -> Result<Qu
         return Err(QueryError::Absent { view: view.clone(), why: why.clone() });
     }
     let plan = session::one_query(&context, sql).await.map_err(QueryError::Refused)?;
-    let refused = |error: DataFusionError| QueryError::Refused(session::refused(sql, error));
+    let refused = |objection| QueryError::Refused(session::refused(sql, objection));
     let plan = session::executable(&context, &plan).await.map_err(refused)?;
     let plan = guards::guarded(plan).and_then(yielding).map_err(failed)?;
     let schema = plan.schema();

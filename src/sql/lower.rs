@@ -15,7 +15,6 @@ mod numbered;
 mod pending;
 mod possible;
 mod recursion;
-mod subquery;
 pub(super) mod temporal;
 mod top;
 
@@ -29,7 +28,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
-use super::refusal::{Objection, Place};
+use super::refusal::{Objection, Place, left_in};
 use super::relation::{Fingerprint, Operator, RecursionId, Relation};
 use super::session;
 use super::table::Table;
@@ -267,7 +266,7 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn P
     if temporal::mentions_now(expression) {
         return Err(temporal::misplaced(expression));
     }
-    if let Some(objection) = subquery::left_in(expression) {
+    if let Some(objection) = left_in(expression) {
         return Err(objection);
     }
     if expression.is_volatile() {

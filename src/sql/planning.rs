@@ -23,7 +23,7 @@ use datafusion::sql::sqlparser::ast::Query;
 
 use super::lower::{Known, Lowering, check_scalar_subqueries, over, physical, without_ties};
 use super::program::Program;
-use super::refusal::{Objection, Place, Source};
+use super::refusal::{Objection, Place, Source, explained, explained_late};
 use super::relation::Fingerprint;
 use super::row::Codec;
 use super::unmaintained::Maintained;
@@ -45,14 +45,15 @@ pub(super) fn view(
     let state = context.state();
     syntax::check(&query, &Maintained(&state))?;
     let given = given_names(&query);
-    let analysed = session::analysed(context, query).map_err(|objection| with_given_names(objection, &given))?;
+    let (written, analysed) =
+        session::analysed(context, query).map_err(|objection| with_given_names(objection, &given))?;
     check_scalar_subqueries(&analysed)?;
-    let plan = state.optimizer().optimize(analysed, &state, |_, _| {})?;
+    let plan = state.optimizer().optimize(analysed, &state, |_, _| {}).map_err(|error| explained(&written, error))?;
     let columns: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
     check_columns(&plan)?;
 
     let (exposed, order) = expose(&plan)?;
-    let lowered = Lowering::new(known).lower(&exposed)?;
+    let lowered = Lowering::new(known).lower(&exposed).map_err(|objection| explained_late(&written, objection))?;
     let schema = Arc::clone(&lowered.schema);
     let layout = Layout::new(&order, columns.len(), &schema)?;
     let (relation, chosen) = lowered.choice();

@@ -1,11 +1,13 @@
 //! A query that is refused: where, what it is, and what to write instead.
 //!
 //! Whoever plans makes an [`Objection`], which knows the construct but not the text; [`Source`] finds the construct in the
-//! text and makes a [`Refusal`] of it. DataFusion's own errors become objections too (`errors`, `sayings`).
+//! text and makes a [`Refusal`] of it. DataFusion's own errors become objections too (`errors`, `sayings`,
+//! `subqueries`).
 
 mod errors;
 mod place;
 mod sayings;
+mod subqueries;
 
 use std::fmt;
 
@@ -15,6 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 
 pub(super) use place::Place;
 pub(super) use sayings::in_plain_words;
+pub(super) use subqueries::{explained, explained_late, left_in};
 
 /// A query that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

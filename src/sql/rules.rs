@@ -16,6 +16,7 @@
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `lists` | (of the optimiser) lists that one value is looked for in are not made one, which would know nothing of nulls |
 //! | `null_keys` | (of the optimiser) joins that hold nulls equal stay apart from those that do not |
+//! | `limits` | (of the physical optimiser) limits within a query are not told how many rows are wanted above |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).
@@ -28,6 +29,7 @@ mod floats;
 mod joined_if;
 pub(super) mod kept_rows;
 pub(super) mod lengths;
+pub(super) mod limits;
 pub(super) mod lists;
 pub(super) mod memberships;
 mod names_apart;
@@ -36,15 +38,17 @@ mod one_group;
 mod overflows;
 mod ties;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 
 use super::functions::bounded::Counted;
 pub(super) use epoch::Now;
@@ -67,6 +71,27 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(names_apart::Rule),
         Arc::new(ties::Rule),
     ]
+}
+
+/// A rule of DataFusion's optimiser, under its name and applied as it is, with something done around it.
+#[derive(Debug)]
+struct Around<R> {
+    rule: R,
+    rewrite: fn(&R, LogicalPlan, &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>>,
+}
+
+impl<R: OptimizerRule + Debug> OptimizerRule for Around<R> {
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.rule.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        (self.rewrite)(&self.rule, plan, config)
+    }
 }
 
 /// The plan with its own expressions rewritten, each under the name that it had.

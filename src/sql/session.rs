@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 
 use super::functions::bounded::{Counted, text_aggregate};
 use super::functions::{aggregates, json, times};
-use super::refusal::{Objection, Source};
+use super::refusal::{Objection, Source, explained};
 use super::rules::memberships::{WITHOUT_KEY, is_without_key};
 use super::rules::{Now, analyzer_rules};
 use super::syntax;
@@ -82,29 +82,38 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
 pub(super) async fn executable(
     context: &SessionContext,
     plan: &LogicalPlan,
-) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+) -> Result<Arc<dyn ExecutionPlan>, Objection> {
     let state = context.state();
-    let refused = match optimized(&state, plan).await {
+    let refused = match planned(&state, plan).await? {
         Ok(plan) => return Ok(plan),
         Err(refused) => refused,
     };
-    match optimizers::without_shared_expressions(state.optimizers()) {
+    let again = match optimizers::without_shared_expressions(state.optimizers()) {
         Some(rules) => {
             let state = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
-            optimized(&state, plan).await
+            planned(&state, plan).await?
         }
         None => Err(refused),
-    }
+    };
+    again.map_err(|error| explained(plan, error))
 }
 
-async fn optimized(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let plan = state.optimize(plan)?;
+/// The plan as a session runs it, or why DataFusion refuses that; an error when it is refused here, which other rules would
+/// not change.
+async fn planned(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Result<Arc<dyn ExecutionPlan>, DataFusionError>, DataFusionError> {
+    let plan = match state.optimize(plan) {
+        Ok(plan) => plan,
+        Err(refused) => return Ok(Err(refused)),
+    };
     plan.apply_with_subqueries(|node| match node {
         // It would be run as if it knew nothing of nulls.
         LogicalPlan::Join(join) if is_without_key(join) => plan_err!("NOT IN (SELECT ..): {WITHOUT_KEY}"),
         _ => Ok(TreeNodeRecursion::Continue),
     })?;
-    state.query_planner().create_physical_plan(&plan, state).await
+    Ok(state.query_planner().create_physical_plan(&plan, state).await)
 }
 
 /// What a query reads, by name; nothing where it cannot be understood.
@@ -119,13 +128,16 @@ pub(super) fn refused(sql: &str, objection: impl Into<Objection>) -> String {
     Source { file: "query", text: sql }.refuse(objection.into()).to_string()
 }
 
-/// The plan of a query, with names and types, and with what our rules make of it; not optimised yet. What the session knows
-/// must be in memory.
-pub(super) fn analysed(context: &SessionContext, query: Box<Query>) -> Result<LogicalPlan, Objection> {
+/// The plan of a query with names and types, as it is written and with what our rules make of it; not optimised yet. What the
+/// session knows must be in memory.
+pub(super) fn analysed(context: &SessionContext, query: Box<Query>) -> Result<(LogicalPlan, LogicalPlan), Objection> {
     let state = context.state();
     let planned = state.statement_to_plan(statement(query)).now_or_never();
     let plan = planned.expect("tables in memory answer at once")?;
-    Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
+    match state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}) {
+        Ok(analysed) => Ok((plan, analysed)),
+        Err(error) => Err(explained(&plan, error)),
+    }
 }
 
 fn statement(query: Box<Query>) -> AnyStatement {

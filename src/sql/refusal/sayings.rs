@@ -62,6 +62,12 @@ const SAYINGS: &[Saying] = &[
         "{0} is neither in GROUP BY nor in an aggregate; write it in WHERE",
     ),
     saying(
+        "Empty tuple not supported",
+        "()",
+        Spot::Words(&["(", ")"]),
+        "names nothing; an aggregate without GROUP BY puts all rows together",
+    ),
+    saying(
         "Aggregate functions are not allowed in the WHERE clause",
         "WHERE",
         Spot::Words(&["WHERE"]),

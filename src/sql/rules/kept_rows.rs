@@ -3,28 +3,20 @@
 //! DataFusion pushes down what reads nothing but what is grouped by, and a condition that reads no column (because what it
 //! read was a constant) reads nothing but that. Below, it takes away what is counted, and not the count.
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::Around;
 
 /// DataFusion's rule, but for such conditions.
-#[derive(Debug, Default)]
-pub(in crate::sql) struct Rule(PushDownFilter);
-
-impl OptimizerRule for Rule {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if is_over_one_row(&plan) { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+pub(in crate::sql) fn rule() -> impl OptimizerRule {
+    Around {
+        rule: PushDownFilter::new(),
+        rewrite: |rule, plan, config| {
+            if is_over_one_row(&plan) { Ok(Transformed::no(plan)) } else { rule.rewrite(plan, config) }
+        },
     }
 }
 

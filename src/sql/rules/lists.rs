@@ -9,43 +9,38 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
-use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
+use super::Around;
 use crate::sql::functions::opaque::{OPAQUE, opaque};
 
 /// DataFusion's rule, but for such lists.
-#[derive(Debug, Default)]
-pub(in crate::sql) struct Rule(SimplifyExpressions);
+pub(in crate::sql) fn rule() -> impl OptimizerRule {
+    Around { rule: SimplifyExpressions::new(), rewrite: with_lists_apart }
+}
 
-impl OptimizerRule for Rule {
-    fn name(&self) -> &str {
-        self.0.name()
+fn with_lists_apart(
+    rule: &SimplifyExpressions,
+    plan: LogicalPlan,
+    config: &dyn OptimizerConfig,
+) -> Result<Transformed<LogicalPlan>> {
+    if !has_two_of_one(&plan)? {
+        return rule.rewrite(plan, config);
     }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !has_two_of_one(&plan)? {
-            return self.0.rewrite(plan, config);
-        }
-        let (preserver, mut names, mut number) = (NamePreserver::new(&plan), Vec::new(), 0);
-        let hidden = plan.map_expressions(|expression| {
-            names.push(preserver.save(&expression));
-            expression.transform_up(|inner| Ok(hidden(inner, &mut number)))
-        })?;
-        let simplified = self.0.rewrite(hidden.data, config)?;
-        let mut names = names.into_iter();
-        let shown = simplified.data.map_expressions(|expression| {
-            let shown = expression.transform_up(shown)?;
-            let name = names.next().expect("there are as many expressions as before");
-            Ok(shown.update_data(|expression| name.restore(expression)))
-        });
-        Ok(Transformed::new_transformed(shown.data()?, simplified.transformed))
-    }
+    let (preserver, mut names, mut number) = (NamePreserver::new(&plan), Vec::new(), 0);
+    let hidden = plan.map_expressions(|expression| {
+        names.push(preserver.save(&expression));
+        expression.transform_up(|inner| Ok(hidden(inner, &mut number)))
+    })?;
+    let simplified = rule.rewrite(hidden.data, config)?;
+    let mut names = names.into_iter();
+    let shown = simplified.data.map_expressions(|expression| {
+        let shown = expression.transform_up(shown)?;
+        let name = names.next().expect("there are as many expressions as before");
+        Ok(shown.update_data(|expression| name.restore(expression)))
+    });
+    Ok(Transformed::new_transformed(shown.data()?, simplified.transformed))
 }
 
 /// What an expression looks for in a list, or in one value that is as good as a list.

@@ -10,17 +10,14 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator,
 };
 use datafusion::optimizer::AnalyzerRule;
-
-/// The column that is looked in. Without a name of its own the optimizer may take it for two.
-const FOUND: &str = "found";
 
 /// Why a join that knows of nulls is refused if it has anything but a key.
 pub(in crate::sql) const WITHOUT_KEY: &str = "what it looks in depends on the row, or what it looks for does not, and a null would \
@@ -119,15 +116,14 @@ fn has_key(found: &InSubquery) -> bool {
 /// Whether the value is found; false where that is not known.
 fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let has_key = has_key(&found);
-    let InSubquery { expr, subquery: Subquery { subquery, mut outer_ref_columns, spans }, .. } = found;
-    let columns = subquery.schema().columns().into_iter();
-    let columns: Vec<_> = columns.map(|column| Expr::Column(column).alias(FOUND)).collect();
-    let has_one_column = columns.len() == 1;
-    let plan = LogicalPlan::Projection(Projection::try_new(columns, subquery)?);
-    if has_key || expr.contains_outer() || !has_one_column {
-        let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans };
-        return Ok(Expr::InSubquery(InSubquery::new(expr, subquery, false)));
-    }
+    let InSubquery { expr, subquery: Subquery { subquery: plan, mut outer_ref_columns, spans }, negated: _ } = found;
+    let column = match &plan.schema().columns()[..] {
+        [column] if !has_key && !expr.contains_outer() => Expr::Column(column.clone()),
+        _ => {
+            let subquery = Subquery { subquery: plan, outer_ref_columns, spans };
+            return Ok(Expr::InSubquery(InSubquery::new(expr, subquery, false)));
+        }
+    };
     // Denied it becomes a condition by itself, which must stay without knowing of nulls.
     let value = expr.transform_up(|inner| {
         let Expr::Column(column) = inner else { return Ok(Transformed::no(inner)) };
@@ -136,8 +132,7 @@ fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
         outer_ref_columns.push(outer.clone());
         Ok(Transformed::yes(outer))
     })?;
-    let those = Expr::Column(Column::new_unqualified(FOUND)).eq(value.data);
-    let plan = LogicalPlanBuilder::from(plan).filter(those)?.build()?;
+    let plan = LogicalPlanBuilder::from(plan).filter(column.eq(value.data))?.build()?;
     Ok(Expr::Exists(Exists::new(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans }, false)))
 }
 

@@ -8,49 +8,32 @@
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{NullEquality, Result};
 use datafusion::logical_expr::{JoinType, LogicalPlan};
+use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
-use datafusion::optimizer::optimizer::ApplyOrder;
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::Around;
 
 /// DataFusion's rule that puts joins into another order, but for such joins.
-#[derive(Debug, Default)]
-pub(in crate::sql) struct Order(EliminateCrossJoin);
-
-/// DataFusion's rule that makes keys of conditions, but for such joins.
-#[derive(Debug, Default)]
-pub(in crate::sql) struct Keys(ExtractEquijoinPredicate);
-
-impl OptimizerRule for Keys {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() => {
-                Ok(Transformed::no(plan))
-            }
-            _ => self.0.rewrite(plan, config),
-        }
+pub(in crate::sql) fn order() -> impl OptimizerRule {
+    Around {
+        rule: EliminateCrossJoin::new(),
+        rewrite: |rule, plan, config| {
+            if holds_nulls_equal(&plan)? { Ok(Transformed::no(plan)) } else { rule.rewrite(plan, config) }
+        },
     }
 }
 
-impl OptimizerRule for Order {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if holds_nulls_equal(&plan)? { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+/// DataFusion's rule that makes keys of conditions, but for such joins.
+pub(in crate::sql) fn keys() -> impl OptimizerRule {
+    Around {
+        rule: ExtractEquijoinPredicate::new(),
+        rewrite: |rule, plan, config| match &plan {
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() => {
+                Ok(Transformed::no(plan))
+            }
+            _ => rule.rewrite(plan, config),
+        },
     }
 }
 

@@ -27,11 +27,13 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 
 use super::Effort;
+use crate::sql::rules::limits::Fences;
 use crate::sql::rules::{kept_rows, lists, null_keys};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 type Rules = Vec<Rule>;
-type PhysicalRules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+type PhysicalRules = Vec<PhysicalRule>;
 
 /// For views: DataFusion's rules in their order, without those that lead away from what is maintained:
 ///
@@ -47,19 +49,19 @@ pub(super) fn maintained() -> Rules {
     vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(OptimizeUnions::new()),
-        Arc::new(lists::Rule::default()),
+        Arc::new(lists::rule()),
         Arc::new(EliminateJoin::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(null_keys::Keys::default()),
+        Arc::new(null_keys::keys()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(null_keys::Order::default()),
+        Arc::new(null_keys::order()),
         Arc::new(EliminateLimit::new()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(kept_rows::Rule::default()),
+        Arc::new(kept_rows::rule()),
         Arc::new(OptimizeProjections::new()),
     ]
 }
@@ -71,13 +73,13 @@ pub(super) fn logical(effort: Effort) -> Rules {
         return vec![
             Arc::new(RewriteSetComparison::new()),
             // What `coalesce` and others are made of.
-            Arc::new(lists::Rule::default()),
+            Arc::new(lists::rule()),
             Arc::new(ReplaceDistinctWithAggregate::new()),
             Arc::new(DecorrelatePredicateSubquery::new()),
             Arc::new(ScalarSubqueryToJoin::new()),
             Arc::new(DecorrelateLateralJoin::new()),
             // Keys know of nulls, as `NOT IN` must, and conditions do not.
-            Arc::new(null_keys::Keys::default()),
+            Arc::new(null_keys::keys()),
             // A sort that has no limit itself goes when nothing above wants an order, and a limit does not.
             Arc::new(EliminateLimit::new()),
             Arc::new(PushDownLimit::new()),
@@ -86,10 +88,10 @@ pub(super) fn logical(effort: Effort) -> Rules {
     let mut rules = Optimizer::new().rules;
     rules.retain(|rule| rule.name() != EliminateGroupByConstant::new().name());
     let mended: Rules = vec![
-        Arc::new(kept_rows::Rule::default()),
-        Arc::new(lists::Rule::default()),
-        Arc::new(null_keys::Keys::default()),
-        Arc::new(null_keys::Order::default()),
+        Arc::new(kept_rows::rule()),
+        Arc::new(lists::rule()),
+        Arc::new(null_keys::keys()),
+        Arc::new(null_keys::order()),
     ];
     for rule in &mut rules {
         // They have the names of those that they stand for.
@@ -112,17 +114,23 @@ pub(super) fn without_shared_expressions(rules: &[Rule]) -> Option<Rules> {
 /// columns of one name a condition on both becomes one on the first twice. Conditions are pushed down in the plan before,
 /// and tables take none.
 pub(super) fn physical(effort: Effort) -> PhysicalRules {
-    if effort == Effort::Least {
+    let rules: PhysicalRules = match effort {
         // What decides how a join is made, and what sees to it that all have what they need, the answer an order above all.
-        return vec![
+        Effort::Least => vec![
             Arc::new(OutputRequirements::new_add_mode()),
             Arc::new(JoinSelection::new()),
             Arc::new(EnsureRequirements::new()),
             Arc::new(OutputRequirements::new_remove_mode()),
-        ];
-    }
-    let mut rules = PhysicalOptimizer::new().rules;
-    let misleading = [FilterPushdown::new(), FilterPushdown::new_post_optimization()];
-    rules.retain(|rule| misleading.iter().all(|misleading| misleading.name() != rule.name()));
-    rules
+        ],
+        Effort::Fast => {
+            let misleading = [FilterPushdown::new(), FilterPushdown::new_post_optimization()];
+            let rules = PhysicalOptimizer::new().rules.into_iter();
+            rules.filter(|rule| misleading.iter().all(|misleading| misleading.name() != rule.name())).collect()
+        }
+    };
+    let fenced = |rule: PhysicalRule| match rule.name() == EnsureRequirements::new().name() {
+        true => vec![Arc::new(Fences::Raise), rule, Arc::new(Fences::Remove)],
+        false => vec![rule],
+    };
+    rules.into_iter().flat_map(fenced).collect()
 }

@@ -1,0 +1,138 @@
+//! Limits within a query count the rows that they are written for.
+//!
+//! Where a query sorts as a limit within it does, DataFusion sorts once, below the limit, and hands down how many rows are
+//! wanted above. But a limit passes over what its `OFFSET` says, so that below it more are needed:
+//! `SELECT .. FROM (SELECT .. ORDER BY x LIMIT 20 OFFSET 5) ORDER BY x LIMIT 10` had five rows. So while sorts are placed,
+//! such a limit stands behind a fence, whose rows are in no order and of which nothing is known to be wanted. What is above
+//! sorts for itself then, and no more than the limit leaves.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::output_requirements::OutputRequirementExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
+    ReplaceChildrenOptions,
+};
+
+type Plan = Arc<dyn ExecutionPlan>;
+
+/// What is done about fences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sql) enum Fences {
+    /// Before sorts are placed.
+    Raise,
+    /// After that.
+    Remove,
+}
+
+impl PhysicalOptimizerRule for Fences {
+    fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
+        match self {
+            Self::Raise => raised(plan, true),
+            Self::Remove => plan.transform_up(|node| Ok(removed(node))).data(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        "limits"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// `is_open`: what stands above takes all rows as they are.
+fn raised(plan: Plan, is_open: bool) -> Result<Plan> {
+    let is_limit = plan.is::<GlobalLimitExec>() || plan.is::<LocalLimitExec>();
+    let limits = is_limit || plan.is::<SortExec>() && plan.fetch().is_some();
+    let passes = is_open && (plan.is::<OutputRequirementExec>() || plan.is::<ProjectionExec>());
+    // A sort below a limit is a part of it.
+    let plan = plan.map_children(|child| {
+        let is_open = passes || is_limit && child.is::<SortExec>();
+        raised(child, is_open).map(Transformed::yes)
+    });
+    let plan = plan.data()?;
+    Ok(if limits && !is_open { Arc::new(Fence::before(plan)) } else { plan })
+}
+
+fn removed(node: Plan) -> Transformed<Plan> {
+    match node.downcast_ref::<Fence>() {
+        Some(fence) => Transformed::yes(Arc::clone(&fence.input)),
+        None => Transformed::no(node),
+    }
+}
+
+/// Passes rows on as they are, and tells nothing of them.
+#[derive(Debug)]
+struct Fence {
+    input: Plan,
+    properties: Arc<PlanProperties>,
+}
+
+impl Fence {
+    fn before(input: Plan) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            input.output_partitioning().clone(),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        );
+        Self { input, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for Fence {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fence")
+    }
+}
+
+impl ExecutionPlan for Fence {
+    fn name(&self) -> &'static str {
+        "Fence"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Plan> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(self: Arc<Self>, mut children: Vec<Plan>, _: ReplaceChildrenOptions) -> Result<Plan> {
+        match children.pop() {
+            Some(input) if children.is_empty() => Ok(Arc::new(Self::before(input))),
+            _ => internal_err!("a fence stands before one operator"),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Plan>) -> Result<Plan> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        internal_err!("a fence is gone before a plan is run")
+    }
+}
