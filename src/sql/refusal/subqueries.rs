@@ -8,7 +8,7 @@ use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
-use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan, Subquery};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Subquery};
 
 use super::{Objection, Place};
 
@@ -56,7 +56,8 @@ const SAME: &str = "is the same for all rows, and can be so in WHERE and in SELE
 pub(in crate::sql) fn explained(plan: &LogicalPlan, error: DataFusionError) -> Objection {
     let is_ours = matches!(error.find_root(), DataFusionError::External(inner) if inner.is::<Objection>());
     let is_left = error.strip_backtrace().contains(LEFT);
-    let blamed = || blamed(plan).or_else(|| if is_left { left_over(plan) } else { None });
+    let left = || if is_left { misplaced(plan).or_else(|| left_over(plan)) } else { None };
+    let blamed = || blamed(plan).or_else(left);
     let blamed = if is_ours { None } else { blamed() };
     blamed.unwrap_or_else(|| error.into())
 }
@@ -90,10 +91,7 @@ fn blamed(plan: &LogicalPlan) -> Option<Objection> {
         },
         _ => None,
     };
-    found
-        .or_else(|| inputs.iter().find_map(lateral))
-        .or_else(|| inputs.iter().find_map(|input| blamed(input)))
-        .or_else(|| misplaced(plan))
+    found.or_else(|| inputs.iter().find_map(lateral)).or_else(|| inputs.iter().find_map(|input| blamed(input)))
 }
 
 fn subquery_of(expression: &Expr) -> Option<&Subquery> {
@@ -137,14 +135,9 @@ fn meets(plan: &LogicalPlan, spot: Option<Spot>, is_around: &impl Fn(&Column) ->
         LogicalPlan::Join(_) => Some(spot.unwrap_or(ON)),
         _ => Some(spot.unwrap_or(LIST)),
     };
-    if let Some((spot, column)) = own.zip(named(plan, is_around)) {
+    if let Some((spot, (column, place))) = own.zip(named(plan, is_around)) {
         let Spot { within, instead } = spot;
         let message = format!("is of the row around the subquery, and stands within {within}; {instead}");
-        // Some columns do not know where they stand, but what they are compared with does.
-        let place = match Place::of_column(&column) {
-            place @ Place::At(_) => place,
-            _ => Place::of_plan(plan),
-        };
         return Some(Objection::new(place, format!("column {}", column.flat_name()), message));
     }
     let below = match plan {
@@ -167,18 +160,18 @@ fn any(plan: &LogicalPlan, is_so: impl Fn(&LogicalPlan) -> bool) -> bool {
     plan.exists(|node| Ok(is_so(node))).expect("nothing fails")
 }
 
-/// A column of the row around that an operator itself names.
-fn named(plan: &LogicalPlan, is_around: &impl Fn(&Column) -> bool) -> Option<Column> {
-    let mut column = None;
+/// A column of the row around that an operator itself names, and where: what it is compared with knows that better.
+fn named(plan: &LogicalPlan, is_around: &impl Fn(&Column) -> bool) -> Option<(Column, Place)> {
+    let mut named = None;
     plan.apply_expressions(|expression| {
         expression.apply(|inner| {
             let outer = outer_column(inner).filter(|column| is_around(column));
-            column = column.take().or_else(|| outer.cloned());
-            Ok(if column.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            named = outer.map(|column| (column.clone(), Place::of(expression)));
+            Ok(if named.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })
     .expect("nothing fails");
-    column
+    named
 }
 
 /// A subquery in one that names the row around, where that makes it none that can be taken apart.
@@ -187,18 +180,26 @@ fn nested(outer: &Subquery) -> Option<Objection> {
     outer
         .subquery
         .apply(|node| {
-            let conditions = matches!(node, LogicalPlan::Filter(_));
+            let place = match node {
+                LogicalPlan::Filter(filter) if !matches!(*filter.input, LogicalPlan::Aggregate(_)) => None,
+                LogicalPlan::Filter(_) => Some("HAVING"),
+                _ => Some("SELECT"),
+            };
             node.apply_expressions(|expression| {
                 expression.apply(|inner| {
-                    let what = kind(inner);
-                    let message = match inner {
-                        Expr::InSubquery(found) if found.expr.contains_outer() => {
+                    let message = match (inner, place) {
+                        (Expr::InSubquery(found), _) if found.expr.contains_outer() => {
                             "looks for what is of the row around; write that condition outside of the subquery"
+                                .to_owned()
                         }
-                        _ if conditions => return Ok(TreeNodeRecursion::Continue),
-                        _ => "stands in SELECT of a subquery that names the row around; write it as a join there",
+                        (_, None) => return Ok(TreeNodeRecursion::Continue),
+                        (_, Some(place)) => {
+                            format!(
+                                "stands in {place} of a subquery that names the row around; write it as a join there"
+                            )
+                        }
                     };
-                    found = what.map(|what| Objection::new(Place::of(inner), what, message));
+                    found = kind(inner).map(|what| Objection::new(Place::of(inner), what, message));
                     Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
                 })
             })
@@ -209,25 +210,24 @@ fn nested(outer: &Subquery) -> Option<Objection> {
 
 /// A subquery in an operator that is none of those that have one.
 fn misplaced(plan: &LogicalPlan) -> Option<Objection> {
-    let place = match plan {
-        LogicalPlan::Aggregate(_) => "an aggregate or GROUP BY",
-        LogicalPlan::Window(_) => "a window",
-        LogicalPlan::Join(_) => "ON",
-        LogicalPlan::Filter(Filter { input, .. }) if matches!(input.as_ref(), LogicalPlan::Aggregate(_)) => "HAVING",
-        _ => return None,
-    };
     let mut found = None;
-    plan.apply_expressions(|expression| {
-        expression.apply(|inner| {
-            let is_same = matches!(inner, Expr::ScalarSubquery(found) if found.outer_ref_columns.is_empty());
-            found = kind(inner).map(|what| {
-                let message = match is_same {
-                    true => SAME.to_owned(),
-                    false => format!("stands in {place}; make it a column of a subquery in FROM, and name that here"),
-                };
-                Objection::new(Place::of(inner), what, message)
-            });
-            Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    plan.apply_with_subqueries(|node| {
+        let place = match node {
+            LogicalPlan::Aggregate(_) => "an aggregate or GROUP BY",
+            LogicalPlan::Window(_) => "a window",
+            LogicalPlan::Join(_) => "ON",
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        node.apply_expressions(|expression| {
+            expression.apply(|inner| {
+                let is_same = matches!(inner, Expr::ScalarSubquery(found) if found.outer_ref_columns.is_empty());
+                found = kind(inner).filter(|_| !is_same).map(|what| {
+                    let message =
+                        format!("stands in {place}; make it a column of a subquery in FROM, and name that here");
+                    Objection::new(Place::of(inner), what, message)
+                });
+                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
         })
     })
     .expect("nothing fails");
