@@ -61,12 +61,7 @@ const SAYINGS: &[Saying] = &[
         Spot::Words(&["HAVING"]),
         "{0} is neither in GROUP BY nor in an aggregate; write it in WHERE",
     ),
-    saying(
-        "Empty tuple not supported",
-        "()",
-        Spot::Words(&["(", ")"]),
-        "names nothing; an aggregate without GROUP BY puts all rows together",
-    ),
+    saying("Empty tuple not", "()", Spot::Words(&["(", ")"]), "names nothing; leave it out, and GROUP BY too"),
     saying(
         "Aggregate functions are not allowed in the WHERE clause",
         "WHERE",
