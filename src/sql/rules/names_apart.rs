@@ -16,7 +16,7 @@ use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Projection};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, JoinType, LogicalPlan, Operator, Projection};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite_expressions;
@@ -84,6 +84,7 @@ impl Names {
         if outer.is_empty() {
             return Ok(Transformed::no(subquery));
         }
+        check_outer_joins(&subquery.subquery)?;
         let must = have_names_in_common(&subquery.subquery, &outer)?;
         let plan = self.within(subquery.subquery.as_ref().clone(), &outer, true, must)?;
         Ok(Transformed::yes(Subquery { subquery: Arc::new(plan), ..subquery }))
@@ -207,6 +208,26 @@ fn is_taken_for(outer: &Column, own: &Column) -> bool {
 
 fn has_subquery(expression: &Expr) -> Result<bool> {
     expression.exists(|inner| Ok(matches!(inner, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
+}
+
+/// The condition would leave an outer join for that with the row around, as if rows that it does not fit were not there.
+fn check_outer_joins(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
+        let join = match node {
+            LogicalPlan::Join(join) if matches!(join.join_type, JoinType::Left | JoinType::Right | JoinType::Full) => join,
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        let keys = join.on.iter().flat_map(|(left, right)| [left, right]);
+        match keys.chain(&join.filter).find(|condition| condition.contains_outer()) {
+            Some(condition) => {
+                let message = "names the row around the subquery in an outer join, whose rows are there without it too; \
+                               write a join with a subquery in FROM, with GROUP BY";
+                Err(Objection::new(Place::of(condition), "ON in a subquery", message).into_error())
+            }
+            None => Ok(TreeNodeRecursion::Continue),
+        }
+    })?;
+    Ok(())
 }
 
 /// A subquery in the condition itself would still name the column as it was called.
