@@ -37,6 +37,7 @@ mod rules;
 #[cfg(test)]
 mod samples;
 mod session;
+mod subquery;
 mod syntax;
 mod table;
 mod tables;

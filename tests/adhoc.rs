@@ -117,8 +117,8 @@ fn subqueries_that_cannot_be_taken_apart_are_told_by_what_is_written() {
     let (served, _feed) = Served::fed(Setup::default());
     for (condition, words) in [
         (
-            "EXISTS (SELECT 1 FROM host b JOIN host c ON b.resource_id = c.resource_id AND c.topic = a.topic)",
-            "column a.topic: is of the row around the subquery, and stands within ON; write the condition in WHERE",
+            "EXISTS (SELECT 1 FROM host b LEFT JOIN host c ON b.resource_id = c.resource_id AND c.topic = a.topic)",
+            "ON in a subquery: names the row around the subquery in an outer join",
         ),
         (
             "EXISTS (SELECT 1 FROM (SELECT count(*) AS n FROM host b WHERE b.topic = a.topic) t WHERE n > 1)",
@@ -134,7 +134,7 @@ fn subqueries_that_cannot_be_taken_apart_are_told_by_what_is_written() {
         ),
         (
             "a.\"offset\" > (SELECT max(b.\"offset\") FROM host b WHERE b.topic > a.topic)",
-            "scalar subquery: can be an aggregate that meets the rows around it by equalities",
+            "scalar subquery: has an aggregate or GROUP BY, and so meets the row around it by equalities alone",
         ),
     ] {
         is_refused(served.readers, &format!("SELECT resource_id FROM host a WHERE {condition}"), words);

@@ -150,7 +150,8 @@ impl<'a> Lowering<'a> {
                 plan,
                 "subquery",
                 "it depends on the row around it in a way that is no join; write it as a join",
-            )),
+            )
+            .of_what_is_left()),
             LogicalPlan::Unnest(_) => Err(refused(plan, "UNNEST", "arrays are JSON text here; take elements by ->")),
             LogicalPlan::Extension(_)
             | LogicalPlan::Repartition(_)
@@ -267,7 +268,7 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn P
         return Err(temporal::misplaced(expression));
     }
     if let Some(objection) = left_in(expression) {
-        return Err(objection);
+        return Err(objection.of_what_is_left());
     }
     if expression.is_volatile() {
         let message = "its value is another one every time; a view has rows that only change when what it reads does";

@@ -41,11 +41,19 @@ pub(super) struct Objection {
     pub(super) place: Place,
     pub(super) construct: String,
     pub(super) message: String,
+    /// Whether it may be of what is left of a subquery that did not become a join: later than the plan as it is written, in
+    /// which all columns are there.
+    pub(super) may_be_left: bool,
 }
 
 impl Objection {
     pub(super) fn new(place: Place, construct: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { place, construct: construct.into(), message: message.into() }
+        Self { place, construct: construct.into(), message: message.into(), may_be_left: false }
+    }
+
+    /// The same, of what may be left of a subquery that did not become a join.
+    pub(super) fn of_what_is_left(self) -> Self {
+        Self { may_be_left: true, ..self }
     }
 
     /// The same, as rules of DataFusion must put it.

@@ -9,14 +9,14 @@
 //! | `lengths` | texts that functions make have a bound |
 //! | `overflows` | `+`, `-` and `*` of whole numbers fail where the result has no room |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
-//! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it |
+//! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it; so is what names the row around |
 //! | `one_group` | a subquery over an aggregate without `GROUP BY` has its row even of nothing |
 //! | `memberships` | `IN (SELECT ..)` under `OR` and `NOT` stays unknown where it is not known |
 //! | `names_apart` | columns of a subquery that are called alike stay apart when it becomes a join, and what it is found by is a column |
 //! | `kept_rows` | (of the optimiser) the row of an aggregate without `GROUP BY` is taken away by a condition on a constant |
 //! | `lists` | (of the optimiser) lists that one value is looked for in are not made one, which would know nothing of nulls |
 //! | `null_keys` | (of the optimiser) joins that hold nulls equal stay apart from those that do not |
-//! | `limits` | (of the physical optimiser) limits within a query are not told how many rows are wanted above |
+//! | `limits` | (of the physical optimiser) limits within a query are not told how many rows are wanted above, and have an order |
 //! | `ties` | rows that `ORDER BY` holds equal are sorted by all columns that are used, ascending, nulls first |
 //!
 //! In: a plan as DataFusion makes it of SQL. Out: one of the same columns. Not here: what can be maintained (`lower`).

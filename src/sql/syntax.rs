@@ -7,6 +7,8 @@
 mod constructs;
 mod expansion;
 mod names;
+mod quantified;
+mod row_values;
 
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -47,6 +49,8 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
     let query = match statements.next() {
         Some(Statement::Query(mut query)) => {
             names::give(&mut query);
+            quantified::write_out(&mut query);
+            row_values::write_out(&mut query)?;
             query
         }
         Some(other) => return Err(no_query(&other)),

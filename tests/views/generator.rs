@@ -221,11 +221,11 @@ impl Generator<'_> {
     }
 
     fn limit(&mut self) -> String {
-        let limit = self.choices.between(1, 6);
-        if self.choices.chance(25) {
-            format!("LIMIT {limit} OFFSET {}", self.choices.below(4))
-        } else {
-            format!("LIMIT {limit}")
+        let (limit, offset) = (self.choices.between(1, 6), self.choices.below(4));
+        match self.choices.below(10) {
+            0 => format!("OFFSET {offset}"),
+            1 | 2 => format!("LIMIT {limit} OFFSET {offset}"),
+            _ => format!("LIMIT {limit}"),
         }
     }
 }

@@ -158,7 +158,7 @@ impl From<SchemaError> for Objection {
                     }
                     known => format!("there is no such column; there are {}", known.join(", ")),
                 };
-                Self::new(Place::of_column(&field), format!("column {}", field.flat_name()), message)
+                Self::new(Place::of_column(&field), format!("column {}", field.flat_name()), message).of_what_is_left()
             }
             // Of one with a table's name and one without.
             SchemaError::AmbiguousReference { field } if field.relation.is_some() => twice(&field.name),

@@ -7,16 +7,18 @@
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Subquery};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
 
 use super::{Objection, Place};
+use crate::sql::subquery::{outer_column, subquery_of};
 
 /// What subqueries are called.
 const CONDITION_IN: &str = "IN (SELECT ..)";
 const CONDITION_EXISTS: &str = "EXISTS (SELECT ..)";
 const COMPARISON: &str = "ANY, ALL (SELECT ..)";
 const VALUE: &str = "scalar subquery";
+const LATERAL: &str = "LATERAL (SELECT ..)";
 
 /// Where a column of the row around may not be named, and what to write instead.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,12 @@ const SCALAR: &str =
 const SAME: &str = "is the same for all rows, and can be so in WHERE and in SELECT; write CROSS JOIN \
                     (SELECT max(..) AS m FROM ..), and m here";
 
+/// Of subqueries with aggregates or GROUP BY.
+const UNEQUAL: &str = "has an aggregate or GROUP BY, and so meets the row around it by equalities alone, with what is its own \
+                       on one side and what is of that row on the other; write a JOIN with SELECT .. GROUP BY";
+const MADE: &str = "has GROUP BY, and so meets the row around it by columns alone; select what is compared under a name, in \
+                    a subquery in its FROM";
+
 /// Why a plan is refused, given why DataFusion refuses it.
 pub(in crate::sql) fn explained(plan: &LogicalPlan, error: DataFusionError) -> Objection {
     let is_ours = matches!(error.find_root(), DataFusionError::External(inner) if inner.is::<Objection>());
@@ -64,29 +72,54 @@ pub(in crate::sql) fn explained(plan: &LogicalPlan, error: DataFusionError) -> O
 
 /// The same, given what is refused of what the plan has become.
 pub(in crate::sql) fn explained_late(plan: &LogicalPlan, objection: Objection) -> Objection {
-    let is_of_subquery =
-        [CONDITION_IN, CONDITION_EXISTS, COMPARISON, VALUE, "subquery"].contains(&&*objection.construct);
-    // By then all columns are there that the query names.
-    let blamed = if is_of_subquery || objection.construct.starts_with("column ") { blamed(plan) } else { None };
+    let blamed = if objection.may_be_left { blamed(plan).or_else(|| misplaced(plan)) } else { None };
     blamed.unwrap_or(objection)
+}
+
+/// What is found first in an expression.
+fn found_in<T>(expression: &Expr, mut look: impl FnMut(&Expr) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    let walk = expression.apply(|inner| {
+        found = look(inner);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walk.expect("nothing fails");
+    found
+}
+
+/// What is found first in the expressions of an operator itself.
+fn found_at<T>(node: &LogicalPlan, mut look: impl FnMut(&Expr) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    let walk = node.apply_expressions(|expression| {
+        found = found_in(expression, &mut look);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walk.expect("nothing fails");
+    found
+}
+
+/// What is found first in a plan, the plans of its subqueries included.
+fn found_below<T>(plan: &LogicalPlan, mut look: impl FnMut(&LogicalPlan) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    let walk = plan.apply_with_subqueries(|node| {
+        found = look(node);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walk.expect("nothing fails");
+    found
 }
 
 /// The first subquery that cannot be taken apart.
 fn blamed(plan: &LogicalPlan) -> Option<Objection> {
     let inputs = plan.inputs();
     let around = |column: &Column| inputs.iter().any(|input| input.schema().has_column(column));
-    let mut found = None;
-    plan.apply_expressions(|expression| {
-        expression.apply(|inner| {
-            found = found.take().or_else(|| subquery_of(inner).and_then(|inner| blamed_subquery(inner, &around)));
-            Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
-    })
-    .expect("nothing fails");
-    let lateral = |side: &&LogicalPlan| match side {
-        LogicalPlan::Subquery(lateral) => blamed_subquery(lateral, &around),
-        LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
-            LogicalPlan::Subquery(lateral) => blamed_subquery(lateral, &around),
+    let found = found_at(plan, |inner| {
+        looked_for(inner).or_else(|| blamed_subquery(subquery_of(inner)?, kind(inner)?, &around))
+    });
+    let lateral = |side: &&LogicalPlan| match (plan, side) {
+        (LogicalPlan::Join(_), LogicalPlan::Subquery(lateral)) => blamed_subquery(lateral, LATERAL, &around),
+        (LogicalPlan::Join(_), LogicalPlan::SubqueryAlias(alias)) => match alias.input.as_ref() {
+            LogicalPlan::Subquery(lateral) => blamed_subquery(lateral, LATERAL, &around),
             _ => None,
         },
         _ => None,
@@ -94,44 +127,43 @@ fn blamed(plan: &LogicalPlan) -> Option<Objection> {
     found.or_else(|| inputs.iter().find_map(lateral)).or_else(|| inputs.iter().find_map(|input| blamed(input)))
 }
 
-fn subquery_of(expression: &Expr) -> Option<&Subquery> {
-    match expression {
-        Expr::Exists(Exists { subquery, .. })
-        | Expr::InSubquery(InSubquery { subquery, .. })
-        | Expr::SetComparison(SetComparison { subquery, .. })
-        | Expr::ScalarSubquery(subquery) => Some(subquery),
-        _ => None,
-    }
+/// What `IN` looks for, where that is of a subquery which names the row around.
+fn looked_for(expression: &Expr) -> Option<Objection> {
+    let Expr::InSubquery(found) = expression else { return None };
+    found_in(&found.expr, |inner| {
+        subquery_of(inner).filter(|subquery| !subquery.outer_ref_columns.is_empty())?;
+        let message = "is what IN looks for; make it a column of a subquery in FROM, and name that here";
+        Some(Objection::new(Place::of(inner), kind(inner)?, message))
+    })
 }
 
-/// `is_around`: whether the row around has a column.
-fn blamed_subquery(subquery: &Subquery, is_around: &impl Fn(&Column) -> bool) -> Option<Objection> {
+/// `what`: what it is called; `is_around`: whether the row around has a column.
+fn blamed_subquery(subquery: &Subquery, what: &str, is_around: &impl Fn(&Column) -> bool) -> Option<Objection> {
     let outer = subquery.outer_ref_columns.iter().filter_map(outer_column);
     // What a LATERAL inside names of the row beside it is counted too.
     let is_inside = |column: &Column| any(&subquery.subquery, |node| node.schema().has_column(column));
     if let Some(column) = outer.clone().find(|column| !is_around(column) && !is_inside(column)) {
         let message = "is of a row further out than the one right around the subquery, which may be named alone; join what \
                        stands between with a table that has it";
-        return Some(Objection::new(Place::of_column(column), format!("column {}", column.flat_name()), message));
+        let named = |inner: &Expr| outer_column(inner).filter(|named| *named == column).map(Place::of_column);
+        let place = found_below(&subquery.subquery, |node| found_at(node, named)).unwrap_or(Place::Query);
+        return Some(Objection::new(place, format!("column {}", column.flat_name()), message));
     }
     let own = match outer.count() {
         0 => None,
-        _ => meets(&subquery.subquery, None, is_around).or_else(|| nested(subquery)),
+        _ => meets(&subquery.subquery, None, is_around)
+            .or_else(|| nested(subquery))
+            .or_else(|| grouped(&subquery.subquery, None, what)),
     };
     own.or_else(|| blamed(&subquery.subquery))
-}
-
-fn outer_column(expression: &Expr) -> Option<&Column> {
-    match expression {
-        Expr::OuterReferenceColumn(_, column) => Some(column),
-        _ => None,
-    }
 }
 
 /// The first place where the row around is named and may not be. `spot`: what stands above.
 fn meets(plan: &LogicalPlan, spot: Option<Spot>, is_around: &impl Fn(&Column) -> bool) -> Option<Objection> {
     let own = match plan {
         LogicalPlan::Filter(_) => spot,
+        // The condition goes above the join.
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => spot,
         LogicalPlan::Join(_) => Some(spot.unwrap_or(ON)),
         _ => Some(spot.unwrap_or(LIST)),
     };
@@ -162,118 +194,133 @@ fn any(plan: &LogicalPlan, is_so: impl Fn(&LogicalPlan) -> bool) -> bool {
 
 /// A column of the row around that an operator itself names, and where: what it is compared with knows that better.
 fn named(plan: &LogicalPlan, is_around: &impl Fn(&Column) -> bool) -> Option<(Column, Place)> {
-    let mut named = None;
-    plan.apply_expressions(|expression| {
-        expression.apply(|inner| {
-            let outer = outer_column(inner).filter(|column| is_around(column));
-            named = outer.map(|column| (column.clone(), Place::of(expression)));
-            Ok(if named.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
+    let outer = |inner: &Expr| outer_column(inner).filter(|column| is_around(column)).cloned();
+    plan.expressions().iter().find_map(|expression| {
+        let column = found_in(expression, outer)?;
+        let place = match Place::of(expression) {
+            place @ Place::At(_) => place,
+            _ => Place::of_column(&column),
+        };
+        Some((column, place))
     })
-    .expect("nothing fails");
-    named
+}
+
+/// A condition by which what is put together cannot meet the row around. `aggregate`: what stands above it.
+fn grouped(plan: &LogicalPlan, aggregate: Option<&Aggregate>, what: &str) -> Option<Objection> {
+    if let (LogicalPlan::Filter(filter), Some(aggregate)) = (plan, aggregate) {
+        let mut meeting =
+            split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
+        let refused = meeting.find_map(|condition| Some((condition, unfit(condition, aggregate)?)));
+        if let Some((condition, message)) = refused {
+            return Some(Objection::new(Place::of(condition), what, message));
+        }
+    }
+    let aggregate = match plan {
+        LogicalPlan::Aggregate(aggregate) => Some(aggregate),
+        _ => aggregate,
+    };
+    plan.inputs().into_iter().find_map(|input| grouped(input, aggregate, what))
+}
+
+/// Why a condition that names the row around cannot stand below an aggregate.
+fn unfit(condition: &Expr, aggregate: &Aggregate) -> Option<&'static str> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return Some(UNEQUAL) };
+    let is_outer = |side: &Expr| !side.any_column_refs() && side.contains_outer();
+    let own = match (is_outer(left), is_outer(right)) {
+        (true, false) => right,
+        (false, true) => left,
+        _ => return Some(UNEQUAL),
+    };
+    match &**own {
+        own if own.contains_outer() => Some(UNEQUAL),
+        Expr::Column(_) => None,
+        // Under a name of its own it is a column.
+        _ if aggregate.group_expr.is_empty() => None,
+        _ => Some(MADE),
+    }
 }
 
 /// A subquery in one that names the row around, where that makes it none that can be taken apart.
 fn nested(outer: &Subquery) -> Option<Objection> {
-    let mut found = None;
-    outer
-        .subquery
-        .apply(|node| {
-            let place = match node {
-                LogicalPlan::Filter(filter) if !matches!(*filter.input, LogicalPlan::Aggregate(_)) => None,
-                LogicalPlan::Filter(_) => Some("HAVING"),
-                _ => Some("SELECT"),
+    let in_operator = |node: &LogicalPlan| {
+        let place = match node {
+            LogicalPlan::Filter(filter) if !matches!(*filter.input, LogicalPlan::Aggregate(_)) => None,
+            LogicalPlan::Filter(_) => Some("HAVING"),
+            _ => Some("SELECT"),
+        };
+        found_at(node, |inner| {
+            let message = match (inner, place) {
+                (Expr::InSubquery(found), _) if found.expr.contains_outer() => {
+                    "looks for what is of the row around; write that condition outside of the subquery".to_owned()
+                }
+                (_, None) => return None,
+                (_, Some(place)) => {
+                    format!("stands in {place} of a subquery that names the row around; write it as a join there")
+                }
             };
-            node.apply_expressions(|expression| {
-                expression.apply(|inner| {
-                    let message = match (inner, place) {
-                        (Expr::InSubquery(found), _) if found.expr.contains_outer() => {
-                            "looks for what is of the row around; write that condition outside of the subquery"
-                                .to_owned()
-                        }
-                        (_, None) => return Ok(TreeNodeRecursion::Continue),
-                        (_, Some(place)) => {
-                            format!(
-                                "stands in {place} of a subquery that names the row around; write it as a join there"
-                            )
-                        }
-                    };
-                    found = kind(inner).map(|what| Objection::new(Place::of(inner), what, message));
-                    Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-                })
-            })
+            kind(inner).map(|what| Objection::new(Place::of(inner), what, message))
         })
-        .expect("nothing fails");
-    found
+    };
+    first_of(&outer.subquery, &in_operator)
+}
+
+/// What is found first in a plan, its subqueries left out.
+fn first_of<T>(plan: &LogicalPlan, look: &impl Fn(&LogicalPlan) -> Option<T>) -> Option<T> {
+    look(plan).or_else(|| plan.inputs().into_iter().find_map(|input| first_of(input, look)))
 }
 
 /// A subquery in an operator that is none of those that have one.
 fn misplaced(plan: &LogicalPlan) -> Option<Objection> {
-    let mut found = None;
-    plan.apply_with_subqueries(|node| {
+    found_below(plan, |node| {
         let place = match node {
             LogicalPlan::Aggregate(_) => "an aggregate or GROUP BY",
             LogicalPlan::Window(_) => "a window",
             LogicalPlan::Join(_) => "ON",
-            _ => return Ok(TreeNodeRecursion::Continue),
+            _ => return None,
         };
-        node.apply_expressions(|expression| {
-            expression.apply(|inner| {
-                let is_same = matches!(inner, Expr::ScalarSubquery(found) if found.outer_ref_columns.is_empty());
-                found = kind(inner).filter(|_| !is_same).map(|what| {
-                    let message =
-                        format!("stands in {place}; make it a column of a subquery in FROM, and name that here");
-                    Objection::new(Place::of(inner), what, message)
-                });
-                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-            })
+        found_at(node, |inner| {
+            let is_same = matches!(inner, Expr::ScalarSubquery(found) if found.outer_ref_columns.is_empty());
+            let what = kind(inner).filter(|_| !is_same)?;
+            let message = match inner {
+                Expr::ScalarSubquery(_) => {
+                    format!("stands in {place}; make it a column of a subquery in FROM, and name that here")
+                }
+                _ => PREDICATE.to_owned(),
+            };
+            Some(Objection::new(Place::of(inner), what, message))
         })
     })
-    .expect("nothing fails");
-    found
 }
 
 /// A subquery that stays, of a plan in which one did: of the conditions those that are none by themselves.
 fn left_over(plan: &LogicalPlan) -> Option<Objection> {
-    let (mut condition, mut scalar) = (None, None);
-    plan.apply_with_subqueries(|node| {
-        let takes_conditions = matches!(node, LogicalPlan::Filter(_));
-        node.apply_expressions(|expression| {
-            expression.apply(|inner| {
-                match inner {
-                    Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => {}
-                    Expr::ScalarSubquery(_) => scalar = scalar.take().or_else(|| left_in(inner)),
-                    inner if !takes_conditions && subquery_of(inner).is_some() => {
-                        condition = condition.take().or_else(|| left_in(inner));
-                    }
-                    _ => {}
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
+    let condition = |node: &LogicalPlan| match node {
+        LogicalPlan::Filter(_) => None,
+        node => found_at(node, |inner| match inner {
+            Expr::ScalarSubquery(_) => None,
+            inner => subquery_of(inner).and_then(|_| left_in(inner)),
+        }),
+    };
+    let scalar = |node: &LogicalPlan| {
+        found_at(node, |inner| match inner {
+            Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => left_in(inner),
+            _ => None,
         })
-    })
-    .expect("nothing fails");
-    condition.or(scalar)
+    };
+    found_below(plan, condition).or_else(|| found_below(plan, scalar))
 }
 
 /// What is refused of an expression with a subquery in it that is no join.
 pub(in crate::sql) fn left_in(expression: &Expr) -> Option<Objection> {
-    let mut found = None;
-    expression
-        .apply(|inner| {
-            let message = match inner {
-                Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => PREDICATE,
-                Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => SAME,
-                Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) => SCALAR,
-                _ => return Ok(TreeNodeRecursion::Continue),
-            };
-            let what = kind(inner).unwrap_or(VALUE);
-            found = Some(Objection::new(Place::of(inner), what, message));
-            Ok(TreeNodeRecursion::Stop)
-        })
-        .expect("nothing fails");
-    found
+    found_in(expression, |inner| {
+        let message = match inner {
+            Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => PREDICATE,
+            Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => SAME,
+            Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) => SCALAR,
+            _ => return None,
+        };
+        Some(Objection::new(Place::of(inner), kind(inner).unwrap_or(VALUE), message))
+    })
 }
 
 /// What a subquery is called.

@@ -1,4 +1,5 @@
-//! Subqueries in `ON` become conditions in `WHERE`, which are what can be maintained.
+//! Subqueries in `ON` become conditions in `WHERE`, which are what can be maintained, and so does what names the row around
+//! a subquery in `ON` of an inner join.
 //!
 //! Pairs of an inner join are filtered as well after it as in it. Of an outer join only a condition on the side whose rows
 //! may find no partner for it can be met before: other ones are refused, since what DataFusion makes of them takes what
@@ -9,12 +10,12 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, Result};
-use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::sql::refusal::{Objection, Place};
+use crate::sql::subquery::{has_subquery, outer_column, subquery_of};
 
 /// Takes subqueries out of the conditions of joins.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl AnalyzerRule for Rule {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let rewrite = |node| match node {
-            LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(has_subquery) => {
+            LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(|filter| is_taken_out(filter, &join)) => {
                 without_subqueries(join).map(Transformed::yes)
             }
             node => Ok(Transformed::no(node)),
@@ -36,16 +37,17 @@ impl AnalyzerRule for Rule {
     }
 }
 
-fn has_subquery(expression: &Expr) -> bool {
-    let is_one = |inner: &Expr| Ok(matches!(inner, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_)));
-    expression.exists(is_one).expect("nothing fails")
+/// Whether a condition in `ON` is one that is better elsewhere.
+fn is_taken_out(condition: &Expr, join: &Join) -> bool {
+    has_subquery(condition) || join.join_type == JoinType::Inner && condition.contains_outer()
 }
 
 fn without_subqueries(mut join: Join) -> Result<LogicalPlan> {
     let conditions = join.filter.take().map(split_conjunction_owned).unwrap_or_default();
-    let (subqueries, others): (Vec<_>, Vec<_>) = conditions.into_iter().partition(has_subquery);
+    let (taken, others): (Vec<_>, Vec<_>) =
+        conditions.into_iter().partition(|condition| is_taken_out(condition, &join));
     let (mut after, mut on_left, mut on_right, mut kept) = (Vec::new(), Vec::new(), Vec::new(), others);
-    for condition in subqueries {
+    for condition in taken {
         let is_of = |side: &LogicalPlan| is_of(&condition, side.schema());
         match join.join_type {
             JoinType::Inner => after.push(condition),
@@ -75,28 +77,19 @@ fn is_of(condition: &Expr, schema: &DFSchema) -> Result<bool> {
     let mut is_of = true;
     let mut see = |column: &Column| is_of &= schema.has_column(column);
     condition.apply(|inner| {
-        match inner {
-            Expr::Column(column) => see(column),
-            Expr::Exists(Exists { subquery, .. })
-            | Expr::ScalarSubquery(subquery)
-            | Expr::InSubquery(InSubquery { subquery, .. }) => {
-                for outer in &subquery.outer_ref_columns {
-                    match outer {
-                        Expr::OuterReferenceColumn(_, column) | Expr::Column(column) => see(column),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
+        if let Expr::Column(column) = inner {
+            see(column);
         }
+        let outer = subquery_of(inner).into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
+        outer.filter_map(outer_column).for_each(&mut see);
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(is_of)
 }
 
 fn is_predicate(condition: &Expr) -> bool {
-    let is_one = |inner: &Expr| Ok(matches!(inner, Expr::InSubquery(_) | Expr::Exists(_)));
-    condition.exists(is_one).expect("nothing fails")
+    let is_one = |inner: &Expr| subquery_of(inner).is_some() && !matches!(inner, Expr::ScalarSubquery(_));
+    condition.exists(|inner| Ok(is_one(inner))).expect("nothing fails")
 }
 
 fn refused(condition: &Expr) -> datafusion::error::DataFusionError {

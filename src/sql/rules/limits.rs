@@ -5,6 +5,9 @@
 //! `SELECT .. FROM (SELECT .. ORDER BY x LIMIT 20 OFFSET 5) ORDER BY x LIMIT 10` had five rows. So while sorts are placed,
 //! such a limit stands behind a fence, whose rows are in no order and of which nothing is known to be wanted. What is above
 //! sorts for itself then, and no more than the limit leaves.
+//!
+//! And an `OFFSET` without `LIMIT` wants no order, as DataFusion sees it, so that the sort below it would go where nothing
+//! above wants its order either. So it is made to want that.
 
 use std::sync::Arc;
 
@@ -12,15 +15,15 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, OrderingRequirements, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::output_requirements::OutputRequirementExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-    ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
+    PlanProperties, ReplaceChildrenOptions,
 };
 
 type Plan = Arc<dyn ExecutionPlan>;
@@ -37,7 +40,7 @@ pub(in crate::sql) enum Fences {
 impl PhysicalOptimizerRule for Fences {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
         match self {
-            Self::Raise => raised(plan, true),
+            Self::Raise => raised(plan.transform_down(ordered).data()?, true),
             Self::Remove => plan.transform_up(|node| Ok(removed(node))).data(),
         }
     }
@@ -48,6 +51,29 @@ impl PhysicalOptimizerRule for Fences {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// An `OFFSET` without `LIMIT` that stands right above what sorts for it, and wants its order.
+fn ordered(node: Plan) -> Result<Transformed<Plan>> {
+    let Some(limit) = node.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.fetch().is_none()) else {
+        return Ok(Transformed::no(node));
+    };
+    let input = limit.input();
+    if let Some(sort) = input.downcast_ref::<SortExec>() {
+        let order = Some(OrderingRequirements::from(sort.expr().clone()));
+        let wanted = OutputRequirementExec::new(Arc::clone(input), order, Distribution::SinglePartition, None);
+        let limit = GlobalLimitExec::new(Arc::new(wanted), limit.skip(), None);
+        return Ok(Transformed::yes(Arc::new(limit)));
+    }
+    match input.downcast_ref::<ProjectionExec>() {
+        // By what the sort sorts may go above it.
+        Some(projection) => {
+            let limit = Arc::new(GlobalLimitExec::new(Arc::clone(projection.input()), limit.skip(), None));
+            let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            Ok(Transformed::yes(Arc::clone(input).replace_children(vec![limit], recompute)?))
+        }
+        None => Ok(Transformed::no(node)),
     }
 }
 

@@ -21,6 +21,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite_expressions;
 use crate::sql::refusal::{Objection, Place};
+use crate::sql::subquery::{has_subquery, outer_column};
 use crate::sql::words;
 
 /// Gives them names of their own.
@@ -80,7 +81,7 @@ impl Names {
     }
 
     fn apart(&self, subquery: Subquery) -> Result<Transformed<Subquery>> {
-        let outer: Vec<Column> = subquery.outer_ref_columns.iter().filter_map(outer_column).collect();
+        let outer: Vec<Column> = subquery.outer_ref_columns.iter().filter_map(outer_column).cloned().collect();
         if outer.is_empty() {
             return Ok(Transformed::no(subquery));
         }
@@ -157,8 +158,7 @@ impl Met<'_> {
     /// A condition that names these columns alone, and those of the row around.
     fn condition(&mut self, condition: Expr) -> Result<Expr> {
         if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition {
-            let mut side = |side: Expr| match side.any_column_refs() && !side.contains_outer() && !has_subquery(&side)?
-            {
+            let mut side = |side: Expr| match side.any_column_refs() && !side.contains_outer() && !has_subquery(&side) {
                 true => Ok(self.column(side)),
                 false => self.renamed(side),
             };
@@ -174,13 +174,6 @@ impl Met<'_> {
             inner => Ok(Transformed::no(inner)),
         };
         condition.transform_up(rename).data()
-    }
-}
-
-fn outer_column(expression: &Expr) -> Option<Column> {
-    match expression {
-        Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
-        _ => None,
     }
 }
 
@@ -206,10 +199,6 @@ fn is_taken_for(outer: &Column, own: &Column) -> bool {
     outer.name == own.name && (outer.relation.is_none() || outer.relation == own.relation)
 }
 
-fn has_subquery(expression: &Expr) -> Result<bool> {
-    expression.exists(|inner| Ok(matches!(inner, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
-}
-
 /// The condition would leave an outer join for that with the row around, as if rows that it does not fit were not there.
 fn check_outer_joins(plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
@@ -232,11 +221,9 @@ fn check_outer_joins(plan: &LogicalPlan) -> Result<()> {
 
 /// A subquery in the condition itself would still name the column as it was called.
 fn check_is_met_alone(column: &Column, conditions: &[Expr]) -> Result<()> {
-    for condition in conditions {
-        if has_subquery(condition)? {
-            let message = "the row around has such a column too; give it another name with AS in a subquery in FROM";
-            return Err(Objection::new(Place::Query, format!("column {column}"), message).into_error());
-        }
+    if conditions.iter().any(has_subquery) {
+        let message = "the row around has such a column too; give it another name with AS in a subquery in FROM";
+        return Err(Objection::new(Place::Query, format!("column {column}"), message).into_error());
     }
     Ok(())
 }

@@ -170,8 +170,14 @@ impl Generator<'_> {
     fn subquery(&mut self, scope: &[Column], depth: usize) -> String {
         let outer = self.choices.pick(scope).clone();
         match self.choices.below(9) {
-            0 => format!("{} IN ({})", outer.written, self.body(&[outer.kind], depth)),
-            1 => format!("{} NOT IN ({})", outer.written, self.body(&[outer.kind], depth)),
+            0 => {
+                let is = *self.choices.pick(&["IN", "IN", "= ANY"]);
+                format!("{} {is} ({})", outer.written, self.body(&[outer.kind], depth))
+            }
+            1 => {
+                let is = *self.choices.pick(&["NOT IN", "NOT IN", "<> ALL"]);
+                format!("{} {is} ({})", outer.written, self.body(&[outer.kind], depth))
+            }
             2 => format!("EXISTS ({})", self.correlated("1", scope, depth)),
             3 => format!("NOT EXISTS ({})", self.correlated("1", scope, depth)),
             4 => {

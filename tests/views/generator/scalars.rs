@@ -186,7 +186,7 @@ impl Generator<'_> {
         let column = self.choices.pick(scope).clone();
         let (one, kind) = (column.written, column.kind);
         let compare = *self.choices.pick(&["=", "<>", "<", ">="]);
-        match self.choices.below(12) {
+        match self.choices.below(13) {
             0 | 1 => format!("{one} {compare} {}", self.literal(kind)),
             2 => format!("{one} {compare} {}", self.scalar(kind, scope, 1)),
             3 => format!("{one} IS NULL"),
@@ -196,6 +196,7 @@ impl Generator<'_> {
             6 => format!("{one} IN ({}, {})", self.literal(kind), self.literal(kind)),
             7 => format!("{one} NOT IN ({}, {})", self.literal(kind), self.literal(kind)),
             8 => format!("{one} BETWEEN {} AND {}", self.literal(kind), self.literal(kind)),
+            9 => self.rows_of_values(&one, kind, scope),
             _ if kind == Kind::Text => match self.choices.below(5) {
                 0 => format!("{one} LIKE '%e%'"),
                 1 => format!("{one} ILIKE 'r_d'"),
@@ -205,6 +206,25 @@ impl Generator<'_> {
             },
             _ if kind == Kind::Bool => one,
             _ => format!("{one} {compare} {}", self.scalar(kind, scope, 0)),
+        }
+    }
+
+    /// A comparison of a value, and another one beside it.
+    fn rows_of_values(&mut self, one: &str, kind: Kind, scope: &[Column]) -> String {
+        let beside = self.choices.pick(scope).clone();
+        let row = format!("({one}, {})", beside.written);
+        let mut other = || format!("({}, {})", self.scalar(kind, scope, 0), self.scalar(beside.kind, scope, 0));
+        let (other, another) = (other(), other());
+        match self.choices.below(9) {
+            0 => format!("{row} = {other}"),
+            1 => format!("{row} <> {other}"),
+            2 => format!("{row} < {other}"),
+            3 => format!("{row} >= {other}"),
+            4 => format!("({row} IS DISTINCT FROM {other})"),
+            5 => format!("{row} IN ({other}, {another})"),
+            6 => format!("{row} NOT IN ({other}, {another})"),
+            7 => format!("{row} BETWEEN {other} AND {another}"),
+            _ => format!("{row} IS NOT NULL"),
         }
     }
 

@@ -112,7 +112,7 @@ fn check_groupings(construct: &'static str, functions: &dyn Functions) -> Contro
 }
 
 fn check_any(construct: &'static str, functions: &dyn Functions) -> ControlFlow<Objection> {
-    let message = "is not maintained; write IN (SELECT ..), or compare with (SELECT max(..) ..) or (SELECT min(..) ..)";
+    let message = "is maintained as = ANY and <> ALL alone; compare with (SELECT max(..) ..) or (SELECT min(..) ..)";
     first([(functions.are_maintained(), construct, message)])
 }
 
