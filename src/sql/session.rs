@@ -78,24 +78,27 @@ pub async fn one_query(context: &SessionContext, sql: &str) -> Result<LogicalPla
     planned.map_err(|error| refused(sql, error))
 }
 
-/// The plan of a query as it is run: with all rules, and where that is refused without the one that is known to be at fault.
+/// The plan of a query as it is run: with all rules, where that is refused without the one that is known to be at fault, and
+/// where that is refused too with those alone that it cannot be run without.
 pub(super) async fn executable(
     context: &SessionContext,
     plan: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>, Objection> {
     let state = context.state();
-    let refused = match planned(&state, plan).await? {
+    let like_it = || SessionStateBuilder::new_from_existing(state.clone());
+    let mut refused = match planned(&state, plan).await? {
         Ok(plan) => return Ok(plan),
         Err(refused) => refused,
     };
-    let again = match optimizers::without_shared_expressions(state.optimizers()) {
-        Some(rules) => {
-            let state = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
-            planned(&state, plan).await?
-        }
-        None => Err(refused),
-    };
-    again.map_err(|error| explained(plan, error))
+    if let Some(rules) = optimizers::without_shared_expressions(state.optimizers()) {
+        refused = match planned(&like_it().with_optimizer_rules(rules).build(), plan).await? {
+            Ok(plan) => return Ok(plan),
+            Err(refused) => refused,
+        };
+    }
+    let least = like_it().with_optimizer_rules(optimizers::logical(Effort::Least));
+    let least = least.with_physical_optimizer_rules(optimizers::physical(Effort::Least)).build();
+    planned(&least, plan).await?.map_err(|_| explained(plan, refused))
 }
 
 /// The plan as a session runs it, or why DataFusion refuses that; an error when it is refused here, which other rules would

@@ -1,12 +1,12 @@
-//! `+`, `-` and `*` of whole numbers as functions that fail where the result has no room, as sums and `-x` do. DataFusion's
-//! operators go round to the other end of the type. No query can call them; a rule of planning puts them where the
+//! `+`, `-` and `*` of whole numbers and decimals as functions that fail where the result has no room, as sums do.
+//! DataFusion's operators go round to the other end of the type, and make decimals of more digits than they can have. No query can call them; a rule of planning puts them where the
 //! operators stand, and explanations show the operators.
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, Datum};
+use datafusion::arrow::array::{ArrayRef, AsArray, Datum};
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, FieldRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
@@ -75,6 +75,25 @@ impl ScalarUDFImpl for Arithmetic {
             Operator::Minus => sub,
             _ => mul,
         };
-        apply(left, right, compute)
+        let made = apply(left, right, compute)?;
+        check_digits(&made)?;
+        Ok(made)
+    }
+}
+
+/// Fails where a decimal has more digits than its type has.
+fn check_digits(made: &ColumnarValue) -> Result<()> {
+    let column = match made {
+        ColumnarValue::Array(column) => Arc::clone(column),
+        ColumnarValue::Scalar(value) => value.to_array()?,
+    };
+    match column.data_type() {
+        DataType::Decimal128(digits, _) => {
+            Ok(column.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits)?)
+        }
+        DataType::Decimal256(digits, _) => {
+            Ok(column.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits)?)
+        }
+        _ => Ok(()),
     }
 }

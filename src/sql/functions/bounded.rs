@@ -19,9 +19,9 @@ mod text_aggregate;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::compute::concat;
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -225,6 +225,20 @@ impl Bounded {
     }
 }
 
+/// The same with no length of less than nothing, of which these functions would make room for ever.
+fn not_negative(mut arguments: ScalarFunctionArgs) -> ScalarFunctionArgs {
+    match arguments.args.get_mut(1) {
+        Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(length)))) => *length = (*length).max(0),
+        Some(ColumnarValue::Array(lengths)) => {
+            if let Some(own) = lengths.as_primitive_opt::<Int64Type>() {
+                *lengths = Arc::new(own.unary::<_, Int64Type>(|length| length.max(0)));
+            }
+        }
+        _ => {}
+    }
+    arguments
+}
+
 /// What the function is called with for one row.
 fn alone(arguments: &ScalarFunctionArgs, row: usize) -> ScalarFunctionArgs {
     let args = arguments.args.iter().map(|argument| match argument {
@@ -293,6 +307,7 @@ impl ScalarUDFImpl for Bounded {
                 if growth == Growth::Matched {
                     patterns::check(&self.called(), &given)?;
                 }
+                let arguments = if growth == Growth::Letters { not_negative(arguments) } else { arguments };
                 let made = self.make(growth, arguments, &given)?;
                 if let (Some(counted), ColumnarValue::Array(texts)) = (&self.counted, &made) {
                     counted.add(texts)?;

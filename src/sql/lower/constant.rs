@@ -40,5 +40,7 @@ pub(super) fn values(values: &Values, schema: &SchemaRef) -> Result<Arc<Relation
 }
 
 fn constant(rows: Vec<Row>, schema: SchemaRef) -> Arc<Relation> {
-    relation(&format!("constant {rows:?}"), schema, Vec::new(), |_| Operator::Constant { rows })
+    // Rows of no columns are written as nothing, so their number is said too.
+    let description = format!("constant of {}: {rows:?}", rows.len());
+    relation(&description, schema, Vec::new(), |_| Operator::Constant { rows })
 }

@@ -8,7 +8,7 @@ use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
+use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
 
 use super::{Objection, Place};
 use crate::sql::subquery::{outer_column, subquery_of};
@@ -57,6 +57,8 @@ const SAME: &str = "is the same for all rows, and can be so in WHERE and in SELE
 /// Of subqueries with aggregates or GROUP BY.
 const UNEQUAL: &str = "has an aggregate or GROUP BY, and so meets the row around it by equalities alone, with what is its own \
                        on one side and what is of that row on the other; write a JOIN with SELECT .. GROUP BY";
+const NO_CONDITION: &str = "is no condition in WHERE, and so meets the row around it by equalities alone, with what is its own \
+                            on one side and what is of that row on the other; write it in WHERE, or a JOIN";
 const MADE: &str = "has GROUP BY, and so meets the row around it by columns alone; select what is compared under a name, in \
                     a subquery in its FROM";
 
@@ -114,12 +116,16 @@ fn blamed(plan: &LogicalPlan) -> Option<Objection> {
     let inputs = plan.inputs();
     let around = |column: &Column| inputs.iter().any(|input| input.schema().has_column(column));
     let found = found_at(plan, |inner| {
-        looked_for(inner).or_else(|| blamed_subquery(subquery_of(inner)?, kind(inner)?, &around))
+        let counted = match (plan, inner) {
+            (LogicalPlan::Filter(_), _) | (_, Expr::ScalarSubquery(_)) => None,
+            _ => Some(SELECTED),
+        };
+        looked_for(inner).or_else(|| blamed_subquery(subquery_of(inner)?, kind(inner)?, counted, &around))
     });
     let lateral = |side: &&LogicalPlan| match (plan, side) {
-        (LogicalPlan::Join(_), LogicalPlan::Subquery(lateral)) => blamed_subquery(lateral, LATERAL, &around),
+        (LogicalPlan::Join(_), LogicalPlan::Subquery(lateral)) => blamed_subquery(lateral, LATERAL, None, &around),
         (LogicalPlan::Join(_), LogicalPlan::SubqueryAlias(alias)) => match alias.input.as_ref() {
-            LogicalPlan::Subquery(lateral) => blamed_subquery(lateral, LATERAL, &around),
+            LogicalPlan::Subquery(lateral) => blamed_subquery(lateral, LATERAL, None, &around),
             _ => None,
         },
         _ => None,
@@ -137,8 +143,13 @@ fn looked_for(expression: &Expr) -> Option<Objection> {
     })
 }
 
-/// `what`: what it is called; `is_around`: whether the row around has a column.
-fn blamed_subquery(subquery: &Subquery, what: &str, is_around: &impl Fn(&Column) -> bool) -> Option<Objection> {
+/// `what`: what it is called; `counted`: what its rows are put together for; `is_around`: whether the row around has a column.
+fn blamed_subquery(
+    subquery: &Subquery,
+    what: &str,
+    counted: Option<Groups<'_>>,
+    is_around: &impl Fn(&Column) -> bool,
+) -> Option<Objection> {
     let outer = subquery.outer_ref_columns.iter().filter_map(outer_column);
     // What a LATERAL inside names of the row beside it is counted too.
     let is_inside = |column: &Column| any(&subquery.subquery, |node| node.schema().has_column(column));
@@ -153,7 +164,7 @@ fn blamed_subquery(subquery: &Subquery, what: &str, is_around: &impl Fn(&Column)
         0 => None,
         _ => meets(&subquery.subquery, None, is_around)
             .or_else(|| nested(subquery))
-            .or_else(|| grouped(&subquery.subquery, None, what)),
+            .or_else(|| grouped(&subquery.subquery, counted, what)),
     };
     own.or_else(|| blamed(&subquery.subquery))
 }
@@ -205,37 +216,49 @@ fn named(plan: &LogicalPlan, is_around: &impl Fn(&Column) -> bool) -> Option<(Co
     })
 }
 
-/// A condition by which what is put together cannot meet the row around. `aggregate`: what stands above it.
-fn grouped(plan: &LogicalPlan, aggregate: Option<&Aggregate>, what: &str) -> Option<Objection> {
-    if let (LogicalPlan::Filter(filter), Some(aggregate)) = (plan, aggregate) {
+/// What puts rows together.
+#[derive(Debug, Clone, Copy)]
+struct Groups<'a> {
+    keys: &'a [Expr],
+    /// Why conditions on these rows cannot name the row around but in equalities.
+    unequal: &'static str,
+}
+
+/// Of conditions that are selected: how many rows there are is asked.
+const SELECTED: Groups<'_> = Groups { keys: &[], unequal: NO_CONDITION };
+
+/// A condition by which what is put together cannot meet the row around. `groups`: what stands above it.
+fn grouped(plan: &LogicalPlan, groups: Option<Groups<'_>>, what: &str) -> Option<Objection> {
+    if let (LogicalPlan::Filter(filter), Some(groups)) = (plan, groups) {
         let mut meeting =
             split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
-        let refused = meeting.find_map(|condition| Some((condition, unfit(condition, aggregate)?)));
+        let refused = meeting.find_map(|condition| Some((condition, unfit(condition, groups)?)));
         if let Some((condition, message)) = refused {
             return Some(Objection::new(Place::of(condition), what, message));
         }
     }
-    let aggregate = match plan {
-        LogicalPlan::Aggregate(aggregate) => Some(aggregate),
-        _ => aggregate,
+    let groups = match plan {
+        LogicalPlan::Aggregate(aggregate) => Some(Groups { keys: &aggregate.group_expr, unequal: UNEQUAL }),
+        _ => groups,
     };
-    plan.inputs().into_iter().find_map(|input| grouped(input, aggregate, what))
+    plan.inputs().into_iter().find_map(|input| grouped(input, groups, what))
 }
 
 /// Why a condition that names the row around cannot stand below an aggregate.
-fn unfit(condition: &Expr, aggregate: &Aggregate) -> Option<&'static str> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return Some(UNEQUAL) };
+fn unfit(condition: &Expr, groups: Groups<'_>) -> Option<&'static str> {
+    let Groups { keys, unequal } = groups;
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return Some(unequal) };
     let is_outer = |side: &Expr| !side.any_column_refs() && side.contains_outer();
     let own = match (is_outer(left), is_outer(right)) {
         (true, false) => right,
         (false, true) => left,
-        _ => return Some(UNEQUAL),
+        _ => return Some(unequal),
     };
     match &**own {
-        own if own.contains_outer() => Some(UNEQUAL),
+        own if own.contains_outer() || !own.any_column_refs() => Some(unequal),
         Expr::Column(_) => None,
         // Under a name of its own it is a column.
-        _ if aggregate.group_expr.is_empty() => None,
+        _ if keys.is_empty() => None,
         _ => Some(MADE),
     }
 }

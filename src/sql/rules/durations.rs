@@ -3,21 +3,27 @@
 //! DataFusion makes an interval of the time between two timestamps, which counts nanoseconds, and compares intervals by
 //! months, then days, then nanoseconds: a time of ten days, being no day, would be less than `INTERVAL '7 days'`. A day is
 //! 24 hours here, as all times are in UTC. A month has no length, so a comparison with one is refused.
+//!
+//! `extract(epoch FROM now() - updated_at)` is all of its seconds, of which DataFusion would say the whole ones alone.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, binary_expr};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, binary_expr, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::epoch::contains_now;
-use super::rewrite_expressions;
+use super::rewrite_over_inputs;
 use crate::sql::refusal::{Objection, Place};
 
+/// The nanoseconds of a second.
+const SECOND: f64 = 1e9;
 /// The nanoseconds of a day.
 const DAY: i64 = 24 * 3_600 * 1_000_000_000;
 
@@ -31,11 +37,7 @@ impl AnalyzerRule for Rule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let schema = merge_schema(&node.inputs());
-            rewrite_expressions(node, |expression| expression.transform_up(|inner| compare(inner, &schema)))
-        })?;
-        Ok(plan.data)
+        rewrite_over_inputs(plan, compare)
     }
 }
 
@@ -66,8 +68,35 @@ fn compare(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::Between(Between { expr, negated, low, high })),
             })
         }
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) => {
+            let length = match args.pop() {
+                Some(length) if is_epoch(&func, &args) && is_length(&length, schema) => length,
+                other => {
+                    args.extend(other);
+                    return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+                }
+            };
+            let cast = |inner: Expr, kind: DataType| Expr::Cast(Cast::new(Box::new(inner), kind));
+            let nanoseconds = cast(cast(length, DataType::Duration(TimeUnit::Nanosecond)), DataType::Int64);
+            let seconds = binary_expr(cast(nanoseconds, DataType::Float64), Operator::Divide, lit(SECOND));
+            Ok(Transformed::yes(seconds))
+        }
         expression => Ok(Transformed::no(expression)),
     }
+}
+
+/// Whether a function is asked for all seconds. `before`: its arguments but the last.
+fn is_epoch(function: &ScalarUDF, before: &[Expr]) -> bool {
+    match before {
+        [Expr::Literal(part, _)] if function.name() == "date_part" => {
+            part.try_as_str().flatten().is_some_and(|part| part.eq_ignore_ascii_case("epoch"))
+        }
+        _ => false,
+    }
+}
+
+fn is_length(expression: &Expr, schema: &DFSchema) -> bool {
+    matches!(expression.get_type(schema), Ok(DataType::Duration(_)))
 }
 
 fn is_comparison(operator: Operator) -> bool {

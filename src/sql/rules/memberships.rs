@@ -5,19 +5,26 @@
 //! what is not known (the value is null, or a null is among those looked in) for false. That makes no difference where more
 //! found rows only ever make the whole condition more true; elsewhere it would let rows in that SQL leaves out, so there it
 //! is said when it is not known.
+//!
+//! What is selected is no condition, of which DataFusion would make a join. There it is asked how many such rows there are,
+//! which is a value, and so is a join.
 
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator,
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use super::rewrite_expressions;
+use crate::sql::subquery::has_subquery;
 
 /// Why a join that knows of nulls is refused if it has anything but a key.
 pub(in crate::sql) const WITHOUT_KEY: &str = "what it looks in depends on the row, or what it looks for does not, and a null would \
@@ -57,6 +64,10 @@ impl AnalyzerRule for Rule {
                 Ok(predicate
                     .update_data(|predicate| (predicate, input))
                     .map_data(|(predicate, input)| Ok(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))?)
+            }
+            LogicalPlan::Projection(projection) if projection.expr.iter().any(has_subquery) => {
+                let schema = Arc::clone(projection.input.schema());
+                rewrite_expressions(LogicalPlan::Projection(projection), |expression| selected(expression, &schema))
             }
             node => Ok(Transformed::no(node)),
         };
@@ -113,12 +124,51 @@ fn has_key(found: &InSubquery) -> bool {
     found.subquery.outer_ref_columns.is_empty() && found.expr.any_column_refs()
 }
 
+/// What is selected, with subqueries that are values alone.
+fn selected(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let known = rewritten(expression, Stand::Within, schema)?;
+    known.transform_data(|expression| {
+        expression.transform_up(|inner| match inner {
+            Expr::InSubquery(found) if !found.negated => match exists_equal(found, schema)? {
+                Expr::Exists(exists) => counted(exists),
+                other => Ok(Transformed::no(other)),
+            },
+            Expr::Exists(exists) => counted(exists),
+            inner => Ok(Transformed::no(inner)),
+        })
+    })
+}
+
+/// Whether there are rows, by their number.
+fn counted(Exists { subquery, negated }: Exists) -> Result<Transformed<Expr>> {
+    let is_grouped = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(aggregate) => !aggregate.input.all_out_ref_exprs().is_empty(),
+        _ => false,
+    };
+    if subquery.subquery.exists(|node| Ok(is_grouped(node)))? {
+        // What would be counted are groups, by other keys than their own.
+        return Ok(Transformed::no(Expr::Exists(Exists { subquery, negated })));
+    }
+    let rows = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery));
+    let count = rows.aggregate(Vec::<Expr>::new(), vec![count_all()])?.build()?;
+    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), ..subquery });
+    let is_there = Expr::IsTrue(Box::new(count.gt(lit(0_i64))));
+    Ok(Transformed::yes(if negated { !is_there } else { is_there }))
+}
+
 /// Whether the value is found; false where that is not known.
 fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
-    let has_key = has_key(&found);
+    if has_key(&found) {
+        return Ok(Expr::InSubquery(InSubquery { negated: false, ..found }));
+    }
+    exists_equal(found, schema)
+}
+
+/// Whether there is a row with the value; what it was where that cannot be asked so.
+fn exists_equal(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let InSubquery { expr, subquery: Subquery { subquery: plan, mut outer_ref_columns, spans }, negated: _ } = found;
     let column = match &plan.schema().columns()[..] {
-        [column] if !has_key && !expr.contains_outer() => Expr::Column(column.clone()),
+        [column] if !expr.contains_outer() => Expr::Column(column.clone()),
         _ => {
             let subquery = Subquery { subquery: plan, outer_ref_columns, spans };
             return Ok(Expr::InSubquery(InSubquery::new(expr, subquery, false)));

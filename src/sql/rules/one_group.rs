@@ -3,7 +3,7 @@
 //!
 //! DataFusion groups by what such rows are found by, and then has no row where there is no group. It makes up for that where
 //! the subquery is a value and has no `HAVING`; so all others become such ones here: `EXISTS` is true or is what `HAVING`
-//! says, `x IN` compares, and `HAVING` decides whether a value is null. It makes up for what is computed of aggregates, so
+//! says, `x IN`, `ANY` and `ALL` compare, and `HAVING` decides whether a value is null. It makes up for what is computed of aggregates, so
 //! what is constant is made to look so. What has another form is refused, and so are a limit and a window that would count
 //! rows of all groups at once.
 //!
@@ -14,11 +14,11 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType, Subquery};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, lit, when,
+    Aggregate, Distinct, Expr, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, binary_expr, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -141,7 +141,7 @@ fn value(plan: LogicalPlan, around: &Subquery) -> Expr {
 fn rewritten(expression: Expr) -> Result<Transformed<Expr>> {
     let subquery = match &expression {
         Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => subquery,
-        Expr::InSubquery(InSubquery { subquery, .. }) => subquery,
+        Expr::InSubquery(InSubquery { subquery, .. }) | Expr::SetComparison(SetComparison { subquery, .. }) => subquery,
         _ => return Ok(Transformed::no(expression)),
     };
     let Some(row) = OneRow::of(subquery)? else { return many(expression).and_then(null_of_nothing) };
@@ -156,6 +156,13 @@ fn rewritten(expression: Expr) -> Result<Transformed<Expr>> {
                 None => equals,
             };
             negated_if(negated, found)
+        }
+        (Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }), is_there) => {
+            let compared = binary_expr(*expr, op, value(row.plan, &subquery));
+            match is_there {
+                Some(is_there) => when(is_there, compared).otherwise(lit(quantifier == SetQuantifier::All))?,
+                None => compared,
+            }
         }
         (Expr::ScalarSubquery(subquery), Some(is_there)) => {
             let nothing = ScalarValue::try_from(row.plan.schema().field(0).data_type())?;
@@ -233,7 +240,9 @@ fn many(expression: Expr) -> Result<Transformed<Expr>> {
             let subquery = Subquery { subquery: Arc::new(plan), ..subquery };
             Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
         }
-        Expr::InSubquery(InSubquery { ref subquery, .. }) if !subquery.outer_ref_columns.is_empty() => {
+        Expr::InSubquery(InSubquery { ref subquery, .. }) | Expr::SetComparison(SetComparison { ref subquery, .. })
+            if !subquery.outer_ref_columns.is_empty() =>
+        {
             check_no_other(&subquery.subquery)?;
             check_each_alone(&subquery.subquery)?;
             Ok(Transformed::no(expression))

@@ -27,7 +27,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 
 use super::Effort;
-use crate::sql::rules::limits::Fences;
+use crate::sql::rules::fences::Fences;
 use crate::sql::rules::{kept_rows, lists, null_keys};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;

@@ -5,14 +5,15 @@
 //! field by field, so that whatever a new version of the parser adds is looked at here. Then, for a view, functions that
 //! cannot be maintained; lowering refuses the same, but knows less well where they are.
 
+mod aliases;
 mod expressions;
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Cte, Expr, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, ObjectName, OrderBy,
-    OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value,
-    ValueWithSpan, Visit, Visitor,
+    BinaryOperator, Cte, Expr, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, NamedWindowDefinition,
+    NamedWindowExpr, ObjectName, OrderBy, OrderByKind, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor, WindowSpec,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -75,6 +76,7 @@ fn refuse(span: Span, construct: impl Into<String>, message: impl Into<String>) 
 }
 
 const ONE_SELECT: &str = "only a SELECT is allowed; nothing can be written or changed by SQL";
+const WHOLE_WINDOW: &str = "a window that builds on another one is not supported; write the whole window";
 const NOT_UNDERSTOOD: &str = "has no meaning here; leave it out";
 
 impl Visitor for Constructs<'_> {
@@ -107,6 +109,7 @@ impl Visitor for Constructs<'_> {
         }
         if let Some(order_by) = order_by {
             self.check_order_by(order_by)?;
+            aliases::check(query)?;
         }
         if let Some(with) = with.as_ref().filter(|with| with.recursive) {
             with.cte_tables.iter().try_for_each(check_recursive)?;
@@ -135,7 +138,7 @@ impl Visitor for Constructs<'_> {
             distribute_by,
             sort_by,
             having: _,
-            named_window: _,
+            named_window,
             qualify: _,
             window_before_qualify: _,
             value_table_mode,
@@ -157,6 +160,7 @@ impl Visitor for Constructs<'_> {
             (!sort_by.is_empty(), "SORT BY", "write ORDER BY"),
             (value_table_mode.is_some(), "SELECT AS", "name the columns"),
         ])?;
+        named_window.iter().try_for_each(check_named_window)?;
         from.iter().try_for_each(check_joins)
     }
 
@@ -254,6 +258,17 @@ impl Constructs<'_> {
             (interpolate.is_some(), "INTERPOLATE", NOT_UNDERSTOOD),
             (expressions.iter().any(|expression| expression.with_fill.is_some()), "WITH FILL", NOT_UNDERSTOOD),
         ])
+    }
+}
+
+/// DataFusion forgets what another window says that one builds on.
+fn check_named_window(definition: &NamedWindowDefinition) -> ControlFlow<Objection> {
+    match definition {
+        NamedWindowDefinition(name, NamedWindowExpr::NamedWindow(_))
+        | NamedWindowDefinition(name, NamedWindowExpr::WindowSpec(WindowSpec { window_name: Some(_), .. })) => {
+            refuse(name.span, format!("window {name}"), WHOLE_WINDOW)
+        }
+        NamedWindowDefinition(_, NamedWindowExpr::WindowSpec(_)) => ControlFlow::Continue(()),
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! DataFusion makes structures of them, in which null equals null, so that `(a, b) = (a, b)` would be true where `a` is null,
 //! and `(a, b) NOT IN ((1, NULL))` too. SQL does not know it there. So a comparison of two rows is written out as
-//! comparisons of what is in them: `a = 1 AND b = 'x'`, and `a < 1 OR a = 1 AND b < 'x'`.
+//! comparisons of what is in them: `a = 1 AND b = 'x'`, and `a < 1 OR a = 1 AND b < 'x'`. So are `ORDER BY (a, b) DESC`, which
+//! is by each of them, and `GROUP BY (a, b)`.
 //!
-//! Not here: a row that is one value of one column, which is compared as one, nulls and all, as it is sorted and grouped by.
+//! Not here: rows elsewhere, of which no column is made (`constructs`).
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Spanned, UnaryOperator, VisitMut,
-    VisitorMut,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, OrderBy, OrderByExpr,
+    OrderByKind, OrderByOptions, Query, Select, Spanned, UnaryOperator, VisitMut, VisitorMut,
 };
 
 use super::TEXT_BYTES_MAX;
@@ -44,6 +45,33 @@ impl VisitorMut for RowValues {
             }
             Err(objection) => ControlFlow::Break(objection),
         }
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Objection> {
+        if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
+            let each = keys.drain(..).flat_map(|key| match key {
+                Expr::Tuple(values) if !values.is_empty() => values,
+                key => vec![key],
+            });
+            *keys = each.collect();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Objection> {
+        if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by {
+            let each = keys.drain(..).flat_map(|key| match values(&key.expr) {
+                // A row is never null itself, so NULLS says nothing of it; in it nulls are greater than all others.
+                Some(row) => {
+                    let options = OrderByOptions { nulls_first: None, ..key.options };
+                    let by = |value: &Expr| OrderByExpr { expr: value.clone(), options, with_fill: None };
+                    row.into_iter().map(by).collect()
+                }
+                None => vec![key],
+            });
+            *keys = each.collect();
+        }
+        ControlFlow::Continue(())
     }
 }
 

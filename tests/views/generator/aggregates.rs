@@ -24,6 +24,9 @@ impl Generator<'_> {
         for (place, kind) in kinds.iter().enumerate() {
             let own: Vec<Column> = groups.iter().filter(|group| group.kind == *kind).cloned().collect();
             let value = match own.as_slice() {
+                _ if *kind == Kind::Int && depth > 0 && self.choices.chance(5) => {
+                    format!("count(*) FILTER (WHERE {})", self.found(&scope, depth - 1))
+                }
                 [] => self.aggregate(*kind, &scope),
                 some if self.choices.chance(60) => self.choices.pick(some).written.clone(),
                 _ => self.aggregate(*kind, &scope),

@@ -13,9 +13,16 @@ impl Generator<'_> {
         let filter = self.filter(&scope, depth);
         let mut columns = Vec::new();
         for (place, kind) in kinds.iter().enumerate() {
-            let value = match depth > 0 && self.choices.chance(4) {
-                true => self.scalar_subquery(*kind, &scope),
-                false => self.scalar(*kind, &scope, 2),
+            let value = match self.choices.weighted(if depth > 0 { &[92, 4, 4] } else { &[100, 0, 0] }) {
+                0 => self.scalar(*kind, &scope, 2),
+                1 => self.scalar_subquery(*kind, &scope),
+                _ => match kind {
+                    Kind::Bool => self.found(&scope, depth - 1),
+                    kind => {
+                        let (found, then) = (self.found(&scope, depth - 1), self.scalar(*kind, &scope, 0));
+                        format!("CASE WHEN {found} THEN {then} END")
+                    }
+                },
             };
             columns.push(format!("{value} AS c{}", place + 1));
         }
@@ -205,6 +212,23 @@ impl Generator<'_> {
                 format!("NOT ({one} AND {})", self.boolean(scope, 1))
             }
         }
+    }
+
+    /// Whether there are such rows, where that is no condition.
+    pub(super) fn found(&mut self, scope: &[Column], depth: usize) -> String {
+        let outer = self.choices.pick(scope).clone();
+        let is = *self.choices.pick(&["IN", "NOT IN"]);
+        if self.choices.chance(50) {
+            return format!("({} {is} ({}))", outer.written, self.body(&[outer.kind], depth));
+        }
+        let (from, inner) = self.item(0);
+        let equal = self.equal(scope, &inner);
+        if self.choices.chance(50) {
+            let not = *self.choices.pick(&["", "NOT "]);
+            return format!("({not}EXISTS (SELECT 1 FROM {from} WHERE {equal}))");
+        }
+        let found = self.scalar(outer.kind, &inner, 1);
+        format!("({} {is} (SELECT {found} FROM {from} WHERE {equal}))", outer.written)
     }
 
     /// A query over a table whose rows depend on columns outside.

@@ -326,6 +326,12 @@ pub(super) const SAYINGS: &[Saying] = &[
         "does not take * or NULL; name a column",
     ),
     saying(
+        "Physical plan does not support logical expression WindowFunction",
+        "OVER",
+        Spot::Words(&["OVER"]),
+        "stands in a condition, before there are windows; write it in a subquery in FROM, and the condition outside of it",
+    ),
+    saying(
         "Physical plan does not support logical expression AggregateFunction",
         "GROUP BY",
         Spot::Words(&["GROUP", "BY"]),

@@ -4,15 +4,17 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Spanned, Value, ValueWithSpan, WindowSpec, WindowType,
+    BinaryOperator, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Spanned, Value, ValueWithSpan, WindowSpec, WindowType,
 };
 
-use super::{Functions, first, refuse};
+use super::{Functions, WHOLE_WINDOW, first, refuse};
 use crate::sql::refusal::{Objection, Place};
 
 const NO_LISTS: &str = "there are no columns of lists; JSON lists stay text, whose elements are read by ->";
 const NO_OBJECTS: &str = "there are no columns of objects; JSON objects stay text, whose fields are read by ->";
+const NO_ROWS: &str =
+    "is compared with others alone; name its values one by one, or count the rows of a subquery with DISTINCT";
 const UNKNOWN: &str = "is not supported";
 
 /// An arm a kind of expression.
@@ -55,10 +57,12 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
         Expr::Dictionary(_) | Expr::Map(_) | Expr::Struct { .. } | Expr::Named { .. } => {
             refuse(expression.span(), "object", NO_OBJECTS)
         }
+        Expr::Tuple(values) if !values.is_empty() => refuse(expression.span(), "row of values", NO_ROWS),
         Expr::IsNormalized { .. } => refused("IS NORMALIZED", UNKNOWN),
         Expr::MatchAgainst { .. } => refused("MATCH", "write LIKE, or ~ and a regular expression"),
         Expr::OuterJoin(_) => refuse(expression.span(), "(+)", "write LEFT JOIN"),
         Expr::Interval(interval) => check_interval(&interval.value),
+        Expr::Cast { data_type, .. } => check_length(data_type, expression),
         Expr::Prior(_) => refused("PRIOR", "write WITH RECURSIVE"),
         Expr::Lambda(_) => refuse(expression.span(), "->", "functions cannot be arguments; put the -> in parentheses"),
         Expr::Identifier(_)
@@ -76,7 +80,6 @@ pub(super) fn check(expression: &Expr, functions: &dyn Functions) -> ControlFlow
         | Expr::Between { .. }
         | Expr::BinaryOp { .. }
         | Expr::UnaryOp { .. }
-        | Expr::Cast { .. }
         | Expr::AtTimeZone { .. }
         | Expr::Extract { .. }
         | Expr::Position { .. }
@@ -128,6 +131,22 @@ fn check_distinct_from(right: &Expr) -> ControlFlow<Objection> {
     }
 }
 
+/// DataFusion does not look at it.
+fn check_length(kind: &DataType, cast: &Expr) -> ControlFlow<Objection> {
+    match kind {
+        DataType::Varchar(Some(_))
+        | DataType::CharacterVarying(Some(_))
+        | DataType::CharVarying(Some(_))
+        | DataType::Char(Some(_))
+        | DataType::Character(Some(_)) => refuse(
+            cast.span(),
+            format!("type {kind}"),
+            "texts have no length of their own here; write left(.., length)",
+        ),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
 /// Patterns are evaluated with no other sign than this.
 fn check_escape(sign: Option<&ValueWithSpan>) -> ControlFlow<Objection> {
     match sign {
@@ -150,12 +169,14 @@ fn check_function(function: &Function, functions: &dyn Functions) -> ControlFlow
     if !matches!(parameters, FunctionArguments::None) {
         return refuse(name.span(), format!("parameters of {words}()"), "write all arguments in one list");
     }
+    if matches!(words.as_str(), "row" | "struct") {
+        return refuse(name.span(), "row of values", NO_ROWS);
+    }
     if words == "unnest" {
         return refuse(name.span(), "unnest()", NO_LISTS);
     }
     if let Some(WindowType::WindowSpec(WindowSpec { window_name: Some(base), .. })) = over {
-        let message = "a window that builds on another one is not supported; write the whole window";
-        return refuse(base.span, format!("window {base}"), message);
+        return refuse(base.span, format!("window {base}"), WHOLE_WINDOW);
     }
     if let Some((construct, message)) = functions.objection(&words, over.is_some()) {
         return refuse(name.span(), construct, message);
