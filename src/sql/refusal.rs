@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 
 pub(super) use place::Place;
 pub(super) use sayings::in_plain_words;
-pub(super) use subqueries::{explained, explained_late, left_in};
+pub(super) use subqueries::{explained, explained_late, left_in, looked_for};
 
 /// A query that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

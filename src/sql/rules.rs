@@ -6,6 +6,7 @@
 //! | `epoch` | `now()` and the like are the epoch: its time in an ad-hoc query, a placeholder that nothing folds in a view |
 //! | `distinct_on` | `DISTINCT ON` is the first row of each group, by `ROW_NUMBER()` |
 //! | `mixed_numbers` | a decimal is compared with a float as one, and whole numbers without a sign are computed with as with one |
+//! | `dates` | a date that is moved by less than days is a time |
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
 //! | `overflows` | `+`, `-` and `*` of whole numbers fail where the result has no room |
@@ -26,6 +27,7 @@
 pub(super) mod epoch;
 pub(super) mod fences;
 
+mod dates;
 mod distinct_on;
 mod durations;
 mod floats;
@@ -66,6 +68,7 @@ pub(super) fn analyzer_rules(now: Now, counted: Option<Arc<Counted>>) -> Vec<Arc
         Arc::new(epoch::Rule(now)),
         Arc::new(distinct_on::Rule),
         Arc::new(mixed_numbers::Rule),
+        Arc::new(dates::Rule),
         Arc::new(TypeCoercion::new()),
         Arc::new(lengths::Rule { counted }),
         Arc::new(overflows::Rule),

@@ -4,7 +4,6 @@
 //! planning, printing and dropping it can bear on an ordinary stack, and in which every part has a meaning for DataFusion.
 //! Not here: names and types (DataFusion), what can be maintained (`lower`).
 
-mod casts;
 mod constructs;
 mod expansion;
 mod names;
@@ -52,7 +51,6 @@ pub(super) fn parse(text: &str) -> Result<Box<Query>, Objection> {
             names::give(&mut query);
             quantified::write_out(&mut query);
             row_values::write_out(&mut query)?;
-            casts::name(&mut query);
             query
         }
         Some(other) => return Err(no_query(&other)),

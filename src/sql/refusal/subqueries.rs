@@ -7,6 +7,7 @@
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
 
@@ -120,7 +121,11 @@ fn blamed(plan: &LogicalPlan) -> Option<Objection> {
             (LogicalPlan::Filter(_), _) | (_, Expr::ScalarSubquery(_)) => None,
             _ => Some(SELECTED),
         };
-        looked_for(inner).or_else(|| blamed_subquery(subquery_of(inner)?, kind(inner)?, counted, &around))
+        let sought = match inner {
+            Expr::InSubquery(found) => looked_for(found),
+            _ => None,
+        };
+        sought.or_else(|| blamed_subquery(subquery_of(inner)?, kind(inner)?, counted, &around))
     });
     let lateral = |side: &&LogicalPlan| match (plan, side) {
         (LogicalPlan::Join(_), LogicalPlan::Subquery(lateral)) => blamed_subquery(lateral, LATERAL, None, &around),
@@ -134,8 +139,7 @@ fn blamed(plan: &LogicalPlan) -> Option<Objection> {
 }
 
 /// What `IN` looks for, where that is of a subquery which names the row around.
-fn looked_for(expression: &Expr) -> Option<Objection> {
-    let Expr::InSubquery(found) = expression else { return None };
+pub(in crate::sql) fn looked_for(found: &InSubquery) -> Option<Objection> {
     found_in(&found.expr, |inner| {
         subquery_of(inner).filter(|subquery| !subquery.outer_ref_columns.is_empty())?;
         let message = "is what IN looks for; make it a column of a subquery in FROM, and name that here";

@@ -22,6 +22,10 @@ use super::epoch::contains_now;
 use super::rewrite_over_inputs;
 use crate::sql::refusal::{Objection, Place};
 
+/// Of an interval that is made of others, which has no length.
+const NOT_CONSTANT: &str = "intervals that are no constants are not compared; compare the time between two timestamps with one: \
+                            a - b > INTERVAL '7 days'";
+
 /// The nanoseconds of a second.
 const SECOND: f64 = 1e9;
 /// The nanoseconds of a day.
@@ -48,6 +52,10 @@ fn compare(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 (Some(one), None) => length(&right, schema)?.map(|other| (one, other)),
                 (None, Some(other)) => length(&left, schema)?.map(|one| (one, other)),
                 (Some(one), Some(other)) => Some((one, other)),
+                (None, None) if is_interval(&left, schema) && is_interval(&right, schema) => {
+                    let lengths = length(&left, schema)?.zip(length(&right, schema)?);
+                    Some(lengths.ok_or_else(|| objection(NOT_CONSTANT).into_error())?)
+                }
                 (None, None) => None,
             };
             Ok(match lengths {
@@ -58,6 +66,11 @@ fn compare(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Between(Between { expr, negated, low, high }) => {
             let lengths = match duration(&expr, schema) {
                 Some(inner) => length(&low, schema)?.zip(length(&high, schema)?).map(|(low, high)| (inner, low, high)),
+                None if is_interval(&expr, schema) => {
+                    let bounds = length(&low, schema)?.zip(length(&high, schema)?);
+                    let lengths = length(&expr, schema)?.zip(bounds).map(|(inner, (low, high))| (inner, low, high));
+                    Some(lengths.ok_or_else(|| objection(NOT_CONSTANT).into_error())?)
+                }
                 None => None,
             };
             Ok(match lengths {
@@ -93,6 +106,10 @@ fn is_epoch(function: &ScalarUDF, before: &[Expr]) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_interval(expression: &Expr, schema: &DFSchema) -> bool {
+    matches!(expression.get_type(schema), Ok(DataType::Interval(_)))
 }
 
 fn is_length(expression: &Expr, schema: &DFSchema) -> bool {

@@ -9,6 +9,7 @@
 //! What is selected is no condition, of which DataFusion would make a join. There it is asked how many such rows there are,
 //! which is a value, and so is a join.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
@@ -24,6 +25,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite_expressions;
+use crate::sql::refusal::{Objection, Place, looked_for};
 use crate::sql::subquery::has_subquery;
 
 /// Why a join that knows of nulls is refused if it has anything but a key.
@@ -34,6 +36,9 @@ pub(in crate::sql) const WITHOUT_KEY: &str = "what it looks in depends on the ro
 pub(in crate::sql) fn is_without_key(join: &Join) -> bool {
     join.null_aware && (join.on.len() != 1 || join.filter.is_some())
 }
+
+/// So many joins may come of what is selected: each is an operator for every row.
+const COUNTS_MAX: usize = 16;
 
 /// Says when it is not known whether a value is among others.
 #[derive(Debug)]
@@ -58,6 +63,7 @@ impl AnalyzerRule for Rule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let counts = Cell::new(0);
         let rewrite = |node| match node {
             LogicalPlan::Filter(Filter { predicate, input, .. }) => {
                 let predicate = rewritten(predicate, Stand::Alone, input.schema())?;
@@ -67,7 +73,8 @@ impl AnalyzerRule for Rule {
             }
             LogicalPlan::Projection(projection) if projection.expr.iter().any(has_subquery) => {
                 let schema = Arc::clone(projection.input.schema());
-                rewrite_expressions(LogicalPlan::Projection(projection), |expression| selected(expression, &schema))
+                let plan = LogicalPlan::Projection(projection);
+                rewrite_expressions(plan, |expression| selected(expression, &schema, &counts))
             }
             node => Ok(Transformed::no(node)),
         };
@@ -125,22 +132,31 @@ fn has_key(found: &InSubquery) -> bool {
 }
 
 /// What is selected, with subqueries that are values alone.
-fn selected(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn selected(expression: Expr, schema: &DFSchema, counts: &Cell<usize>) -> Result<Transformed<Expr>> {
     let known = rewritten(expression, Stand::Within, schema)?;
     known.transform_data(|expression| {
         expression.transform_up(|inner| match inner {
             Expr::InSubquery(found) if !found.negated => match exists_equal(found, schema)? {
-                Expr::Exists(exists) => counted(exists),
+                Expr::Exists(exists) => counted(exists, counts),
                 other => Ok(Transformed::no(other)),
             },
-            Expr::Exists(exists) => counted(exists),
+            Expr::Exists(exists) => counted(exists, counts),
             inner => Ok(Transformed::no(inner)),
         })
     })
 }
 
-/// Whether there are rows, by their number.
-fn counted(Exists { subquery, negated }: Exists) -> Result<Transformed<Expr>> {
+/// Whether there are rows, by their number. `counts`: how often that was asked.
+fn counted(Exists { subquery, negated }: Exists, counts: &Cell<usize>) -> Result<Transformed<Expr>> {
+    counts.set(counts.get() + 1);
+    if counts.get() > COUNTS_MAX {
+        let message = format!(
+            "is selected, where it takes one to three joins, of which {COUNTS_MAX} are allowed in all; write conditions in \
+             WHERE, or views of some of them"
+        );
+        let place = Place::of_plan(&subquery.subquery);
+        return Err(Objection::new(place, "IN, EXISTS (SELECT ..)", message).into_error());
+    }
     let is_grouped = |node: &LogicalPlan| match node {
         LogicalPlan::Aggregate(aggregate) => !aggregate.input.all_out_ref_exprs().is_empty(),
         _ => false,
@@ -166,6 +182,10 @@ fn membership(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
 
 /// Whether there is a row with the value; what it was where that cannot be asked so.
 fn exists_equal(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
+    if let Some(objection) = looked_for(&found) {
+        // It would be of another row there.
+        return Err(objection.into_error());
+    }
     let InSubquery { expr, subquery: Subquery { subquery: plan, mut outer_ref_columns, spans }, negated: _ } = found;
     let column = match &plan.schema().columns()[..] {
         [column] if !expr.contains_outer() => Expr::Column(column.clone()),

@@ -44,7 +44,7 @@ struct Count {
 }
 
 /// A name as it is compared.
-fn folded(name: &Ident) -> String {
+pub(super) fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 

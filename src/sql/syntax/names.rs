@@ -1,5 +1,4 @@
-//! Names of what is selected, where DataFusion has none that will do: those that stand after `WITH name`, and of `CAST(a AS
-//! text)` that of its column, as PostgreSQL has it. DataFusion calls it `t.a`, which is another column.
+//! Names of columns that stand after `WITH name`, given to what is selected; and numbers to what is selected and sorted by.
 //!
 //! DataFusion gives them to the rows of the query, once it has planned it; but what is selected twice (`WITH r (a, b) AS
 //! (SELECT x, x ..)`) cannot be planned without names of its own.
@@ -8,12 +7,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Value, VisitMut,
+    Cte, Distinct, Expr, GroupByExpr, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Value, VisitMut,
     VisitorMut,
 };
 
-/// Gives their names to all queries in `WITH` that select something twice, and to casts; and numbers to what is sorted by and
-/// has none.
+/// Gives their names to all queries in `WITH` that select something twice, and numbers to what is sorted by.
 pub(super) fn give(query: &mut Query) {
     let _: ControlFlow<()> = query.visit(&mut Names);
 }
@@ -27,34 +25,24 @@ impl VisitorMut for Names {
         query.with.iter_mut().flat_map(|with| &mut with.cte_tables).for_each(name);
         if let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(keys), .. })) =
             (&*query.body, &mut query.order_by)
-            && matches!(select.distinct, Some(Distinct::Distinct))
         {
-            keys.iter_mut().for_each(|key| number(&mut key.expr, &select.projection));
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let names: Vec<Option<String>> = select.projection.iter().map(name_of).collect();
-        for (place, item) in select.projection.iter_mut().enumerate() {
-            let SelectItem::UnnamedExpr(expr @ Expr::Cast { .. }) = item else { continue };
-            // Where another one has the name, both are told so.
-            let is_alone = names.iter().filter(|name| **name == names[place]).count() == 1;
-            if let Some(alias) = column_of(expr).filter(|_| is_alone).cloned() {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
-            }
+            keys.iter_mut().for_each(|key| number(&mut key.expr, select));
         }
         ControlFlow::Continue(())
     }
 }
 
-/// `SELECT DISTINCT a + b .. ORDER BY a + b` is by the first column; DataFusion looks for the columns of the table.
-fn number(key: &mut Expr, selected: &[SelectItem]) {
-    if matches!(key, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)) {
+/// `SELECT a + b AS a .. ORDER BY a + b` is by the first column; DataFusion looks for columns, of which one may be called so
+/// that is selected, and one may be gone.
+fn number(key: &mut Expr, select: &Select) {
+    let (selected, is_distinct) = (&select.projection, matches!(select.distinct, Some(Distinct::Distinct)));
+    let is_name = matches!(key, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_));
+    if is_name || matches!(select.distinct, Some(Distinct::On(_))) {
         return;
     }
     let place = selected.iter().position(|item| match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => *expr == *key,
+        SelectItem::ExprWithAlias { expr, .. } => *expr == *key,
+        SelectItem::UnnamedExpr(expr) => is_distinct && *expr == *key,
         _ => false,
     });
     // Before a star it cannot be told which number that is.
@@ -62,25 +50,6 @@ fn number(key: &mut Expr, selected: &[SelectItem]) {
     let is_plain = !selected.iter().any(is_star);
     if let Some(place) = place.filter(|_| is_plain) {
         *key = Expr::Value(Value::Number((place + 1).to_string(), false).with_empty_span());
-    }
-}
-
-/// What something that is selected is called, where that is plain.
-fn name_of(item: &SelectItem) -> Option<String> {
-    match item {
-        SelectItem::UnnamedExpr(expr) => column_of(expr).map(|name| name.value.clone()),
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
-        _ => None,
-    }
-}
-
-/// The name of a column, or of one that is cast.
-fn column_of(expression: &Expr) -> Option<&Ident> {
-    match expression {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(names) => names.last(),
-        Expr::Cast { expr, .. } | Expr::Nested(expr) => column_of(expr),
-        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, OrderBy, OrderByExpr,
-    OrderByKind, OrderByOptions, Query, Select, Spanned, UnaryOperator, VisitMut, VisitorMut,
+    OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned, UnaryOperator, VisitMut, VisitorMut,
 };
 
 use super::TEXT_BYTES_MAX;
@@ -59,7 +59,17 @@ impl VisitorMut for RowValues {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Objection> {
+        let selected = match &*query.body {
+            SetExpr::Select(select) => &select.projection[..],
+            _ => &[],
+        };
         if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by {
+            let mut within = keys.iter().filter_map(|key| values(&key.expr)).flatten();
+            if let Some(value) = within.find(|value| means_another(value, selected)) {
+                let message =
+                    "within a row it is a column of the table, and alone what is selected; order by each by itself";
+                return ControlFlow::Break(refused(value, message.to_owned()));
+            }
             let each = keys.drain(..).flat_map(|key| match values(&key.expr) {
                 // A row is never null itself, so NULLS says nothing of it; in it nulls are greater than all others.
                 Some(row) => {
@@ -184,6 +194,16 @@ fn refused(row: &Expr, message: String) -> Objection {
 }
 
 type Pair = (Box<Expr>, Box<Expr>);
+
+/// Whether what is sorted by is another thing alone than in a row: a number is that of a column then, and a name is what is
+/// selected under it.
+fn means_another(value: &Expr, selected: &[SelectItem]) -> bool {
+    let Expr::Identifier(name) = value else { return matches!(value, Expr::Value(_)) };
+    selected.iter().any(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } => alias.value == name.value && expr != value,
+        _ => false,
+    })
+}
 
 fn is_comparison(op: &BinaryOperator) -> bool {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
