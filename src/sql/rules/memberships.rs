@@ -136,10 +136,14 @@ fn selected(expression: Expr, schema: &DFSchema, counts: &Cell<usize>) -> Result
     let known = rewritten(expression, Stand::Within, schema)?;
     known.transform_data(|expression| {
         expression.transform_up(|inner| match inner {
-            Expr::InSubquery(found) if !found.negated => match exists_equal(found, schema)? {
-                Expr::Exists(exists) => counted(exists, counts),
-                other => Ok(Transformed::no(other)),
-            },
+            Expr::InSubquery(found) => {
+                let negated = found.negated;
+                let is_found = match exists_equal(found, schema)? {
+                    Expr::Exists(exists) => counted(exists, counts)?,
+                    other => Transformed::no(other),
+                };
+                Ok(if negated { is_found.update_data(|is_found| !is_found) } else { is_found })
+            }
             Expr::Exists(exists) => counted(exists, counts),
             inner => Ok(Transformed::no(inner)),
         })
