@@ -9,7 +9,7 @@
 //! | `dates` | a date that is moved by less than days is a time |
 //! | `durations` | the time between two timestamps is compared with an interval by its length |
 //! | `lengths` | texts that functions make have a bound |
-//! | `overflows` | `+`, `-` and `*` of whole numbers fail where the result has no room |
+//! | `overflows` | `+`, `-`, `*` and `-x` of whole numbers, and of decimals, fail where the result has no room |
 //! | `floats` | -0.0 and 0.0 are one key, and so is all that is not a number |
 //! | `in_columns` | subqueries in aggregates, windows and `ORDER BY` are columns of the rows below |
 //! | `joined_if` | subqueries in `ON` are conditions after the join, or on a side of it; so is what names the row around |

@@ -1,6 +1,7 @@
 //! `+`, `-` and `*` of whole numbers and decimals as functions that fail where the result has no room, as sums do.
-//! DataFusion's operators go round to the other end of the type, and make decimals of more digits than they can have. No query can call them; a rule of planning puts them where the
-//! operators stand, and explanations show the operators.
+//!
+//! DataFusion's operators go round to the other end of the type, and make decimals of more digits than they can have. No query
+//! can call these functions; a rule of planning puts them where the operators stand, and explanations show the operators.
 
 use std::sync::{Arc, LazyLock};
 
