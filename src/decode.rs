@@ -13,6 +13,7 @@ mod json;
 mod key;
 mod line;
 mod payload;
+mod plain;
 mod schema_cache;
 mod value;
 
@@ -202,7 +203,7 @@ impl Decoder {
         let shape = if text == "{}" {
             Shape::EmptyPayload
         } else {
-            let payload = payload::parse(text)?;
+            let payload = plain::parse(text).map_or_else(|| payload::parse(text), Ok)?;
             if payload.may_be_envelope || !payload.is_event {
                 return Err(Fault::new(RejectReason::WrongShape, "not plainly an event"));
             }

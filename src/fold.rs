@@ -180,8 +180,12 @@ impl Frame<'_> {
 /// The report's texts over the known ones: workspace and data are kept where not said (F5, F6), the version goes with
 /// the data (F9), everything else is replaced. Another reporter key starts a report of its own (M12).
 fn merge_texts(known: &Texts, said: &Texts) -> Result<Texts, TextsTooLong> {
-    let same_report = REPORTER_KEY.iter().all(|field| known.get(*field) == said.get(*field));
     let says_data = said.get(Field::Data).is_some();
+    if says_data && said.get(Field::WorkspaceId).is_some() {
+        // What nearly every report does.
+        return Ok(said.clone());
+    }
+    let same_report = REPORTER_KEY.iter().all(|field| known.get(*field) == said.get(*field));
     Texts::build(Field::ALL.map(|field| match field {
         Field::WorkspaceId => said.get(field).or_else(|| known.get(field)),
         Field::Data | Field::ReporterVersion if same_report && !says_data => {

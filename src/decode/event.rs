@@ -203,7 +203,7 @@ impl Sayings<'_, '_> {
             let detail = format!("`data.resource_data` must be an object, found something that begins with {found:?}");
             return Err(Fault::new(RejectReason::WrongType, detail));
         }
-        let data = data.map(minified);
+        let data = data.map(|text| if payload.is_compact { Cow::Borrowed(text) } else { minified(text) });
         let created_at = time(&payload.created_at, "data.metadata.created_at")?;
         let updated_at = time(&payload.updated_at, "data.metadata.updated_at")?;
         // Inventory writes one moment in two places.

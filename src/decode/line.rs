@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::Fault;
+use super::json::{Fault, plain_bytes};
 use super::schema_cache::{Prefix, SchemaCache};
 use crate::model::RejectReason;
 use crate::source::line::Fields;
@@ -280,18 +280,6 @@ fn unescape(source: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     }
 }
 
-/// How many of eight bytes come before the first that is a quote, a backslash or a control character.
-fn plain_bytes(eight: [u8; 8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let word = u64::from_le_bytes(eight);
-    // The high bit of each byte that is less than `n`; above the first such byte there may be false ones.
-    let less_than = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH;
-    let equal_to = |byte: u8| less_than(word ^ (ONES * u64::from(byte)), 1);
-    let special = less_than(word, 0x20) | equal_to(b'"') | equal_to(b'\\');
-    (special.trailing_zeros() / 8) as usize
-}
-
 /// The character of `XXXX` or of `XXXX\uXXXX`, and how many bytes that took.
 fn unicode_escape(source: &[u8]) -> Option<(char, usize)> {
     let unit = |bytes: &[u8]| {
@@ -314,20 +302,6 @@ mod tests {
     fn read(line: &str, rest_at: usize) -> Result<LineParts, Fault> {
         let mut parts = LineParts::default();
         parts.read(line.as_bytes(), rest_at, &mut SchemaCache::default()).map(|()| parts)
-    }
-
-    #[test]
-    fn plain_bytes_are_counted_as_one_by_one() {
-        for special in [b'"', b'\\', 0, 0x1f, 0x20, b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff] {
-            for other in [b'a', 0x21, 0x80, 0xdc, 0xa2, 0xff, b'"' + 1, b'"' | 0x80] {
-                for at in 0..8 {
-                    let mut eight = [other; 8];
-                    eight[at] = special;
-                    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-                    assert_eq!(plain_bytes(eight), eight.iter().take_while(|byte| is_plain(byte)).count(), "{eight:?}");
-                }
-            }
-        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Slot<'_> {
 }
 
 /// The fields of an event object.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Payload<'a> {
     pub(super) specversion: Slot<'a>,
     pub(super) kind: Slot<'a>,
@@ -77,8 +77,48 @@ pub(super) struct Payload<'a> {
     pub(super) is_event: bool,
     /// Whether it has fields of an envelope, so that it may have to be unwrapped first.
     pub(super) may_be_envelope: bool,
+    /// Whether it is known to be without white space between tokens.
+    pub(super) is_compact: bool,
     /// Raw texts of unknown fields with how deep they stand, to be checked.
     unknown: Vec<(&'a str, u8)>,
+}
+
+impl<'a> Payload<'a> {
+    /// Where the text goes that stands at `place` under `name`.
+    pub(super) fn slot(&mut self, place: Place, name: &str) -> Option<&mut Slot<'a>> {
+        Some(match (place, name) {
+            (Place::Top, "specversion") => &mut self.specversion,
+            (Place::Top, "type") => &mut self.kind,
+            (Place::Top, "id") => &mut self.id,
+            (Place::Top, "source") => &mut self.source,
+            (Place::Top, "subject") => &mut self.subject,
+            (Place::Top, "time") => &mut self.time,
+            (Place::Metadata, "id") => &mut self.metadata_id,
+            (Place::Metadata, "resource_type") => &mut self.resource_type,
+            (Place::Metadata, "created_at") => &mut self.created_at,
+            (Place::Metadata, "updated_at") => &mut self.updated_at,
+            (Place::Metadata, "workspace_id") => &mut self.workspace_id,
+            (Place::ReporterData, "reporter_type") => &mut self.reporter_type,
+            (Place::ReporterData, "reporter_instance_id") => &mut self.reporter_instance_id,
+            (Place::ReporterData, "local_resource_id") => &mut self.local_resource_id,
+            (Place::ReporterData, "api_href") => &mut self.api_href,
+            (Place::ReporterData, "console_href") => &mut self.console_href,
+            (Place::ReporterData, "reporter_version") => &mut self.reporter_version,
+            _ => return None,
+        })
+    }
+
+    /// Notes what a name says of the kind of an object.
+    pub(super) fn mark(&mut self, place: Place, name: &str) {
+        match (place, name) {
+            (Place::Top, "aggregatetype" | "aggregateid" | "payload") => self.may_be_envelope = true,
+            (Place::Top, "specversion" | "data" | "type" | "subject") => self.is_event = true,
+            (Place::Top, "reporter_resource_key") => (self.is_event, self.is_tuple) = (true, true),
+            (Place::Top, "relation") => self.is_tuple = true,
+            (Place::Data, "relationship_data") | (Place::Metadata, "relationship_type") => self.is_relationship = true,
+            _ => {}
+        }
+    }
 }
 
 /// How deep a resource's data stands in the event object.
@@ -101,7 +141,7 @@ pub(super) fn parse(text: &str) -> Result<Payload<'_>, Fault> {
 
 /// The objects whose fields are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Top,
     Data,
     Metadata,
@@ -116,6 +156,21 @@ impl Place {
             Self::Data => 2,
             Self::Metadata | Self::ReporterData => 3,
         }
+    }
+
+    /// The known object that stands there under `name`.
+    pub(super) fn child(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Top, "data") => Some(Self::Data),
+            (Self::Data, "metadata") => Some(Self::Metadata),
+            (Self::Data, "reporter_data") => Some(Self::ReporterData),
+            _ => None,
+        }
+    }
+
+    /// Whether a resource's data stands there under `name`.
+    pub(super) fn is_data(self, name: &str) -> bool {
+        (self, name) == (Self::Data, "resource_data")
     }
 
     fn strict(self, found: &Found) -> Strict<'_> {
@@ -139,55 +194,7 @@ struct Level<'p, 'a, 'f> {
     found: &'f Found,
 }
 
-impl<'a> Level<'_, 'a, '_> {
-    fn slot(&mut self, name: &str) -> Option<&mut Slot<'a>> {
-        let payload = &mut *self.payload;
-        Some(match (self.place, name) {
-            (Place::Top, "specversion") => &mut payload.specversion,
-            (Place::Top, "type") => &mut payload.kind,
-            (Place::Top, "id") => &mut payload.id,
-            (Place::Top, "source") => &mut payload.source,
-            (Place::Top, "subject") => &mut payload.subject,
-            (Place::Top, "time") => &mut payload.time,
-            (Place::Metadata, "id") => &mut payload.metadata_id,
-            (Place::Metadata, "resource_type") => &mut payload.resource_type,
-            (Place::Metadata, "created_at") => &mut payload.created_at,
-            (Place::Metadata, "updated_at") => &mut payload.updated_at,
-            (Place::Metadata, "workspace_id") => &mut payload.workspace_id,
-            (Place::ReporterData, "reporter_type") => &mut payload.reporter_type,
-            (Place::ReporterData, "reporter_instance_id") => &mut payload.reporter_instance_id,
-            (Place::ReporterData, "local_resource_id") => &mut payload.local_resource_id,
-            (Place::ReporterData, "api_href") => &mut payload.api_href,
-            (Place::ReporterData, "console_href") => &mut payload.console_href,
-            (Place::ReporterData, "reporter_version") => &mut payload.reporter_version,
-            _ => return None,
-        })
-    }
-
-    fn child(&self, name: &str) -> Option<Place> {
-        match (self.place, name) {
-            (Place::Top, "data") => Some(Place::Data),
-            (Place::Data, "metadata") => Some(Place::Metadata),
-            (Place::Data, "reporter_data") => Some(Place::ReporterData),
-            _ => None,
-        }
-    }
-
-    fn mark(&mut self, name: &str) {
-        match (self.place, name) {
-            (Place::Top, "aggregatetype" | "aggregateid" | "payload") => self.payload.may_be_envelope = true,
-            (Place::Top, "specversion" | "data" | "type" | "subject") => self.payload.is_event = true,
-            (Place::Top, "reporter_resource_key") => {
-                (self.payload.is_event, self.payload.is_tuple) = (true, true);
-            }
-            (Place::Top, "relation") => self.payload.is_tuple = true,
-            (Place::Data, "relationship_data") | (Place::Metadata, "relationship_type") => {
-                self.payload.is_relationship = true;
-            }
-            _ => {}
-        }
-    }
-
+impl Level<'_, '_, '_> {
     fn not_an_object(self) {
         self.payload.not_an_object.get_or_insert(self.place.name());
     }
@@ -207,16 +214,16 @@ impl<'a> Visitor<'a> for Level<'_, 'a, '_> {
         write!(f, "the object `{}`", self.place.name())
     }
 
-    fn visit_map<A: MapAccess<'a>>(mut self, mut fields: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'a>>(self, mut fields: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some(Name(name)) = fields.next_key::<Name<'a>>()? {
-            self.mark(&name);
             let (found, place) = (self.found, self.place);
-            if let Some(slot) = self.slot(&name) {
+            self.payload.mark(place, &name);
+            if let Some(slot) = self.payload.slot(place, &name) {
                 *slot = fields.next_value_seed(SlotSeed(place.strict(found)))?;
-            } else if let Some(place) = self.child(&name) {
+            } else if let Some(place) = place.child(&name) {
                 fields.next_value_seed(Level { place, payload: self.payload, found })?;
-            } else if (self.place, &*name) == (Place::Data, "resource_data") {
+            } else if place.is_data(&name) {
                 let raw: &'a RawValue = fields.next_value()?;
                 self.payload.resource_data = Some(raw.get()).filter(|text| *text != "null");
             } else {

@@ -46,8 +46,15 @@ fn reference_ms(id: EventId, observed_ms: i64, rules: &Rules) -> Option<u64> {
 
 /// The ids to remember once the event is applied, and how many were forgotten although within the tolerance.
 pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (SeenIds, u32) {
-    let mut seen = state.map_or_else(SeenIds::default, |state| state.seen.clone());
+    let known = state.map(|state| &state.seen);
+    let mut seen = SeenIds::default();
+    if let Some(floor_ms) = known.and_then(SeenIds::floor_ms) {
+        seen.raise_floor(floor_ms);
+    }
+    let mut future = known.and_then(|known| known.future.clone());
+    let recent = known.map_or(&[][..], |known| &known.recent);
     let Some(id) = event.event_id else {
+        (seen.recent, seen.future) = (recent.into(), future);
         return (seen, 0);
     };
     if state.is_none()
@@ -56,57 +63,60 @@ pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (
     {
         seen.raise_floor(ms.saturating_sub(rules.clock_skew_tolerance_ms));
     }
-    let mut recent = Vec::with_capacity(seen.recent.len() + 1);
-    let mut forgotten = 0;
-    if let Some(future) = seen.future.as_deref_mut() {
-        let passed = |known: &EventId| !is_from_the_future(*known, event.observed_ms, rules);
-        recent.extend(future.iter().copied().filter(passed));
-        future.retain(|known| !passed(known));
+    let (mut passed, mut forgotten) = (Vec::new(), 0);
+    if let Some(future) = &mut future {
+        let has_passed = |known: &EventId| !is_from_the_future(*known, event.observed_ms, rules);
+        passed.extend(future.iter().copied().filter(has_passed));
+        future.retain(|known| !has_passed(known));
     }
-    recent.extend_from_slice(&seen.recent);
+    let mut new = Some(id);
     if is_from_the_future(id, event.observed_ms, rules) {
-        let future = seen.future.get_or_insert_default();
+        let future = future.get_or_insert_default();
         if future.len() == FUTURE_LIMIT {
             future.remove(0);
             forgotten += 1;
         }
-        future.push(id);
-    } else {
-        recent.push(id);
+        future.extend(new.take());
     }
-    if seen.future.as_deref().is_some_and(Vec::is_empty) {
-        seen.future = None;
-    }
-    forgotten += let_go(&mut recent, &mut seen, rules);
-    seen.recent = recent.into_boxed_slice();
+    seen.future = future.filter(|future| !future.is_empty());
+    forgotten += keep(passed.iter().chain(recent).copied().chain(new), &mut seen, rules);
     (seen, forgotten)
 }
 
-/// Forgets ids that need not be kept, raising the floor to theirs; returns how many of them were within the tolerance.
-fn let_go(recent: &mut Vec<EventId>, seen: &mut SeenIds, rules: &Rules) -> u32 {
-    if recent.len() <= RECENT_ALWAYS {
+/// Keeps of `ids` those that are needed, raising the floor to the others'; returns how many of these were within the
+/// tolerance. They are looked through more than once, so that there is one allocation: this is done for every event.
+fn keep(ids: impl Iterator<Item = EventId> + Clone, seen: &mut SeenIds, rules: &Rules) -> u32 {
+    let count = ids.clone().count();
+    let old = count.saturating_sub(RECENT_ALWAYS);
+    if old == 0 {
+        seen.recent = collected(ids, count).into_boxed_slice();
         return 0;
     }
-    let newest = recent.iter().filter_map(|id| id.time_ms()).max().unwrap_or(0);
+    let newest = ids.clone().filter_map(EventId::time_ms).max().unwrap_or(0);
     let keep_from = newest.saturating_sub(rules.clock_skew_tolerance_ms);
-    let old = recent.len() - RECENT_ALWAYS;
-    let mut raise = |id: EventId| id.time_ms().into_iter().for_each(|ms| seen.raise_floor(ms));
-    let mut index = 0;
-    recent.retain(|id| {
-        let keep = index >= old || id.time_ms().is_some_and(|ms| ms >= keep_from);
-        index += 1;
-        if !keep {
-            raise(*id);
-        }
-        keep
-    });
+    let is_needed = |index: usize, id: EventId| index >= old || id.time_ms().is_some_and(|ms| ms >= keep_from);
+    let mut needed = count;
+    for (_, id) in ids.clone().enumerate().filter(|(index, id)| !is_needed(*index, *id)) {
+        id.time_ms().into_iter().for_each(|ms| seen.raise_floor(ms));
+        needed -= 1;
+    }
+    let kept = ids.enumerate().filter(|(index, id)| is_needed(*index, *id)).map(|(_, id)| id);
+    let mut recent = collected(kept, needed);
     let mut within_tolerance = 0;
     while recent.len() > RECENT_LIMIT {
         let old = recent.len() - RECENT_ALWAYS;
         let oldest =
             (0..old).min_by_key(|index| recent[*index].time_ms()).expect("the limit is above what is always kept");
-        raise(recent.remove(oldest));
+        recent.remove(oldest).time_ms().into_iter().for_each(|ms| seen.raise_floor(ms));
         within_tolerance += 1;
     }
+    seen.recent = recent.into_boxed_slice();
     within_tolerance
+}
+
+/// Exactly so many ids, in memory of just their size.
+fn collected(ids: impl Iterator<Item = EventId>, count: usize) -> Vec<EventId> {
+    let mut collected = Vec::with_capacity(count);
+    collected.extend(ids);
+    collected
 }
