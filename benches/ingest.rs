@@ -98,9 +98,6 @@ fn replay(path: &Path, workers: usize, views: &str) -> Service {
     config.source.kind = SourceKind::Log;
     config.source.log.path = path.display().to_string();
     config.dataflow.workers = workers;
-    config.ingest.epoch_bytes_max = setting("TARN_BENCH_EPOCH_BYTES", config.ingest.epoch_bytes_max as u64) as usize;
-    config.ingest.in_flight_bytes_max =
-        setting("TARN_BENCH_FLIGHT_BYTES", config.ingest.in_flight_bytes_max as u64) as usize;
     let (service, running) =
         tarn::service::start(config, tarn::service::Time::Log, tarn::snapshot::Verification::OnThread)
             .expect("the log is there");

@@ -254,9 +254,6 @@ fn serve(broker: &Broker, events: u64, views: &str, meanwhile: impl FnOnce(&Serv
     config.source.kafka.heartbeat_topic = String::new();
     config.views.directory = views.to_owned();
     config.dataflow.workers = setting("TARN_BENCH_THREADS", 2) as usize;
-    config.ingest.epoch_bytes_max = setting("TARN_BENCH_EPOCH_BYTES", config.ingest.epoch_bytes_max as u64) as usize;
-    config.ingest.in_flight_bytes_max =
-        setting("TARN_BENCH_FLIGHT_BYTES", config.ingest.in_flight_bytes_max as u64) as usize;
     let (time, verification) = (tarn::service::Time::Wall, tarn::snapshot::Verification::OnThread);
     let (service, running) = tarn::service::start(config, time, verification).unwrap();
     let deadline = Instant::now() + ROUND_MAX;

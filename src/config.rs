@@ -143,13 +143,13 @@ section! {
         /// Without records an empty epoch is sealed after this, ms.
         idle_seal_interval_ms: u64 = 1_000,
         /// An epoch is sealed when it has this many bytes.
-        epoch_bytes_max: usize = 4 * 1024 * 1024,
+        epoch_bytes_max: usize = 16 * 1024 * 1024,
         /// An epoch is sealed when it has this many records.
         epoch_records_max: usize = 1_000_000,
         /// At most this many epochs are on their way.
         in_flight_epochs_max: usize = 32,
         /// At most about this many bytes are on their way.
-        in_flight_bytes_max: usize = 16 * 1024 * 1024,
+        in_flight_bytes_max: usize = 64 * 1024 * 1024,
         /// How often the position is committed for lag tools, ms.
         commit_interval_ms: u64 = 5_000,
     }

@@ -45,16 +45,17 @@ pub enum Outcome {
     Ignored(IgnoredReason),
 }
 
-/// Folds `event` into `state` in `epoch`.
-pub fn fold(state: Option<&State>, event: &Event, epoch: Epoch, rules: &Rules) -> Outcome {
+/// Folds `event` into `state` in `epoch`. An event that is applied may give its texts to the new state.
+pub fn fold(state: Option<&State>, event: &mut Event, epoch: Epoch, rules: &Rules) -> Outcome {
     if let Some(state) = state
         && let Some(reason) = duplicates::judge(state, event, rules)
     {
         return Outcome::Ignored(reason);
     }
     let (seen, let_go_within_tolerance) = duplicates::remember(state, event, rules);
+    let operation = event.operation;
     let frame = Frame { event, epoch, seen };
-    let (state, applied) = match (event.operation, state) {
+    let (state, applied) = match (operation, state) {
         (Operation::Deleted, previous) => frame.delete(previous),
         (operation, Some(previous)) if previous.is_live() => frame.report_again(operation, previous),
         (operation, previous) => frame.begin_life(operation, previous),
@@ -64,7 +65,7 @@ pub fn fold(state: Option<&State>, event: &Event, epoch: Epoch, rules: &Rules) -
 
 /// What every new state takes from the event alone.
 struct Frame<'a> {
-    event: &'a Event,
+    event: &'a mut Event,
     epoch: Epoch,
     seen: SeenIds,
 }
@@ -82,7 +83,7 @@ impl Frame<'_> {
             _ => self.event.created_at,
         };
         let lifecycle = Lifecycle::Live { created_at, updated_at: self.event.reported_at };
-        let texts = self.event.texts.clone();
+        let texts = std::mem::take(&mut self.event.texts);
         (self.state(lifecycle, texts, tombstone), applied)
     }
 
@@ -96,10 +97,7 @@ impl Frame<'_> {
             Operation::Created => self.event.created_at.or(self.event.reported_at),
             _ => self.event.created_at,
         };
-        let merged = merge_texts(&previous.texts, &self.event.texts);
-        // Both were within the limits of their own; together they can only pass them by a hair, and then the
-        // event's own texts are what was said last.
-        let texts = merged.unwrap_or_else(|TextsTooLong| self.event.texts.clone());
+        let texts = merge_texts(&previous.texts, std::mem::take(&mut self.event.texts));
         let applied = if repeat::says_the_same(&previous.texts, &texts) { Applied::Repeated } else { Applied::Updated };
         let texts = match applied {
             Applied::Repeated => keep_data_as_it_stands(&previous.texts, texts),
@@ -179,20 +177,23 @@ impl Frame<'_> {
 
 /// The report's texts over the known ones: workspace and data are kept where not said (F5, F6), the version goes with
 /// the data (F9), everything else is replaced. Another reporter key starts a report of its own (M12).
-fn merge_texts(known: &Texts, said: &Texts) -> Result<Texts, TextsTooLong> {
+fn merge_texts(known: &Texts, said: Texts) -> Texts {
     let says_data = said.get(Field::Data).is_some();
     if says_data && said.get(Field::WorkspaceId).is_some() {
         // What nearly every report does.
-        return Ok(said.clone());
+        return said;
     }
     let same_report = REPORTER_KEY.iter().all(|field| known.get(*field) == said.get(*field));
-    Texts::build(Field::ALL.map(|field| match field {
+    let merged = Texts::build(Field::ALL.map(|field| match field {
         Field::WorkspaceId => said.get(field).or_else(|| known.get(field)),
         Field::Data | Field::ReporterVersion if same_report && !says_data => {
             said.get(field).or_else(|| known.get(field))
         }
         _ => said.get(field),
-    }))
+    }));
+    // Both were within the limits of their own; together they can only pass them by a hair, and then the event's own
+    // texts are what was said last.
+    merged.unwrap_or(said)
 }
 
 /// A repeat may spell its data otherwise (order of keys, null for absent): what stands stays, so that nothing moves

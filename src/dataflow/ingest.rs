@@ -304,7 +304,7 @@ impl Ingest {
             std::thread::sleep(wait);
             return Ok(Polled::Nothing);
         }
-        let mut batch = RecordBatch::pooled(&self.pool);
+        let mut batch = RecordBatch::pooled(&self.pool, self.config.chunk_bytes + self.config.chunk_bytes / 8);
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
         let span_ms = self.epochs.waits_for_records().then_some(LOG_TIME_SPAN_MS);
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };

@@ -6,10 +6,11 @@
 //! current again without it (F14). No timely here: [`super::upsert`] calls this in order of time, and so can a test.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ahash::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ impl Default for ShardConfig {
 /// A tombstone that nothing pins any more is forgotten this much later. The news comes back through the dataflow after
 /// its epoch, so what it causes needs an epoch that is still open.
 pub(super) const RELEASE_DELAY_MS: u64 = 3_600_000;
+
+/// So many resources are looked up before the first of them is folded.
+const LOOKED_UP_AHEAD: usize = 16;
 
 /// Until when a tombstone is kept beyond its time: an epoch, or [`WHILE_PINNED`].
 pub type KeptUntil = Epoch;
@@ -146,13 +150,23 @@ impl Shard {
     pub(super) fn fold_epoch(&mut self, epoch: Epoch, items: &mut Vec<Item>, out: &mut Deltas) {
         let began = Instant::now();
         items.sort_unstable_by_key(|item| (item.route, item.order));
-        let mut items = items.drain(..).peekable();
-        while let Some(first) = items.next() {
+        let mut items = items.drain(..);
+        let mut near = items.len();
+        loop {
+            // So many are left before `near` is reached, which goes down as they do.
+            if items.len() <= near {
+                let (ahead, _) = items.as_slice().split_at(items.len().min(LOOKED_UP_AHEAD));
+                self.bring_near(ahead);
+                near = items.len() - ahead.len();
+            }
+            let Some(first) = items.next() else { break };
             let id = first.route;
             let before = self.state(id).cloned();
             let mut now = before.clone();
             self.fold_item(first.body, epoch, &mut now, out);
-            while let Some(next) = items.next_if(|item| item.route == id) {
+            while items.as_slice().first().is_some_and(|item| item.route == id)
+                && let Some(next) = items.next()
+            {
                 self.fold_item(next.body, epoch, &mut now, out);
             }
             self.put(id, before, now, epoch, out);
@@ -167,10 +181,23 @@ impl Shard {
         self.states.find(self.hasher.hash_one(id), |state| state.id == id)
     }
 
+    /// Has the processor fetch what is known of these resources: each lies somewhere else in a gigabyte, and is waited
+    /// for when it is wanted alone, but many are fetched at once.
+    fn bring_near(&self, items: &[Item]) {
+        let fetched = |item: &Item| {
+            let state = self.state(item.route)?;
+            let text = state.texts.get(Field::ResourceType).and_then(|text| text.as_bytes().first().copied());
+            Some((state.last.epoch, state.seen.recent.last().copied(), text))
+        };
+        for item in items {
+            black_box(fetched(item));
+        }
+    }
+
     fn fold_item(&mut self, body: Body, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
         match body {
             Body::Reject(reject) => self.reject(*reject, epoch, now.as_deref(), out),
-            Body::Event(event) => drop(self.fold_event(&event, None, epoch, now, out)),
+            Body::Event(mut event) => drop(self.fold_event(&mut event, None, epoch, now, out)),
             Body::Resubmitted(resubmitted) => self.fold_again(*resubmitted, epoch, now, out),
         }
     }
@@ -178,12 +205,15 @@ impl Shard {
     /// Folds an event; those entries of the quarantine that are older than `rejected`, or all, have had a newer one then.
     fn fold_event(
         &mut self,
-        event: &Event,
+        event: &mut Event,
         rejected: Option<&RejectKey>,
         epoch: Epoch,
         now: &mut Option<Arc<State>>,
         out: &mut Deltas,
     ) -> resubmission::Outcome {
+        // Before the fold, which may take the texts.
+        let says_everything = event.operation == Operation::Deleted
+            || (event.text(Field::WorkspaceId).is_some() && event.text(Field::Data).is_some());
         let outcome = fold::fold(now.as_deref(), event, epoch, &self.config.rules);
         let applied = match outcome {
             Outcome::Ignored(reason) => {
@@ -202,8 +232,6 @@ impl Shard {
             self.ignore(event, IgnoredReason::AlreadyDeleted, epoch, out);
         }
         if !self.ledger.is_empty() {
-            let says_everything = event.operation == Operation::Deleted
-                || (event.text(Field::WorkspaceId).is_some() && event.text(Field::Data).is_some());
             self.ledger.supersede(event.id, says_everything, rejected, epoch, &mut out.quarantine);
         }
         resubmission::Outcome::Applied(applied)
@@ -226,7 +254,7 @@ impl Shard {
     fn fold_again(&mut self, again: Resubmitted, epoch: Epoch, now: &mut Option<Arc<State>>, out: &mut Deltas) {
         let Resubmitted { number, entry, checksum, is_entry_here, event } = again;
         let found = self.ledger.find(&entry, checksum).filter(|_| is_entry_here);
-        let Some(event) = event else {
+        let Some(mut event) = event else {
             return found.into_iter().for_each(|(key, _)| self.ledger.remove(key, epoch, &mut out.quarantine));
         };
         let at = event.order.coordinates;
@@ -244,7 +272,7 @@ impl Shard {
             }
             false => {
                 let rejected = found.map_or(entry, |(key, _)| key);
-                let outcome = self.fold_event(&event, Some(&rejected), epoch, now, out);
+                let outcome = self.fold_event(&mut event, Some(&rejected), epoch, now, out);
                 self.ledger.remove(rejected, epoch, &mut out.quarantine);
                 outcome
             }

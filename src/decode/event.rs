@@ -345,6 +345,9 @@ pub(crate) fn normal_type(text: &str) -> Cow<'_, str> {
 
 /// A reporter's type or instance as it is kept.
 pub(crate) fn lower(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(text);
+    }
     if text.chars().any(char::is_uppercase) { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
 }
 

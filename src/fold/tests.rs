@@ -90,14 +90,14 @@ impl Make {
 }
 
 fn apply(state: Option<&State>, event: &Event) -> (State, Applied) {
-    match fold(state, event, 1, &RULES) {
+    match fold(state, &mut event.clone(), 1, &RULES) {
         Outcome::Applied { state, applied, .. } => (state, applied),
         Outcome::Ignored(reason) => panic!("ignored: {reason:?}"),
     }
 }
 
 fn ignored(state: &State, event: &Event) -> IgnoredReason {
-    match fold(Some(state), event, 1, &RULES) {
+    match fold(Some(state), &mut event.clone(), 1, &RULES) {
         Outcome::Ignored(reason) => reason,
         Outcome::Applied { applied, .. } => panic!("applied: {applied:?}"),
     }

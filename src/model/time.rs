@@ -103,11 +103,59 @@ impl Timestamp {
 
     /// Parses RFC 3339 with `Z` or an offset; none for Go's zero time.
     pub fn parse(text: &str) -> Result<Option<Self>, ParseTimestampError> {
+        let moment = match Self::plain(text) {
+            Some(moment) => moment,
+            None => Self::any(text)?,
+        };
+        Ok(Some(moment).filter(|moment| moment.seconds() != GO_ZERO_SECONDS))
+    }
+
+    /// A moment as Inventory writes it, in UTC; whatever else it may be, [`Self::any`] decides.
+    fn plain(text: &str) -> Option<Self> {
+        let (second, fraction) = text.as_bytes().strip_suffix(b"Z")?.split_at_checked(b"0000-00-00T00:00:00".len())?;
+        let [year, month, day, hour, minute, second] = {
+            let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+            if separators.iter().any(|(at, separator)| second[*at] != *separator) {
+                return None;
+            }
+            let [year, month, day] = [number(&second[..4])?, number(&second[5..7])?, number(&second[8..10])?];
+            [year, month, day, number(&second[11..13])?, number(&second[14..16])?, number(&second[17..])?]
+        };
+        let nanoseconds = match fraction.split_first() {
+            None => 0,
+            Some((b'.', digits)) if (1..=9).contains(&digits.len()) => {
+                number(digits)? * 10_u32.pow(9 - digits.len() as u32)
+            }
+            Some(_) => return None,
+        };
+        let is_there = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
+        if !is_there || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let of_day = hour * 3600 + minute * 60 + second;
+        Some(Self::new(day_number(year, month, day) * DAY_SECONDS + i64::from(of_day), nanoseconds))
+    }
+
+    fn any(text: &str) -> Result<Self, ParseTimestampError> {
         let (moment, offset_seconds) = split_zone(text).ok_or(ParseTimestampError)?;
         let moment: DateTime = moment.parse().map_err(|_| ParseTimestampError)?;
         let moment = moment.checked_sub(SignedDuration::from_secs(offset_seconds)).map_err(|_| ParseTimestampError)?;
-        let moment = Self::from_civil(moment);
-        Ok(Some(moment).filter(|moment| moment.seconds() != GO_ZERO_SECONDS))
+        Ok(Self::from_civil(moment))
+    }
+}
+
+/// The number that up to nine digits are.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
+}
+
+/// How many days a month has.
+fn days_of(year: u32, month: u32) -> u32 {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 => 28 + u32::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
     }
 }
 
@@ -183,6 +231,14 @@ fn write_digits(digits: &mut [u8], mut number: u32) {
     }
 }
 
+/// The day of the years 0 to 9999, counted from 1970, that has this date; the reverse of [`date`].
+fn day_number(year: u32, month: u32, day: u32) -> i64 {
+    let (month, turn) = if month > 2 { (month - 3, 0) } else { (month + 9, 1) };
+    let year = year + 400 - turn;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    i64::from(days) - MARCH_TO_1970_DAYS
+}
+
 /// Year, month and day of a day of the years 0 to 9999, counted from 1970.
 fn date(days: i64) -> (u32, u32, u32) {
     let days = u32::try_from(days + MARCH_TO_1970_DAYS).expect("the years 0 to 9999 come after the first March");
@@ -234,6 +290,27 @@ mod tests {
         assert_eq!(offset.to_string(), "2025-03-12T17:06:02.272666574Z");
         assert_eq!(Timestamp::from_millis(-1).to_string(), "1969-12-31T23:59:59.999Z");
         assert_eq!(Timestamp::from_millis(-1).millis(), -1);
+    }
+
+    #[test]
+    fn what_is_read_plainly_is_what_the_library_reads() {
+        let mut random = StdRng::seed_from_u64(1);
+        let mut plain = 0;
+        for _ in 0..200_000 {
+            let seconds = random.random_range(FOUR_DIGIT_YEARS);
+            let nanoseconds = random.random_range(0..1_000_000_000) / 10_u32.pow(random.random_range(0..10)) * 1_000;
+            let mut text = Timestamp::from_parts(seconds, nanoseconds).to_string();
+            if random.random_bool(0.5) {
+                let at = random.random_range(0..text.len());
+                let other = ["0", "1", "2", "3", "6", "9", "", ".", "-", ":", "T", "t", "Z", " ", "+01:00"];
+                text.replace_range(at..=at, other[random.random_range(0..other.len())]);
+            }
+            if let Some(moment) = Timestamp::plain(&text) {
+                plain += 1;
+                assert_eq!(Timestamp::any(&text), Ok(moment), "{text}");
+            }
+        }
+        assert!(plain > 100_000, "{plain} were plain");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A record is either the parts that Kafka gave (key, value, headers) or a line of a log that holds them escaped; the
 //! decoder unescapes a line on the worker that decodes it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::resubmitted::Origin;
 use crate::model::{Coordinates, EventOrder};
@@ -56,24 +56,45 @@ struct Head {
 
 /// Buffers of batches that are done with, for the next ones: fresh memory costs more than reading a record into it.
 #[derive(Debug, Clone, Default)]
-pub struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct BufferPool(Arc<Mutex<Pooled>>);
 
-/// So many buffers wait to be used again.
+#[derive(Debug, Default)]
+struct Pooled {
+    buffers: Vec<Vec<u8>>,
+    places: Vec<(Vec<Head>, Vec<HeaderSpan>)>,
+}
+
+/// So many buffers, and lists of places in them, wait to be used again.
 const POOLED_BUFFERS_MAX: usize = 16;
 /// A greater buffer is not kept.
 const POOLED_BYTES_MAX: usize = 1024 * 1024;
+/// Nor a longer list.
+const POOLED_PLACES_MAX: usize = 4096;
 
 impl BufferPool {
     /// A buffer, with whatever a former user left in it.
     pub fn take(&self) -> Vec<u8> {
-        self.0.lock().expect("no holder of the buffer pool panics").pop().unwrap_or_default()
+        self.pooled().buffers.pop().unwrap_or_default()
     }
 
-    fn give(&self, buffer: Vec<u8>) {
-        let mut pool = self.0.lock().expect("no holder of the buffer pool panics");
-        if pool.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= POOLED_BYTES_MAX {
-            pool.push(buffer);
+    fn take_places(&self) -> (Vec<Head>, Vec<HeaderSpan>) {
+        self.pooled().places.pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>, mut heads: Vec<Head>, mut headers: Vec<HeaderSpan>) {
+        (heads.clear(), headers.clear());
+        let mut pooled = self.pooled();
+        if pooled.buffers.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= POOLED_BYTES_MAX {
+            pooled.buffers.push(buffer);
         }
+        let fits = heads.capacity().max(headers.capacity()) <= POOLED_PLACES_MAX;
+        if pooled.places.len() < POOLED_BUFFERS_MAX && heads.capacity() > 0 && fits {
+            pooled.places.push((heads, headers));
+        }
+    }
+
+    fn pooled(&self) -> MutexGuard<'_, Pooled> {
+        self.0.lock().expect("no holder of the buffer pool panics")
     }
 }
 
@@ -91,7 +112,8 @@ pub struct RecordBatch {
 impl Drop for RecordBatch {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.give(std::mem::take(&mut self.buffer));
+            let places = (std::mem::take(&mut self.heads), std::mem::take(&mut self.headers));
+            home.give(std::mem::take(&mut self.buffer), places.0, places.1);
         }
     }
 }
@@ -198,21 +220,24 @@ impl RecordBatch {
         self.push(coordinates, timestamp_ms, Place::Wire { key, value, headers_start, headers_end });
     }
 
-    /// An empty batch whose buffer comes from `pool` and goes back to it.
-    pub fn pooled(pool: &BufferPool) -> Self {
+    /// An empty batch with room for so many bytes, whose buffer comes from `pool` and goes back to it.
+    pub fn pooled(pool: &BufferPool, bytes: usize) -> Self {
         let mut buffer = pool.take();
         buffer.clear();
-        Self { buffer, heads: Vec::new(), headers: Vec::new(), origins: Vec::new(), home: Some(pool.clone()) }
+        // Not as it grows: each time all that is there would be copied.
+        buffer.reserve(bytes);
+        Self::from_block(buffer, pool)
     }
 
     /// An empty batch that owns a block of lines, to be named by [`Self::push_line_at`]; the block then goes to `pool`.
     pub fn from_block(block: Vec<u8>, pool: &BufferPool) -> Self {
-        Self { buffer: block, heads: Vec::new(), headers: Vec::new(), origins: Vec::new(), home: Some(pool.clone()) }
+        let (heads, headers) = pool.take_places();
+        Self { buffer: block, heads, headers, origins: Vec::new(), home: Some(pool.clone()) }
     }
 
     /// An empty batch that owns a copy of some lines, in a buffer from `pool`.
     pub fn copied(lines: &[u8], pool: &BufferPool) -> Self {
-        let mut batch = Self::pooled(pool);
+        let mut batch = Self::pooled(pool, lines.len());
         batch.buffer.extend_from_slice(lines);
         batch
     }

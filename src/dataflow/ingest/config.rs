@@ -46,11 +46,11 @@ impl Default for IngestConfig {
         Self {
             seal_interval: Duration::from_millis(10),
             idle_seal_interval: Duration::from_secs(1),
-            epoch_bytes_max: 4 * 1024 * 1024,
+            epoch_bytes_max: 16 * 1024 * 1024,
             epoch_records_max: usize::MAX,
             chunk_bytes: 256 * 1024,
             in_flight_epochs_max: 32,
-            in_flight_bytes_max: 16 * 1024 * 1024,
+            in_flight_bytes_max: 64 * 1024 * 1024,
             resealing_bytes_max: 256 * 1024 * 1024,
             commit_interval: Duration::from_secs(5),
             topics: Vec::new(),
