@@ -45,7 +45,7 @@ pub enum Outcome {
     Ignored(IgnoredReason),
 }
 
-/// Folds `event` into `state` in `epoch`. An event that is applied may give its texts to the new state.
+/// Folds `event` into `state` in `epoch`. An event that is applied may be left without its texts.
 pub fn fold(state: Option<&State>, event: &mut Event, epoch: Epoch, rules: &Rules) -> Outcome {
     if let Some(state) = state
         && let Some(reason) = duplicates::judge(state, event, rules)

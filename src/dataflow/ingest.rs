@@ -99,6 +99,8 @@ pub struct Ingest {
     /// Whether the log has become another one, or ended: it need not have the places that were read before.
     places_may_be_gone: bool,
     arrivals: u64,
+    /// How much came when the source was last asked: as much may come again.
+    polled_bytes: usize,
     in_flight: VecDeque<(Epoch, usize)>,
 }
 
@@ -170,6 +172,7 @@ impl Ingest {
             sealed: 0,
             places_may_be_gone: false,
             arrivals: 0,
+            polled_bytes: 0,
             in_flight: VecDeque::new(),
         }
     }
@@ -304,11 +307,12 @@ impl Ingest {
             std::thread::sleep(wait);
             return Ok(Polled::Nothing);
         }
-        let mut batch = RecordBatch::pooled(&self.pool, self.config.chunk_bytes + self.config.chunk_bytes / 8);
+        let mut batch = RecordBatch::pooled(&self.pool, self.polled_bytes + self.polled_bytes / 8);
         let room = self.config.epoch_records_max.saturating_sub(open.records).max(1);
         let span_ms = self.epochs.waits_for_records().then_some(LOG_TIME_SPAN_MS);
         let limit = Limit { bytes: self.config.chunk_bytes, records: room, span_ms };
         let polled = self.source.poll(&mut batch, wait, limit)?;
+        self.polled_bytes = batch.bytes();
         for rewound in self.source.take_rewinds() {
             self.forsake(open, false, again::NO_LONGER_THERE);
             self.rewind(&rewound, open);

@@ -70,7 +70,7 @@ impl Default for ShardConfig {
 /// its epoch, so what it causes needs an epoch that is still open.
 pub(super) const RELEASE_DELAY_MS: u64 = 3_600_000;
 
-/// So many resources are looked up before the first of them is folded.
+/// Of so many items the resources are looked up before the first of them is folded.
 const LOOKED_UP_AHEAD: usize = 16;
 
 /// Until when a tombstone is kept beyond its time: an epoch, or [`WHILE_PINNED`].
@@ -151,13 +151,13 @@ impl Shard {
         let began = Instant::now();
         items.sort_unstable_by_key(|item| (item.route, item.order));
         let mut items = items.drain(..);
-        let mut near = items.len();
+        // As many items are left when those are used up that were brought near.
+        let mut left_then = items.len();
         loop {
-            // So many are left before `near` is reached, which goes down as they do.
-            if items.len() <= near {
+            if items.len() <= left_then {
                 let (ahead, _) = items.as_slice().split_at(items.len().min(LOOKED_UP_AHEAD));
                 self.bring_near(ahead);
-                near = items.len() - ahead.len();
+                left_then = items.len() - ahead.len();
             }
             let Some(first) = items.next() else { break };
             let id = first.route;

@@ -18,6 +18,7 @@ pub(super) fn parse(text: &str) -> Option<Payload<'_>> {
     let mut payload = Payload::default();
     payload.is_compact = true;
     let mut scan = Scan { text, at: 0, names: [(0, 0); NAMES_MAX], named: 0 };
+    // Names are known by places in 32 bits.
     u32::try_from(text.len()).ok()?;
     scan.level(Place::Top, &mut payload)?;
     (scan.at == text.len()).then_some(payload)
@@ -238,7 +239,6 @@ mod tests {
 
     use super::*;
     use crate::decode::payload;
-    use crate::generate::{Generator, GeneratorConfig};
 
     /// The strict road's answer, in which it alone has not looked whether there is white space.
     fn strictly(text: &str) -> Option<Payload<'_>> {
@@ -247,20 +247,28 @@ mod tests {
         Some(payload)
     }
 
-    /// Payloads as they come from the wire.
-    fn payloads(count: usize) -> Vec<String> {
-        let records = Generator::new(GeneratorConfig { resources: 500, ..GeneratorConfig::default() });
-        let values = records.filter_map(|record| record.value);
-        let payloads = values.filter_map(|value| {
-            let at = value.rfind(r#","payload":{"#)?;
-            Some(value[at + r#","payload":"#.len()..value.len() - 1].to_owned())
+    /// The payloads of recorded values that have one.
+    fn payloads() -> Vec<String> {
+        let lines = include_str!("../../tests/fixtures/kessel-records.jsonl").lines();
+        let values = lines.filter_map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).expect("a record a line");
+            record["payload"].as_str().map(str::to_owned)
         });
-        payloads.take(count).collect()
+        let payloads = values.filter_map(|value| {
+            let start = value.rfind(PAYLOAD)? + PAYLOAD.len() - 1;
+            Some(value[start..value.len() - 1].to_owned())
+        });
+        payloads.collect()
     }
+
+    /// What stands before the fields of a payload.
+    const PAYLOAD: &str = r#","payload":{"#;
 
     #[test]
     fn what_the_connector_writes_is_plain_and_read_as_strictly() {
-        for text in payloads(2_000) {
+        let payloads = payloads();
+        assert!(payloads.len() > 20, "{} were recorded", payloads.len());
+        for text in payloads {
             let plain = parse(&text).unwrap_or_else(|| panic!("not plain: {text}"));
             assert_eq!(Some(plain), strictly(&text), "{text}");
         }
@@ -299,7 +307,7 @@ mod tests {
             "\"data\":",
             "\"payload\":1,",
         ];
-        let texts = payloads(200);
+        let texts = payloads();
         let mut answered = 0;
         for _ in 0..100_000 {
             let mut text = texts[random.random_range(0..texts.len())].clone();

@@ -84,7 +84,7 @@ pub(super) fn remember(state: Option<&State>, event: &Event, rules: &Rules) -> (
 }
 
 /// Keeps of `ids` those that are needed, raising the floor to the others'; returns how many of these were within the
-/// tolerance. They are looked through more than once, so that there is one allocation: this is done for every event.
+/// tolerance. They are looked through more than once rather than collected twice: this is done for every event.
 fn keep(ids: impl Iterator<Item = EventId> + Clone, seen: &mut SeenIds, rules: &Rules) -> u32 {
     let count = ids.clone().count();
     let old = count.saturating_sub(RECENT_ALWAYS);
@@ -116,7 +116,7 @@ fn keep(ids: impl Iterator<Item = EventId> + Clone, seen: &mut SeenIds, rules: &
 
 /// Exactly so many ids, in memory of just their size.
 fn collected(ids: impl Iterator<Item = EventId>, count: usize) -> Vec<EventId> {
-    let mut collected = Vec::with_capacity(count);
-    collected.extend(ids);
-    collected
+    let mut all = Vec::with_capacity(count);
+    all.extend(ids);
+    all
 }

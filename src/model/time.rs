@@ -298,7 +298,8 @@ mod tests {
         let mut plain = 0;
         for _ in 0..200_000 {
             let seconds = random.random_range(FOUR_DIGIT_YEARS);
-            let nanoseconds = random.random_range(0..1_000_000_000) / 10_u32.pow(random.random_range(0..10)) * 1_000;
+            let unit = 10_u32.pow(random.random_range(0..10));
+            let nanoseconds = random.random_range(0..1_000_000_000) / unit * unit;
             let mut text = Timestamp::from_parts(seconds, nanoseconds).to_string();
             if random.random_bool(0.5) {
                 let at = random.random_range(0..text.len());

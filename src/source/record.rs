@@ -82,7 +82,8 @@ impl BufferPool {
     }
 
     fn give(&self, buffer: Vec<u8>, mut heads: Vec<Head>, mut headers: Vec<HeaderSpan>) {
-        (heads.clear(), headers.clear());
+        heads.clear();
+        headers.clear();
         let mut pooled = self.pooled();
         if pooled.buffers.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= POOLED_BYTES_MAX {
             pooled.buffers.push(buffer);
