@@ -307,7 +307,9 @@ mod tests {
             "\"data\":",
             "\"payload\":1,",
         ];
-        let texts = payloads();
+        let mut texts = payloads();
+        // Those of deletes are empty.
+        texts.retain(|text| text.len() > 100);
         let mut answered = 0;
         for _ in 0..100_000 {
             let mut text = texts[random.random_range(0..texts.len())].clone();
